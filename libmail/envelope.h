@@ -1,0 +1,41 @@
+/*
+ * The envelope of a message: what SMTP says beside the content. These records travel in IPC
+ * messages and stand in the spool, each encoded with record_put (libutil/field.h).
+ */
+#pragma once
+
+#include "libutil/field.h"
+
+enum { ENVELOPE_ADDRESS_MAX = 320 }; /* 64 + @ + 255, RFC 5321 §4.5.3.1 */
+
+enum envelope_body { BODY_7BIT, BODY_8BITMIME };
+enum envelope_ret { RET_UNSET, RET_FULL, RET_HDRS };             /* RFC 3461 §4.3 */
+enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 }; /* §4.1 */
+
+#define ENVELOPE_FIELDS(F, S)                                                                      \
+    F(S, STR, sender, 320)    /* reverse-path without <>; empty: null sender */                    \
+    F(S, STR, envid, 100)     /* ENVID, decoded from xtext */                                      \
+    F(S, U32, ret, 0)         /* enum envelope_ret */                                              \
+    F(S, U32, body, 0)        /* enum envelope_body */                                             \
+    F(S, BOOL, smtputf8, 0)                                                                        \
+    F(S, I64, received, 0)    /* ms since 1970 */                                                  \
+    F(S, U64, session, 0)     /* sid of the SMTP session */                                        \
+    F(S, STR, client, 64)     /* its address, text */                                              \
+    F(S, STR, client_name, 255)                                                                    \
+    F(S, STR, helo, 255)                                                                           \
+    F(S, STR, login, 255)     /* authenticated user, or empty */                                   \
+    F(S, STR, listener, 64)                                                                        \
+    F(S, STR, message_id, 255)
+RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
+
+/* A recipient with the route lookupd gave it. `transport` is the agent's program name;
+ * `nexthop` means for virtual the mailbox directory relative to the mail root plus optional
+ * folder, for local the account name, for remote the domain or [host]:port. */
+#define RECIPIENT_FIELDS(F, S)                                                                     \
+    F(S, STR, address, 320)                                                                        \
+    F(S, STR, original, 320)  /* as given in RCPT */                                               \
+    F(S, STR, orcpt, 500)     /* ORCPT: addr-type;addr, decoded */                                 \
+    F(S, U32, notify, 0)      /* NOTIFY_ set; 0: not given */                                      \
+    F(S, STR, transport, 32)                                                                       \
+    F(S, STR, nexthop, 1024)
+RECORD_DECLARE(recipient, RECIPIENT_FIELDS)

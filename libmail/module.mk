@@ -1,0 +1,1 @@
+$(eval $(call library,mail,$(wildcard libmail/*.c libmail/*/*.c)))

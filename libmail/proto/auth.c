@@ -1,0 +1,3 @@
+#include "libmail/proto/auth.h"
+
+IPC_DEFINE(auth, AUTH_PROTO)

@@ -1,0 +1,3 @@
+#include "libmail/proto/inject.h"
+
+IPC_DEFINE(inject, INJECT_PROTO)

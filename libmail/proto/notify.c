@@ -1,0 +1,3 @@
+#include "libmail/proto/notify.h"
+
+IPC_DEFINE(notify, NOTIFY_PROTO)

@@ -1,0 +1,3 @@
+#include "libmail/proto/route.h"
+
+IPC_DEFINE(route, ROUTE_PROTO)

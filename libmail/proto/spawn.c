@@ -1,0 +1,3 @@
+#include "libmail/proto/spawn.h"
+
+IPC_DEFINE(spawn, SPAWN_PROTO)

@@ -1,0 +1,1 @@
+$(eval $(call library,util,$(wildcard libutil/*.c libutil/*/*.c)))

@@ -1,0 +1,3 @@
+#include "libutil/proto/sign.h"
+
+IPC_DEFINE(sign, SIGN_PROTO)

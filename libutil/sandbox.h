@@ -1,0 +1,85 @@
+/*
+ * Sandbox entry, declared per program as one table row, and the self-test that tries what the
+ * row forbids. Order (design §2): uid/gid -> capabilities, bounding set, securebits -> PDEATHSIG,
+ * not dumpable, MDWE, rlimits -> (the caller's warm-up has already run) -> no_new_privs ->
+ * Landlock -> seccomp.
+ *
+ * Started by an ordinary user, account change, capabilities and chroot are skipped and all else
+ * is kept. What the kernel could not give is reported, never silent.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "libutil/buf.h"
+#include "libutil/error.h"
+
+/* System-call groups beyond the base (read, write, sendmsg, recvmsg, epoll, poll, close, memory
+ * without W^X, time, futex, getrandom, signals' return, exit). */
+enum sandbox_calls {
+    SANDBOX_ACCEPT = 1 << 0,     /* accept4 on inherited listeners, socket options, shutdown */
+    SANDBOX_FILES_READ = 1 << 1, /* openat read-only, stat, getdents, pread, mmap of files */
+    SANDBOX_FILES_WRITE = 1 << 2,/* + create, pwrite, rename, link, unlink, mkdir, sync, fallocate */
+    SANDBOX_CONNECT = 1 << 3,    /* socket(AF_INET*), connect, bind: remote and dnsd only */
+    SANDBOX_THREADS = 1 << 4,    /* clone of threads */
+    SANDBOX_FORK = 1 << 5,       /* fork without exec, wait, kill of children, prctl */
+    SANDBOX_SETID = 1 << 6,      /* set*uid/gid, never to an id below uid_floor; chroot */
+    SANDBOX_SOCKETPAIR = 1 << 7, /* socketpair(AF_UNIX) */
+    SANDBOX_LEASE = 1 << 8,      /* fcntl(F_SETLEASE) */
+    SANDBOX_INSTALL = 1 << 9     /* landlock and seccomp again, for children with a tighter row */
+};
+
+enum sandbox_root {
+    SANDBOX_ROOT_EMPTY, /* chroot into an empty directory; Landlock allows no path */
+    SANDBOX_ROOT_DIR,   /* chroot into sandbox_paths.root */
+    SANDBOX_ROOT_HOST   /* no chroot; Landlock limits paths */
+};
+
+struct sandbox_profile {
+    const char *name;    /* program */
+    const char *account; /* when started as root; NULL: stay root with keep_caps */
+    enum sandbox_root root;
+    unsigned calls;     /* set of sandbox_calls */
+    uint64_t keep_caps; /* set of 1 << CAP_*; all others leave permitted, effective, bounding */
+    uid_t uid_floor;    /* with SANDBOX_SETID */
+    unsigned max_files; /* RLIMIT_NOFILE; 0: 65536 */
+};
+
+/* What the row cannot know: paths of this instance. NULL-ended lists; entries under root. */
+struct sandbox_paths {
+    const char *root;         /* SANDBOX_ROOT_DIR */
+    const char *const *read;  /* trees that may be read */
+    const char *const *write; /* trees that may be changed */
+};
+
+/* What was applied, as shown by `veredus sandbox show`. */
+struct sandbox_report {
+    uid_t uid;
+    gid_t gid;
+    bool rootless;
+    bool chrooted;
+    bool mdwe;
+    int landlock_abi; /* 0: the kernel has none */
+    unsigned seccomp_calls;
+    char missing[256]; /* what the kernel refused, comma separated; empty: nothing */
+};
+
+/* Enters for good. The account is looked up, and path trees opened, before anything is given
+ * up. On failure the process must exit. */
+int sandbox_enter(const struct sandbox_profile *, const struct sandbox_paths *,
+    struct sandbox_report *, struct error *) MUST_USE;
+/* Looks up an account before privileges are dropped. ERR_NOT_FOUND names the remedy. */
+int sandbox_account(const char *name, uid_t *, gid_t *, struct error *) MUST_USE;
+/* For children that become a user for good (local delivery, sessions): clear groups, set gid
+ * and uid, drop every capability, verify all of it, and fail if setresuid(0) succeeds. When not
+ * root and uid is our own, does nothing. */
+int sandbox_become(uid_t, gid_t, const char *chroot_dir, struct error *) MUST_USE;
+
+/* Inside the sandbox: tries open of a file outside, socket, connect, exec, fork, kill, setuid(0),
+ * chmod, W->X memory, and compares each outcome with the row. Appends a line a probe
+ * ("open /etc/passwd: denied as declared") and returns how many differ. Probes that seccomp
+ * answers by killing are run in a way that survives or reports (see sandbox_selftest.c). */
+int sandbox_selftest(const struct sandbox_profile *, struct buf *out);
+/* One logfmt line for status and `sandbox show`. */
+void sandbox_report_print(const struct sandbox_profile *, const struct sandbox_report *,
+    struct buf *out);
