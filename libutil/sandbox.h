@@ -29,6 +29,13 @@ enum sandbox_calls {
     SANDBOX_INSTALL = 1 << 9     /* landlock and seccomp again, for children with a tighter row */
 };
 
+/* Capabilities by number (linux/capability.h), for keep_caps. */
+#define SANDBOX_CAP_CHOWN ((uint64_t)1 << 0)
+#define SANDBOX_CAP_KILL ((uint64_t)1 << 5)
+#define SANDBOX_CAP_SETGID ((uint64_t)1 << 6)
+#define SANDBOX_CAP_SETUID ((uint64_t)1 << 7)
+#define SANDBOX_CAP_CHROOT ((uint64_t)1 << 18)
+
 enum sandbox_root {
     SANDBOX_ROOT_EMPTY, /* chroot into an empty directory; Landlock allows no path */
     SANDBOX_ROOT_DIR,   /* chroot into sandbox_paths.root */
@@ -45,7 +52,9 @@ struct sandbox_profile {
     unsigned max_files; /* RLIMIT_NOFILE; 0: 65536 */
 };
 
-/* What the row cannot know: paths of this instance. NULL-ended lists; entries under root. */
+/* What the row cannot know: paths of this instance. NULL-ended lists of host paths, or of paths
+ * relative to root. With SANDBOX_ROOT_DIR and both lists NULL, all of root is meant. A path that
+ * does not exist is an error. */
 struct sandbox_paths {
     const char *root;         /* SANDBOX_ROOT_DIR */
     const char *const *read;  /* trees that may be read */
@@ -74,6 +83,15 @@ int sandbox_account(const char *name, uid_t *, gid_t *, struct error *) MUST_USE
  * and uid, drop every capability, verify all of it, and fail if setresuid(0) succeeds. When not
  * root and uid is our own, does nothing. */
 int sandbox_become(uid_t, gid_t, const char *chroot_dir, struct error *) MUST_USE;
+
+/* A system-call filter made ahead, so that a child enters it in microseconds. */
+struct sandbox_filter;
+/* NULL on error. Only `calls` and `uid_floor` of the row count. */
+struct sandbox_filter *sandbox_filter_new(const struct sandbox_profile *, struct error *);
+void sandbox_filter_free(struct sandbox_filter *);
+/* For children of a row with SANDBOX_INSTALL, after sandbox_become and for good: dies with its
+ * parent, not dumpable, Landlock with this one tree (-1: none), then the filter. */
+int sandbox_tighten(const struct sandbox_filter *, int dir, struct error *) MUST_USE;
 
 /* Inside the sandbox: tries open of a file outside, socket, connect, exec, fork, kill, setuid(0),
  * chmod, W->X memory, and compares each outcome with the row. Appends a line a probe
