@@ -18,8 +18,9 @@ SANITIZE ?=
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wwrite-strings -Wvla -Wno-missing-field-initializers
-HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection=full \
-	-ftrivial-auto-var-init=zero
+HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
+# clang 14 wants a second, experimental flag for this one
+HARDENING += $(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)
 LINK_HARDENING := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-needed -Wl,--gc-sections
 OPTIMIZE ?= -O2
 ifeq ($(SANITIZE),)
@@ -62,11 +63,11 @@ UNIT_TESTS += $(BUILD)/tests/unit/$(1)
 OBJS += $(BUILD)/obj/tests/unit/$(1).o
 endef
 
-# $(call fuzz_target,NAME,LIBRARIES,PACKAGES): tests/fuzz/fuzz_NAME.c, built by `make fuzz-build`
+# $(call fuzz_target,NAME,LIBRARIES,PACKAGES): tests/fuzz/fuzz_NAME.c, built by `make fuzz-targets`
 define fuzz_target
 $(BUILD)/fuzz/$(1): $(BUILD)/obj/tests/fuzz/fuzz_$(1).o $(foreach l,$(2),$(BUILD)/lib/lib$(l).a)
 	@mkdir -p $$(@D)
-	@$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $$(filter -l%,$(3)) $$(shell pkg-config --libs $$(filter-out -l%,$(3)) libevent_core)
+	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $$(filter -l%,$(3)) $$(shell pkg-config --libs $$(filter-out -l%,$(3)) libevent_core)
 FUZZ_TARGETS += $(BUILD)/fuzz/$(1)
 OBJS += $(BUILD)/obj/tests/fuzz/fuzz_$(1).o
 endef
@@ -88,6 +89,9 @@ all: programs
 programs: $(PROGRAMS)
 unit-tests: $(UNIT_TESTS)
 fuzz-targets: $(FUZZ_TARGETS)
+list-programs: ; @echo $(PROGRAMS)
+list-unit-tests: ; @echo $(UNIT_TESTS)
+list-fuzz-targets: ; @echo $(FUZZ_TARGETS)
 
 # --- what a fresh machine lacks ------------------------------------------------------------------
 BUILD_PACKAGES := gcc libc6-dev pkg-config libevent-dev libssl-dev libdb5.3-dev liblmdb-dev \
@@ -115,7 +119,6 @@ bench: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tests/bench/run
 
-LINT_SOURCES = $(shell git ls-files '*.c')
 lint:
 	@tests/lint/run
 
@@ -131,5 +134,5 @@ clean:
 help:
 	@echo 'all deps run check check-asan fuzz bench lint format install clean'
 
-.PHONY: all programs unit-tests fuzz-targets deps build-deps run check check-asan fuzz bench lint format install clean help
+.PHONY: all programs unit-tests fuzz-targets list-programs list-unit-tests list-fuzz-targets deps build-deps run check check-asan fuzz bench lint format install clean help
 .DEFAULT_GOAL := all
