@@ -51,17 +51,20 @@ struct record {
 
 #define FIELD_MEMBER(S, kind, name, max) FIELD_CTYPE_##kind name;
 #define FIELD_ROW(S, kind, name, max) {#name, offsetof(struct S, name), FIELD_##kind, (max)},
-#define FIELD_END {NULL, 0, FIELD_U32, 0}
+#define FIELD_END             \
+    {                         \
+        NULL, 0, FIELD_U32, 0 \
+    }
 
 /* struct S and its descriptor S_record, for elements packed into a BYTES field or a file. */
-#define RECORD_DECLARE(S, FIELDS)                                                                  \
-    struct S {                                                                                     \
-        FIELDS(FIELD_MEMBER, S)                                                                    \
-    };                                                                                             \
+#define RECORD_DECLARE(S, FIELDS) \
+    struct S {                    \
+        FIELDS(FIELD_MEMBER, S)   \
+    };                            \
     extern const struct record S##_record;
-#define RECORD_DEFINE(S, FIELDS)                                                                   \
-    static const struct field S##_record_fields[] = {FIELDS(FIELD_ROW, S) FIELD_END};              \
-    const struct record S##_record = {                                                             \
+#define RECORD_DEFINE(S, FIELDS)                                                      \
+    static const struct field S##_record_fields[] = {FIELDS(FIELD_ROW, S) FIELD_END}; \
+    const struct record S##_record = {                                                \
         #S, S##_record_fields, ARRAY_LEN(S##_record_fields) - 1, sizeof(struct S)};
 
 /* Appends the encoding of *value. ERR_LIMIT when a string is over its maximum, holds a NUL

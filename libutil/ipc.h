@@ -45,24 +45,24 @@ struct ipc_proto {
     size_t nmsgs;
 };
 
-#define IPC_STRUCT_(S, num, side, reply, ms, fd, FIELDS)                                           \
-    struct S {                                                                                     \
-        FIELDS(FIELD_MEMBER, S)                                                                    \
+#define IPC_STRUCT_(S, num, side, reply, ms, fd, FIELDS) \
+    struct S {                                           \
+        FIELDS(FIELD_MEMBER, S)                          \
     };
 #define IPC_ENUM_(S, num, side, reply, ms, fd, FIELDS) S##_type = (num),
-#define IPC_FIELDS_(S, num, side, reply, ms, fd, FIELDS)                                           \
+#define IPC_FIELDS_(S, num, side, reply, ms, fd, FIELDS) \
     static const struct field S##_ipc_fields[] = {FIELDS(FIELD_ROW, S) FIELD_END};
-#define IPC_ROW_(S, num, side, reply, ms, fd, FIELDS)                                              \
-    [(num)-1] = {{#S, S##_ipc_fields, ARRAY_LEN(S##_ipc_fields) - 1, sizeof(struct S)}, (num),     \
+#define IPC_ROW_(S, num, side, reply, ms, fd, FIELDS)                                          \
+    [(num)-1] = {{#S, S##_ipc_fields, ARRAY_LEN(S##_ipc_fields) - 1, sizeof(struct S)}, (num), \
         (reply), (side), (fd), (ms)},
 
-#define IPC_DECLARE(proto, TABLE)                                                                  \
-    TABLE(IPC_STRUCT_)                                                                             \
-    enum { TABLE(IPC_ENUM_) };                                                                     \
+#define IPC_DECLARE(proto, TABLE) \
+    TABLE(IPC_STRUCT_)            \
+    enum { TABLE(IPC_ENUM_) };    \
     extern const struct ipc_proto proto##_proto;
-#define IPC_DEFINE(proto, TABLE)                                                                   \
-    TABLE(IPC_FIELDS_)                                                                             \
-    static const struct ipc_msg proto##_msgs[] = {TABLE(IPC_ROW_)};                                \
+#define IPC_DEFINE(proto, TABLE)                                    \
+    TABLE(IPC_FIELDS_)                                              \
+    static const struct ipc_msg proto##_msgs[] = {TABLE(IPC_ROW_)}; \
     const struct ipc_proto proto##_proto = {#proto, proto##_msgs, ARRAY_LEN(proto##_msgs)};
 
 /* A decoded message. Its slices live until the handler returns. */
@@ -120,8 +120,8 @@ struct ipc_sync {
 };
 
 /* Takes fd, exchanges hashes. */
-int ipc_sync_open(struct ipc_sync *, int fd, const struct ipc_proto *, enum ipc_side,
-    struct error *) MUST_USE;
+int ipc_sync_open(
+    struct ipc_sync *, int fd, const struct ipc_proto *, enum ipc_side, struct error *) MUST_USE;
 void ipc_sync_close(struct ipc_sync *);
 /* Sends and waits for the reply, at most its deadline; *in is valid until the next call.
  * One-way messages that arrive meanwhile are dropped. */

@@ -36,19 +36,19 @@ struct log_event {
     const char *meaning;
 };
 
-#define LOG_STRUCT_(S, name, level, FIELDS, meaning)                                               \
-    struct S {                                                                                     \
-        FIELDS(FIELD_MEMBER, S)                                                                    \
-    };                                                                                             \
+#define LOG_STRUCT_(S, name, level, FIELDS, meaning) \
+    struct S {                                       \
+        FIELDS(FIELD_MEMBER, S)                      \
+    };                                               \
     extern const struct log_event S##_event;
-#define LOG_EVENT_(S, name, level, FIELDS, meaning)                                                \
-    static const struct field S##_fields[] = {FIELDS(FIELD_ROW, S) FIELD_END};                     \
-    const struct log_event S##_event = {                                                           \
+#define LOG_EVENT_(S, name, level, FIELDS, meaning)                            \
+    static const struct field S##_fields[] = {FIELDS(FIELD_ROW, S) FIELD_END}; \
+    const struct log_event S##_event = {                                       \
         {#S, S##_fields, ARRAY_LEN(S##_fields) - 1, sizeof(struct S)}, name, level, meaning};
 #define LOG_POINTER_(S, name, level, FIELDS, meaning) &S##_event,
 #define LOG_EVENTS_DECLARE(TABLE) TABLE(LOG_STRUCT_)
-#define LOG_EVENTS_DEFINE(list, TABLE)                                                             \
-    TABLE(LOG_EVENT_)                                                                              \
+#define LOG_EVENTS_DEFINE(list, TABLE) \
+    TABLE(LOG_EVENT_)                  \
     const struct log_event *const list##_events[] = {TABLE(LOG_POINTER_) NULL};
 
 #define log_event(log, S, ...) log_emit((log), &S##_event, &(struct S){__VA_ARGS__})
@@ -57,10 +57,10 @@ void log_emit(const struct log *, const struct log_event *, const void *fields);
 
 /* Events every program has. */
 #define LOG_TEXT_FIELDS(F, S) F(S, STR, what, 0) F(S, STR, reason, 0)
-#define LOG_COMMON_EVENTS(E)                                                                       \
-    E(log_trouble, "trouble", LOG_ERROR, LOG_TEXT_FIELDS, "Something failed that should not.")     \
-    E(log_warning, "warning", LOG_WARN, LOG_TEXT_FIELDS, "Something deserves a look.")             \
-    E(log_note, "note", LOG_INFO, LOG_TEXT_FIELDS, "Something worth knowing happened.")            \
+#define LOG_COMMON_EVENTS(E)                                                                   \
+    E(log_trouble, "trouble", LOG_ERROR, LOG_TEXT_FIELDS, "Something failed that should not.") \
+    E(log_warning, "warning", LOG_WARN, LOG_TEXT_FIELDS, "Something deserves a look.")         \
+    E(log_note, "note", LOG_INFO, LOG_TEXT_FIELDS, "Something worth knowing happened.")        \
     E(log_trace, "trace", LOG_DEBUG, LOG_TEXT_FIELDS, "Diagnostics asked for by VEREDUS_TRACE.")
 LOG_EVENTS_DECLARE(LOG_COMMON_EVENTS)
 extern const struct log_event *const log_common_events[];
@@ -73,7 +73,7 @@ int log_fd(void);
 /* True when VEREDUS_TRACE (a comma-separated list) names `what`, such as "ipc". */
 bool log_tracing(const char *what);
 
-/* Ids: 64-bit values printed in 32 digits without vowels, for sid and qid. */
+/* Ids: 64-bit values printed in 32 digits and letters, for sid and qid. */
 enum { ID_TEXT = 14 };
 void id_print(uint64_t id, char out[ID_TEXT]);
 int id_parse(struct slice s, uint64_t *id) MUST_USE;

@@ -1,0 +1,378 @@
+#include "libutil/ipc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libutil/ipc_socket.h"
+#include "libutil/list.h"
+#include "libutil/log.h"
+#include "libutil/map.h"
+
+enum {
+    RECORDS_PER_WAKE = 64,          /* so that one busy peer does not starve the others */
+    QUEUE_MAX = 32 * 1024 * 1024,   /* unsent bytes; a peer that far behind is as good as dead */
+    SOCKET_BUFFER = 4 * 1024 * 1024 /* asked for; the kernel may give less */
+};
+
+struct call {
+    struct ipc *ipc;
+    uint32_t id;
+    uint16_t reply;
+    ipc_reply_fn *cb;
+    void *arg;
+    struct timer deadline;
+};
+
+struct unsent {
+    struct list link;
+    int fd;
+    size_t n;
+    char data[];
+};
+
+struct ipc {
+    struct loop *loop;
+    int fd;
+    const struct ipc_proto *proto;
+    enum ipc_side side;
+    const struct ipc_ops *ops;
+    void *arg;
+    struct io *io;
+    struct map calls;
+    uint32_t next_id;
+    struct list queue;
+    size_t queued;
+    bool greeted, dead, trace;
+    unsigned busy; /* callbacks under way: freeing waits for them */
+    void *decoded;
+};
+
+struct orphan { /* a call on a channel that is gone already */
+    ipc_reply_fn *cb;
+    void *arg;
+};
+
+static void on_ready(int fd, unsigned events, void *arg);
+
+static void trace_message(struct ipc *ipc, const char *way, const struct ipc_in *in)
+{
+    struct buf b;
+    buf_init(&b, 4096);
+    ipc_print(ipc->proto, in, &b);
+    log_event(NULL, log_trace, .what = slice_of(way), .reason = buf_slice(&b));
+    buf_clear(&b);
+}
+
+static void release(struct ipc *ipc)
+{
+    if (ipc->busy || !ipc->dead)
+        return;
+    free(ipc->decoded);
+    map_clear(&ipc->calls);
+    free(ipc);
+}
+
+static void answer(struct ipc *ipc, struct call *call, struct ipc_in *in)
+{
+    map_remove_id(&ipc->calls, call->id);
+    timer_stop(&call->deadline);
+    ipc_reply_fn *cb = call->cb;
+    void *arg = call->arg;
+    free(call);
+    cb(in, arg);
+}
+
+/* Cuts the connection; every pending call gets NULL. The struct stays until `busy` is 0. */
+static void shut(struct ipc *ipc)
+{
+    io_free(ipc->io);
+    ipc->io = NULL;
+    fd_close(&ipc->fd);
+    loop_cancel(ipc->loop, ipc);
+    LIST_EACH(it, &ipc->queue)
+    {
+        struct unsent *u = LIST_ENTRY(it, struct unsent, link);
+        fd_close(&u->fd);
+        list_remove(it);
+        free(u);
+    }
+    ipc->queued = 0;
+    ipc->dead = true;
+    ipc->busy++;
+    void *call;
+    for (size_t pos = 0; map_next(&ipc->calls, &pos, NULL, &call); pos = 0)
+        answer(ipc, call, NULL);
+    ipc->busy--;
+}
+
+static void fail(struct ipc *ipc, const struct error *err)
+{
+    if (ipc->dead)
+        return;
+    ipc->busy++;
+    shut(ipc);
+    if (err->code != ERR_CLOSED)
+        log_event(NULL, log_warning, .what = SLICE_LIT("ipc"), .reason = slice_of(err->text));
+    if (ipc->ops->on_close)
+        ipc->ops->on_close(ipc, err, ipc->arg);
+    ipc->busy--;
+    release(ipc);
+}
+
+/* Failing from inside a send would call back into the sender: do it from the loop. */
+static void fail_closed(void *arg)
+{
+    struct error err = {ERR_CLOSED, "the peer has gone"};
+    fail(arg, &err);
+}
+
+static void flush_queue(struct ipc *ipc)
+{
+    while (!list_empty(&ipc->queue)) {
+        struct unsent *u = LIST_ENTRY(ipc->queue.next, struct unsent, link);
+        int rc = ipc_socket_send(ipc->fd, slice_from(u->data, u->n), u->fd);
+        if (rc == ERR_AGAIN)
+            break;
+        ipc->queued -= u->n;
+        fd_close(&u->fd);
+        list_remove(&u->link);
+        free(u);
+        if (rc != OK) {
+            loop_defer(ipc->loop, fail_closed, ipc);
+            break;
+        }
+    }
+    io_set(ipc->io, IO_READ | (list_empty(&ipc->queue) ? 0u : IO_WRITE));
+}
+
+static int enqueue(struct ipc *ipc, struct slice record, int fd)
+{
+    if (ipc->queued + record.n > QUEUE_MAX)
+        return ERR_CLOSED;
+    int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd >= 0 && copy < 0)
+        return ERR_CLOSED;
+    struct unsent *u = xcalloc(1, sizeof(*u) + record.n);
+    u->fd = copy;
+    u->n = record.n;
+    memcpy(u->data, record.p, record.n);
+    list_append(&ipc->queue, &u->link);
+    ipc->queued += record.n;
+    io_set(ipc->io, IO_READ | IO_WRITE);
+    return OK;
+}
+
+/* Sends or queues one record. On ERR_CLOSED the channel fails from the loop. */
+static int transmit(
+    struct ipc *ipc, unsigned type, uint32_t id, uint64_t trace, const void *msg, int fd)
+{
+    if (ipc->dead)
+        return ERR_CLOSED;
+    struct buf b;
+    buf_init(&b, IPC_MAX_RECORD);
+    int rc = ipc_encode(ipc->proto, type, id, trace, msg, &b);
+    if (rc) {
+        log_event(NULL, log_trouble, .what = slice_of(ipc->proto->name),
+            .reason = SLICE_LIT("a message over its limits was not sent"));
+    } else {
+        if (ipc->trace) {
+            struct ipc_in in = {(uint16_t)type, id, trace, msg, fd};
+            trace_message(ipc, "ipc send", &in);
+        }
+        rc = list_empty(&ipc->queue) ? ipc_socket_send(ipc->fd, buf_slice(&b), fd) : ERR_AGAIN;
+        if (rc == ERR_AGAIN)
+            rc = enqueue(ipc, buf_slice(&b), fd);
+        if (rc == ERR_CLOSED)
+            loop_defer(ipc->loop, fail_closed, ipc);
+    }
+    buf_wipe(&b);
+    return rc;
+}
+
+struct ipc *ipc_new(struct loop *loop, int fd, const struct ipc_proto *proto, enum ipc_side side,
+    const struct ipc_ops *ops, void *arg)
+{
+    struct ipc *ipc = NEW(struct ipc);
+    int size = SOCKET_BUFFER;
+    ipc->loop = loop;
+    ipc->fd = fd;
+    ipc->proto = proto;
+    ipc->side = side;
+    ipc->ops = ops;
+    ipc->arg = arg;
+    ipc->trace = log_tracing("ipc");
+    ipc->decoded = xcalloc(1, ipc_proto_max_size(proto));
+    map_init(&ipc->calls);
+    list_init(&ipc->queue);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    ipc->io = io_new(loop, fd, IO_READ, on_ready, ipc);
+    transmit(ipc, 0, 0, 0, NULL, -1);
+    return ipc;
+}
+
+void ipc_free(struct ipc *ipc)
+{
+    if (!ipc || ipc->dead)
+        return;
+    shut(ipc);
+    release(ipc);
+}
+
+void *ipc_arg(const struct ipc *ipc)
+{
+    return ipc->arg;
+}
+
+size_t ipc_pending(const struct ipc *ipc)
+{
+    return map_count(&ipc->calls);
+}
+
+/* --- receiving ------------------------------------------------------------------------------ */
+
+static int take_reply(struct ipc *ipc, struct ipc_in *in, struct error *err)
+{
+    struct call *call = map_get_id(&ipc->calls, in->id);
+    if (!call)
+        return OK; /* cancelled, or its deadline has passed */
+    if (call->reply != in->type)
+        return error_set(
+            err, ERR_SYNTAX, "%s: reply of the wrong type %u", ipc->proto->name, in->type);
+    answer(ipc, call, in);
+    return OK;
+}
+
+static bool is_reply(const struct ipc_proto *proto, uint16_t type)
+{
+    for (size_t i = 0; i < proto->nmsgs; i++)
+        if (proto->msgs[i].reply == type)
+            return true;
+    return false;
+}
+
+static int dispatch(struct ipc *ipc, struct ipc_in *in, struct error *err)
+{
+    if (ipc->trace)
+        trace_message(ipc, "ipc receive", in);
+    if (in->type == 0) {
+        ipc->greeted = true;
+        return OK;
+    }
+    if (!ipc->greeted)
+        return error_set(err, ERR_SYNTAX, "%s: message before greeting", ipc->proto->name);
+    if (is_reply(ipc->proto, in->type))
+        return take_reply(ipc, in, err);
+    if (!ipc->ops->on_message)
+        return error_set(err, ERR_DENIED, "%s: nothing is expected here", ipc->proto->name);
+    ipc->ops->on_message(ipc, in, ipc->arg);
+    return OK;
+}
+
+/* Receives and handles one record. */
+static int receive_one(struct ipc *ipc, char *data, struct error *err)
+{
+    size_t n;
+    int fd;
+    int rc = ipc_socket_receive(ipc->fd, data, IPC_MAX_RECORD, &n, &fd);
+    if (rc == ERR_AGAIN)
+        return rc;
+    if (rc)
+        return error_set(err, rc, "%s: %s", ipc->proto->name,
+            rc == ERR_CLOSED ? "the peer has gone" : "malformed record");
+    struct ipc_in in;
+    rc = ipc_decode(ipc->proto, ipc->side, slice_from(data, n), fd >= 0, &in, ipc->decoded, err);
+    if (rc == OK) {
+        in.fd = fd;
+        rc = dispatch(ipc, &in, err);
+        fd = in.fd;
+    }
+    fd_close(&fd);
+    return rc;
+}
+
+static void on_ready(int fd, unsigned events, void *arg)
+{
+    struct ipc *ipc = arg;
+    char data[IPC_MAX_RECORD] __attribute__((uninitialized));
+    struct error err = {0};
+    int rc = OK;
+    (void)fd;
+    ipc->busy++;
+    if (events & IO_WRITE)
+        flush_queue(ipc);
+    if (events & IO_READ)
+        for (int i = 0; i < RECORDS_PER_WAKE && rc == OK && !ipc->dead; i++)
+            rc = receive_one(ipc, data, &err);
+    if (rc != OK && rc != ERR_AGAIN)
+        fail(ipc, &err);
+    ipc->busy--;
+    release(ipc);
+}
+
+/* --- calls ---------------------------------------------------------------------------------- */
+
+static void call_timed_out(void *arg)
+{
+    struct call *call = arg;
+    struct ipc *ipc = call->ipc;
+    ipc->busy++;
+    answer(ipc, call, NULL);
+    ipc->busy--;
+    release(ipc);
+}
+
+static void answer_orphan(void *arg)
+{
+    struct orphan o = *(struct orphan *)arg;
+    free(arg);
+    o.cb(NULL, o.arg);
+}
+
+uint32_t ipc_call(struct ipc *ipc, unsigned type, uint64_t trace, const void *msg, int fd,
+    ipc_reply_fn *cb, void *arg)
+{
+    if (ipc->dead) {
+        struct orphan *o = NEW(struct orphan);
+        *o = (struct orphan){cb, arg};
+        loop_defer(ipc->loop, answer_orphan, o);
+        return 0;
+    }
+    const struct ipc_msg *m = &ipc->proto->msgs[type - 1];
+    assert(m->reply && (m->from & ipc->side));
+    struct call *call = NEW(struct call);
+    *call = (struct call){.ipc = ipc, .reply = m->reply, .cb = cb, .arg = arg};
+    do
+        call->id = ++ipc->next_id;
+    while (call->id == 0 || map_get_id(&ipc->calls, call->id));
+    map_set_id(&ipc->calls, call->id, call);
+    timer_init(&call->deadline, ipc->loop, call_timed_out, call);
+    uint32_t id = call->id;
+    int rc = transmit(ipc, type, id, trace, msg, fd);
+    if (rc != OK)
+        timer_start(&call->deadline, 0);
+    else if (m->deadline_ms)
+        timer_start(&call->deadline, m->deadline_ms);
+    return id;
+}
+
+void ipc_cancel(struct ipc *ipc, uint32_t id)
+{
+    struct call *call = map_remove_id(&ipc->calls, id);
+    if (!call)
+        return;
+    timer_stop(&call->deadline);
+    free(call);
+}
+
+int ipc_send(struct ipc *ipc, unsigned type, uint64_t trace, const void *msg, int fd)
+{
+    return transmit(ipc, type, 0, trace, msg, fd);
+}
+
+int ipc_reply(struct ipc *ipc, uint32_t id, uint64_t trace, unsigned type, const void *msg, int fd)
+{
+    return transmit(ipc, type, id, trace, msg, fd);
+}

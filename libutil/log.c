@@ -1,0 +1,164 @@
+#include "libutil/log.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libutil/error.h"
+
+enum { LINE_MAX_BYTES = 8192 };
+
+/* The one piece of process-wide state besides main.c's: every part of a program logs. */
+static struct {
+    char program[32];
+    enum log_level least;
+    int fd;
+    uint64_t dropped;
+} logger = {"veredus", LOG_INFO, -1, 0};
+
+LOG_EVENTS_DEFINE(log_common, LOG_COMMON_EVENTS)
+
+void log_setup(const char *program, enum log_level least)
+{
+    snprintf(logger.program, sizeof(logger.program), "%s", program);
+    logger.least = least;
+}
+
+void log_set_fd(int fd)
+{
+    fd_close(&logger.fd);
+    logger.fd = fd;
+}
+
+int log_fd(void)
+{
+    return logger.fd;
+}
+
+bool log_tracing(const char *what)
+{
+    struct slice rest = slice_of(getenv("VEREDUS_TRACE"));
+    while (rest.n)
+        if (slice_is(slice_trim(slice_cut(&rest, ',')), what))
+            return true;
+    return false;
+}
+
+static void put_ids(struct buf *b, const struct log *log)
+{
+    if (!log)
+        return;
+    put_ids(b, log->parent);
+    if (log->key && log->value[0]) {
+        buf_printf(b, " %s=", log->key);
+        field_print_str(b, slice_of(log->value));
+    }
+}
+
+static const char *level_name(enum log_level level)
+{
+    static const char *const names[] = {"debug", "info", "notice", "warn", "error"};
+    return names[level];
+}
+
+static void write_stderr(struct buf *b)
+{
+    char head[64];
+    int n = snprintf(head, sizeof(head), "%s[%d] ", logger.program, (int)getpid());
+    buf_putc(b, '\n');
+    struct slice line = buf_slice(b);
+    ssize_t done = write(STDERR_FILENO, head, (size_t)n);
+    done = write(STDERR_FILENO, line.p, line.n);
+    (void)done;
+}
+
+/* A record to logd: the program's name, a space, the line. */
+static void send_record(struct slice line)
+{
+    char head[48];
+    int n = snprintf(head, sizeof(head), "%s ", logger.program);
+    struct iovec iov[2] = {{head, (size_t)n}, {(void *)(uintptr_t)line.p, line.n}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    if (sendmsg(logger.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        logger.dropped++;
+    else if (logger.dropped) {
+        char note[96];
+        int len = snprintf(note, sizeof(note), "%s event=log.dropped level=warn count=%llu",
+            logger.program, (unsigned long long)logger.dropped);
+        if (send(logger.fd, note, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            logger.dropped = 0;
+    }
+}
+
+void log_emit(const struct log *log, const struct log_event *event, const void *fields)
+{
+    if (event->level < logger.least)
+        return;
+    int saved = errno;
+    struct buf b;
+    buf_init(&b, LINE_MAX_BYTES);
+    buf_printf(&b, "event=%s", event->name);
+    if (event->level != LOG_INFO)
+        buf_printf(&b, " level=%s", level_name(event->level));
+    put_ids(&b, log);
+    record_print(&b, &event->rec, fields, false);
+    if (b.failed) {
+        b.failed = false;
+        buf_truncate(&b, MIN(buf_len(&b), (size_t)LINE_MAX_BYTES - 16));
+        buf_puts(&b, " cut=yes");
+    }
+    if (logger.fd >= 0)
+        send_record(buf_slice(&b));
+    else
+        write_stderr(&b);
+    buf_clear(&b);
+    errno = saved;
+}
+
+/* Digits, consonants and e: few words can be spelled with them. */
+static const char digits[] = "0123456789bcdefghjklmnpqrstvwxyz";
+
+void id_print(uint64_t id, char out[ID_TEXT])
+{
+    char text[ID_TEXT];
+    size_t n = 0;
+    do {
+        text[n++] = digits[id & 31];
+        id >>= 5;
+    } while (id);
+    for (size_t i = 0; i < n; i++)
+        out[i] = text[n - 1 - i];
+    out[n] = '\0';
+}
+
+int id_parse(struct slice s, uint64_t *id)
+{
+    uint64_t v = 0;
+    if (s.n == 0 || s.n >= ID_TEXT)
+        return ERR_SYNTAX;
+    for (size_t i = 0; i < s.n; i++) {
+        const char *d = s.p[i] ? memchr(digits, s.p[i], 32) : NULL;
+        if (!d || v >> 59)
+            return ERR_SYNTAX;
+        v = v << 5 | (uint64_t)(d - digits);
+    }
+    *id = v;
+    return OK;
+}
+
+uint64_t id_new(void)
+{
+    uint64_t id = 0;
+    while (id == 0)
+        if (getrandom(&id, sizeof(id), 0) != (ssize_t)sizeof(id))
+            id = 0;
+    return id;
+}
+
+void log_set_id(struct log *log, const struct log *parent, const char *key, uint64_t id)
+{
+    log->parent = parent;
+    log->key = key;
+    id_print(id, log->value);
+}
