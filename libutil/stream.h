@@ -6,7 +6,11 @@
  * again when more arrives); on_drain when all output has been written (may be NULL); on_tls
  * when a handshake started by stream_start_tls ended; on_close on end of file, error or
  * timeout, exactly once, after which only stream_free may be called. A callback may call
- * stream_free itself.
+ * stream_free itself. Callbacks run from the loop only, never inside a call of the owner's. A
+ * failed on_tls is followed by on_close with the same error.
+ *
+ * Needs SIGPIPE ignored (daemon_run does). Input buffered while paused or full does not count
+ * against stream_timeout.
  */
 #pragma once
 
