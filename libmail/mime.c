@@ -258,8 +258,7 @@ static enum mime_kind kind_of(
     const struct parser *p, struct mime_part *part, unsigned depth, struct slice *boundary)
 {
     bool multipart = slice_iis(part->type, "multipart");
-    bool message = slice_iis(part->type, "message") &&
-                   (slice_iis(part->subtype, "rfc822") || slice_iis(part->subtype, "global"));
+    bool message = slice_iis(part->type, "message") && slice_iis(part->subtype, "rfc822");
     if (!multipart && !message)
         return MIME_LEAF;
     *boundary = slice_trim(mime_param(part->params, "boundary", p->arena));
