@@ -25,5 +25,6 @@ size_t header_count(struct slice message, const char *name);
 /* The header with the empty line that ends it. */
 struct slice header_part(struct slice message);
 struct slice header_body(struct slice message);
-/* Appends a field body unfolded and trimmed: line ends go, the space after them stays. */
+/* Appends a field body unfolded and trimmed: line ends go, the space after them stays. 0 or
+ * ERR_LIMIT. */
 int header_unfold(struct slice body, struct buf *out);

@@ -1,1 +1,0 @@
-$(eval $(call library,keyd,$(filter-out brokers/keyd/main.c,$(wildcard brokers/keyd/*.c))))

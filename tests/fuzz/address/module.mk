@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,address,mail util,$(UTIL_PKGS)))

@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,header,mail util,$(UTIL_PKGS)))

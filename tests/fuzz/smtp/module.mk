@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,smtp,mail util,$(UTIL_PKGS)))

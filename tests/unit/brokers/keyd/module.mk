@@ -1,1 +1,0 @@
-$(eval $(call unit_test,brokers/keyd/test_keys,keyd util,$(UTIL_PKGS)))
