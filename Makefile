@@ -75,7 +75,7 @@ endef
 # Packages behind libutil; the linker keeps only those a program needs.
 UTIL_PKGS := openssl libcap libseccomp lmdb -ldb-5.3
 
-FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk */*/*/module.mk))
+FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk */*/*/module.mk */*/*/*/module.mk))
 include $(FRAGMENTS)
 
 $(BUILD)/obj/%.o: %.c Makefile

@@ -8,7 +8,7 @@
 
 enum {
     IMAP_STRING_MAX = 16384,  /* a header value longer than this is cut in an ENVELOPE */
-    IMAP_ADDRESSES_MAX = 1000 /* of one field */
+    IMAP_ADDRESSES_MAX = 1000 /* of one field; more are left out */
 };
 
 /* Appends the three texts, parentheses included, without item names: "(NIL \"hi\" ...)". They
@@ -25,13 +25,3 @@ int imap_put_body(struct slice message, const struct mime_part *, struct arena *
 int imap_put_string(struct buf *out, struct slice s);
 /* As imap_put_string; NIL when s.p is NULL. */
 int imap_put_nstring(struct buf *out, struct slice s);
-
-/* Address fields (RFC 5322 §3.4), read tolerantly. A group is a row with only `mailbox` (its
- * name) set, then its members, then a row with nothing set (RFC 3501 §7.4.2). */
-struct imap_address {
-    struct imap_address *next;
-    struct slice name, route, mailbox, host; /* p == NULL: NIL */
-};
-/* The addresses of a field's value, in order, unfolded; NULL when there is none. Stops at the
- * arena's cap or IMAP_ADDRESSES_MAX. */
-struct imap_address *imap_addresses(struct slice value, struct arena *);

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "libmail/header.h"
 #include "libutil/arena.h"
 
 enum {
@@ -20,8 +21,8 @@ enum {
 
 struct mime_param {
     struct mime_param *next;
-    struct slice name;
-    struct slice value; /* unquoted; RFC 2231 pieces joined and decoded to UTF-8 */
+    struct slice name;  /* with RFC 2231 marks: "filename*0*" */
+    struct slice value; /* unquoted and unfolded, otherwise as written */
 };
 
 enum mime_kind { MIME_LEAF, MIME_MULTIPART, MIME_MESSAGE };
@@ -56,23 +57,18 @@ struct slice mime_header(struct slice message, const struct mime_part *);
 struct slice mime_body(struct slice message, const struct mime_part *);
 /* The n-th child from 1 of a multipart, or NULL. */
 struct mime_part *mime_child(const struct mime_part *, uint64_t n);
-/* A parameter by name, any case; p == NULL: absent. */
-struct slice mime_param(const struct mime_param *, const char *name);
+/* A parameter by its bare name, any case: RFC 2231 pieces are joined and decoded to UTF-8. p ==
+ * NULL: absent, or the arena is full. */
+struct slice mime_param(const struct mime_param *, const char *name, struct arena *);
 
-/* One header field in turn. */
-struct mime_field {
-    struct slice name;  /* without the colon and space before it */
-    struct slice value; /* after the colon, folds and all, without the last line end */
-    struct slice whole; /* every byte of the field, with its line end */
-};
-/* Takes a field from the front of *header. False at the header's end; a line that is no field
- * is returned with an empty name. */
-bool mime_field_next(struct slice *header, struct mime_field *);
-/* The first field of this name, any case; false when there is none. */
-bool mime_field_find(struct slice header, const char *name, struct mime_field *);
+/* As header_iter_next, but passes over lines that are no field: the header of a part ends at its
+ * empty line only. */
+bool mime_field_next(struct header_iter *, struct header_field *);
+/* The first field of this name (any case). */
+bool mime_field_find(struct slice header, const char *name, struct header_field *);
 
-/* Parses "word; name=value; ...": *word gets what is before the first ';' without comments. RFC
- * 2231 pieces are joined under their bare name. Returns the parameters, NULL when none. */
+/* Parses "word; name=value; ...": *word gets what is before the first ';', without comments.
+ * Returns the parameters in their order, NULL when there are none. */
 struct mime_param *mime_params_parse(struct slice value, struct slice *word, struct arena *);
 
 /* Appends stored text with every bare LF made CRLF. */

@@ -19,11 +19,12 @@
 enum sandbox_calls {
     SANDBOX_ACCEPT = 1 << 0,     /* accept4 on inherited listeners, socket options, shutdown */
     SANDBOX_FILES_READ = 1 << 1, /* openat read-only, stat, getdents, pread, mmap of files */
-    SANDBOX_FILES_WRITE = 1 << 2,/* + create, pwrite, rename, link, unlink, mkdir, sync, fallocate */
-    SANDBOX_CONNECT = 1 << 3,    /* socket(AF_INET*), connect, bind: remote and dnsd only */
-    SANDBOX_THREADS = 1 << 4,    /* clone of threads */
-    SANDBOX_FORK = 1 << 5,       /* fork without exec, wait, kill of children, prctl */
-    SANDBOX_SETID = 1 << 6,      /* set*uid/gid, never to an id below uid_floor; chroot */
+    SANDBOX_FILES_WRITE =
+        1 << 2,               /* + create, pwrite, rename, link, unlink, mkdir, sync, fallocate */
+    SANDBOX_CONNECT = 1 << 3, /* socket(AF_INET*), connect, bind: remote and dnsd only */
+    SANDBOX_THREADS = 1 << 4, /* clone of threads */
+    SANDBOX_FORK = 1 << 5,    /* fork without exec, wait, kill of children, prctl */
+    SANDBOX_SETID = 1 << 6,   /* set*uid/gid, never to an id below uid_floor; chroot */
     SANDBOX_SOCKETPAIR = 1 << 7, /* socketpair(AF_UNIX) */
     SANDBOX_LEASE = 1 << 8,      /* fcntl(F_SETLEASE) */
     SANDBOX_INSTALL = 1 << 9     /* landlock and seccomp again, for children with a tighter row */
@@ -93,11 +94,14 @@ void sandbox_filter_free(struct sandbox_filter *);
  * parent, not dumpable, Landlock with this one tree (-1: none), then the filter. */
 int sandbox_tighten(const struct sandbox_filter *, int dir, struct error *) MUST_USE;
 
-/* Inside the sandbox: tries open of a file outside, socket, connect, exec, fork, kill, setuid(0),
- * chmod, W->X memory, and compares each outcome with the row. Appends a line a probe
- * ("open /etc/passwd: denied as declared") and returns how many differ. Probes that seccomp
- * answers by killing are run in a way that survives or reports (see sandbox_selftest.c). */
+/* Inside the sandbox, in a living daemon: reads the facts (filter, capabilities, ids) and tries
+ * what the row forbids: files, sockets, signals, root, chmod, executable memory. What would be
+ * answered by death (exec, fork, trace) is tried only in children of rows with SANDBOX_FORK,
+ * else listed as not tried. Appends a line a probe and returns how many differ from the row. */
 int sandbox_selftest(const struct sandbox_profile *, struct buf *out);
+/* Outside, before any thread: enters the row in a child per probe and tries everything, death
+ * included (`PROGRAM --selftest-sandbox`). Returns how many outcomes differ. */
+int sandbox_probe(const struct sandbox_profile *, const struct sandbox_paths *, struct buf *out);
 /* One logfmt line for status and `sandbox show`. */
-void sandbox_report_print(const struct sandbox_profile *, const struct sandbox_report *,
-    struct buf *out);
+void sandbox_report_print(
+    const struct sandbox_profile *, const struct sandbox_report *, struct buf *out);

@@ -11,8 +11,9 @@
 struct tls_context;
 
 /* Asks for a signature. key_id is the SHA-256 of the SubjectPublicKeyInfo (DER), `digest` an
- * OpenSSL name ("SHA256"), `padding` "pss", "pkcs1" or "" (ECDSA). tbs are the bytes to be
- * signed. Writes at most *sig_len bytes and sets *sig_len. Returns 0 or an error code. */
+ * OpenSSL name ("SHA2-256"; "" with Ed25519), `padding` "pss", "pkcs1" or "" (not RSA). tbs are
+ * the bytes to be signed. Writes at most *sig_len bytes and sets *sig_len. Blocks. Returns 0 or
+ * an error code. */
 typedef int tls_sign_fn(void *arg, const unsigned char key_id[32], const char *digest,
     const char *padding, struct slice tbs, unsigned char *sig, size_t *sig_len);
 

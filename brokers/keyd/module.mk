@@ -1,0 +1,1 @@
+$(eval $(call library,keyd,$(filter-out brokers/keyd/main.c,$(wildcard brokers/keyd/*.c))))

@@ -1,0 +1,274 @@
+#include "libmail/imapstruct.h"
+
+#include "libmail/address_list.h"
+#include "libutil/error.h"
+
+enum { QUOTED_MAX = 1000 }; /* a longer string goes as a literal */
+
+/* RFC 3501 §9: quoted strings hold 7-bit text without CR and LF. */
+static bool may_quote(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c == 0 || c == '\r' || c == '\n' || c >= 0x80)
+            return false;
+    }
+    return s.n <= QUOTED_MAX;
+}
+
+static int put_literal(struct buf *out, struct slice s)
+{
+    size_t nuls = 0;
+    for (size_t i = 0; i < s.n; i++)
+        nuls += s.p[i] == 0;
+    buf_printf(out, "{%zu}\r\n", s.n - nuls);
+    if (nuls == 0)
+        return buf_put(out, s);
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i])
+            buf_putc(out, s.p[i]);
+    return out->failed ? ERR_LIMIT : OK;
+}
+
+int imap_put_string(struct buf *out, struct slice s)
+{
+    if (!may_quote(s))
+        return put_literal(out, s);
+    buf_putc(out, '"');
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '"' || s.p[i] == '\\')
+            buf_putc(out, '\\');
+        buf_putc(out, s.p[i]);
+    }
+    return buf_putc(out, '"');
+}
+
+int imap_put_nstring(struct buf *out, struct slice s)
+{
+    return s.p ? imap_put_string(out, s) : buf_puts(out, "NIL");
+}
+
+/* A header value unfolded and cut to IMAP_STRING_MAX. */
+static void put_text(struct buf *out, struct slice value)
+{
+    if (!value.p) {
+        buf_puts(out, "NIL");
+        return;
+    }
+    struct buf text;
+    buf_init(&text, IMAP_STRING_MAX);
+    header_unfold(slice_first(value, IMAP_STRING_MAX), &text);
+    struct slice s = buf_slice(&text);
+    imap_put_string(out, s.n ? s : SLICE_LIT(""));
+    buf_clear(&text);
+}
+
+static void put_field_text(struct slice header, const char *name, struct buf *out)
+{
+    struct header_field f;
+    put_text(out, mime_field_find(header, name, &f) ? f.body : (struct slice){NULL, 0});
+}
+
+static void put_address(struct buf *out, const struct address_item *a)
+{
+    const struct slice nil = {NULL, 0};
+    bool member = a->kind == ADDRESS_ITEM, start = a->kind == ADDRESS_GROUP_START;
+    buf_putc(out, '(');
+    put_text(out, member && a->name.n ? a->name : nil);
+    buf_putc(out, ' ');
+    imap_put_nstring(out, member && a->route.n ? slice_first(a->route, IMAP_STRING_MAX) : nil);
+    buf_putc(out, ' ');
+    if (member)
+        put_text(out, a->local.p ? a->local : SLICE_LIT(""));
+    else
+        put_text(out, start ? (a->name.p ? a->name : SLICE_LIT("")) : nil);
+    buf_putc(out, ' ');
+    /* A NIL host would make it a group (RFC 3501 §7.4.2). */
+    put_text(out, !member ? nil : a->domain.p ? a->domain : SLICE_LIT(""));
+    buf_putc(out, ')');
+}
+
+/* The addresses of every field of this name; false when there is none, and nothing is put. */
+static bool put_addresses(
+    struct slice header, const char *name, struct arena *arena, struct buf *out)
+{
+    struct header_iter it;
+    struct header_field f;
+    unsigned count = 0;
+    header_iter_init(&it, header);
+    while (mime_field_next(&it, &f)) {
+        if (!slice_iis(f.name, name))
+            continue;
+        struct address_iter addresses;
+        struct address_item item;
+        int rc;
+        address_iter_init(&addresses, f.body, arena);
+        while (count < IMAP_ADDRESSES_MAX && (rc = address_iter_next(&addresses, &item)) != 0) {
+            if (rc == ERR_LIMIT)
+                break;
+            if (rc < 0)
+                continue;
+            if (count++ == 0)
+                buf_putc(out, '(');
+            put_address(out, &item);
+        }
+    }
+    if (count)
+        buf_putc(out, ')');
+    return count > 0;
+}
+
+int imap_put_envelope(struct slice header, struct arena *arena, struct buf *out)
+{
+    static const char *const lists[] = {"From", "Sender", "Reply-To", "To", "Cc", "Bcc"};
+    buf_putc(out, '(');
+    put_field_text(header, "Date", out);
+    buf_putc(out, ' ');
+    put_field_text(header, "Subject", out);
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        buf_putc(out, ' ');
+        if (put_addresses(header, lists[i], arena, out))
+            continue;
+        /* Sender and Reply-To default to From (RFC 3501 §7.4.2). */
+        if ((i != 1 && i != 2) || !put_addresses(header, "From", arena, out))
+            buf_puts(out, "NIL");
+    }
+    buf_putc(out, ' ');
+    put_field_text(header, "In-Reply-To", out);
+    buf_putc(out, ' ');
+    put_field_text(header, "Message-ID", out);
+    buf_putc(out, ')');
+    return out->failed ? ERR_LIMIT : OK;
+}
+
+static void put_params(struct buf *out, const struct mime_param *params)
+{
+    if (!params) {
+        buf_puts(out, "NIL");
+        return;
+    }
+    for (const struct mime_param *p = params; p; p = p->next) {
+        buf_putc(out, p == params ? '(' : ' ');
+        imap_put_string(out, slice_first(p->name, IMAP_STRING_MAX));
+        buf_putc(out, ' ');
+        imap_put_string(out, slice_first(p->value, IMAP_STRING_MAX));
+    }
+    buf_putc(out, ')');
+}
+
+/* "en, de" as ("en" "de"), RFC 3282. */
+static void put_language(struct buf *out, struct slice value)
+{
+    struct slice rest = value;
+    unsigned count = 0;
+    while (rest.p && count < MIME_MAX_PARAMS) {
+        struct slice tag = slice_trim(slice_cut(&rest, ','));
+        if (tag.n == 0)
+            continue;
+        buf_putc(out, count++ ? ' ' : '(');
+        put_text(out, tag);
+    }
+    buf_puts(out, count ? ")" : "NIL");
+}
+
+/* body-fld-dsp, body-fld-lang, body-fld-loc */
+static void put_extension(struct buf *out, const struct mime_part *part)
+{
+    if (part->disposition.p) {
+        buf_puts(out, " (");
+        imap_put_string(out, part->disposition);
+        buf_putc(out, ' ');
+        put_params(out, part->disposition_params);
+        buf_puts(out, ") ");
+    } else {
+        buf_puts(out, " NIL ");
+    }
+    put_language(out, part->language);
+    buf_putc(out, ' ');
+    put_text(out, part->location);
+}
+
+static void put_leaf(struct slice message, const struct mime_part *part, struct arena *arena,
+    bool extended, struct buf *out)
+{
+    bool text = slice_iis(part->type, "text");
+    imap_put_string(out, part->type);
+    buf_putc(out, ' ');
+    imap_put_string(out, part->subtype);
+    buf_putc(out, ' ');
+    if (text && !part->params && slice_iis(part->subtype, "plain"))
+        buf_puts(out, "(\"CHARSET\" \"US-ASCII\")"); /* RFC 2045 §5.2 */
+    else
+        put_params(out, part->params);
+    buf_putc(out, ' ');
+    put_text(out, part->id);
+    buf_putc(out, ' ');
+    put_text(out, part->description);
+    buf_putc(out, ' ');
+    put_text(out, part->encoding.n ? part->encoding : SLICE_LIT("7BIT"));
+    buf_printf(out, " %llu", (unsigned long long)part->body_size);
+    if (part->kind == MIME_MESSAGE) {
+        buf_putc(out, ' ');
+        if (imap_put_envelope(mime_header(message, part->first), arena, out))
+            return;
+        buf_putc(out, ' ');
+        if (imap_put_body(message, part->first, arena, extended, out))
+            return;
+    }
+    if (text || part->kind == MIME_MESSAGE)
+        buf_printf(out, " %llu", (unsigned long long)part->lines);
+    if (extended) {
+        buf_putc(out, ' ');
+        put_text(out, part->md5);
+        put_extension(out, part);
+    }
+}
+
+static void put_multipart(struct slice message, const struct mime_part *part, struct arena *arena,
+    bool extended, struct buf *out)
+{
+    for (const struct mime_part *child = part->first; child && !out->failed; child = child->next)
+        if (imap_put_body(message, child, arena, extended, out))
+            return;
+    if (!part->first) {
+        /* The grammar wants at least one part. */
+        const struct mime_part none = {.type = SLICE_LIT("TEXT"), .subtype = SLICE_LIT("PLAIN")};
+        if (imap_put_body(message, &none, arena, extended, out))
+            return;
+    }
+    buf_putc(out, ' ');
+    imap_put_string(out, part->subtype);
+    if (extended) {
+        buf_putc(out, ' ');
+        put_params(out, part->params);
+        put_extension(out, part);
+    }
+}
+
+int imap_put_body(struct slice message, const struct mime_part *part, struct arena *arena,
+    bool extended, struct buf *out)
+{
+    buf_putc(out, '(');
+    if (part->kind == MIME_MULTIPART)
+        put_multipart(message, part, arena, extended, out);
+    else
+        put_leaf(message, part, arena, extended, out);
+    buf_putc(out, ')');
+    return out->failed ? ERR_LIMIT : OK;
+}
+
+int imap_structure(struct slice message, struct arena *arena, struct buf *envelope,
+    struct buf *body, struct buf *bodystructure)
+{
+    struct mime_part *root = mime_parse(message, arena);
+    if (!root)
+        return ERR_LIMIT;
+    int rc = OK;
+    if (envelope)
+        rc = imap_put_envelope(mime_header(message, root), arena, envelope);
+    if (body && rc == OK)
+        rc = imap_put_body(message, root, arena, false, body);
+    if (bodystructure && rc == OK)
+        rc = imap_put_body(message, root, arena, true, bodystructure);
+    return rc;
+}

@@ -1,0 +1,1 @@
+$(eval $(call unit_test,brokers/keyd/test_keys,keyd util,$(UTIL_PKGS)))
