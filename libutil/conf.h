@@ -35,6 +35,9 @@ enum conf_type {
 
 struct conf_schema;
 
+/* Judges one word of a value; on refusal err says what is allowed. */
+typedef int conf_check_fn(struct slice word, struct error *);
+
 struct conf_key {
     const char *name;
     enum conf_type type;
@@ -45,6 +48,10 @@ struct conf_key {
     bool repeat;         /* may appear more than once (BLOCK, LIST) */
     const struct conf_schema *block;
     const char *help;
+    const char *example;  /* shown in the default file when there is no default */
+    conf_check_fn *check; /* STRING and LIST: every word must pass; may be NULL */
+    bool required;        /* conf_check refuses a block without it */
+    unsigned path_word;   /* LIST: this word (from 1) is a path, as in `to file PATH` */
 };
 
 struct conf_schema {
@@ -54,15 +61,19 @@ struct conf_schema {
 /* The registry of all keys of veredus.conf. */
 extern const struct conf_schema conf_root_schema;
 
-/* Reads a file. On failure returns NULL and err names file, line, key and what is allowed.
- * conf_errors, if not NULL, receives every error found, a line each (not only the first). */
+/* Reads a file and checks it as a whole (conf_check). On failure returns NULL and err names file,
+ * line, key and what is allowed; errors, if not NULL, receives every error found, a line each. */
 struct conf *conf_load(const char *path, struct buf *errors, struct error *);
-/* Parses text as if it were the file `name`. */
+/* Parses text as if it were the file `name`: grammar and single values only, as a daemon does
+ * with the part that master hands it. */
 struct conf *conf_parse(const char *name, struct slice text, const struct conf_schema *,
     struct buf *errors, struct error *);
+/* What single values cannot show: required keys, duplicates, listeners that make no sense. */
+int conf_check(const struct conf *, struct buf *errors, struct error *) MUST_USE;
 void conf_free(struct conf *);
-/* Writes the keys that `role` reads in canonical form, paths absolute; -1: all keys. The result
- * parses back to the same values: it is what master hands to that process in a sealed memfd. */
+/* Writes the keys that `role` reads in canonical form, paths absolute. The result parses back to
+ * the same values: it is what master hands to that process in a sealed memfd. Keys that are not
+ * set are left out unless their default is a path. role -1: all keys, defaults included. */
 void conf_write(const struct conf *, int role, struct buf *out);
 /* The commented default configuration. */
 void conf_write_default(struct buf *out);
@@ -82,9 +93,13 @@ struct slice conf_arg(const struct conf_block *, size_t i);
 struct slice conf_where(const struct conf_block *);
 
 /* Values, the declared default when unset. Asking for a key the block's schema does not have,
- * or with another type, is a programmer error (assert). A NULL block gives defaults of the
- * named kind: conf_default_block(conf, "tls"). */
-const struct conf_block *conf_default_block(const char *kind);
+ * or with another type, is a programmer error (assert). */
+
+/* A block of this kind (of the root) with nothing set, so that all keys give their defaults. */
+const struct conf_block *conf_default_block(const struct conf *, const char *kind);
+/* The first block of this kind of the root, or its defaults: for tls, outbound, log, ... */
+const struct conf_block *conf_one(const struct conf *, const char *kind);
+/* Whether the file sets it. */
 bool conf_isset(const struct conf_block *, const char *key);
 struct slice conf_string(const struct conf_block *, const char *key); /* STRING PATH TABLE CHOICE */
 bool conf_bool(const struct conf_block *, const char *key);
