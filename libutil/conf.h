@@ -84,8 +84,8 @@ int conf_explain(const char *dotted, struct buf *out, struct error *);
 
 const struct conf_block *conf_root(const struct conf *);
 /* The next block of this kind after prev (NULL: the first), or NULL. */
-const struct conf_block *conf_next(const struct conf_block *parent, const char *kind,
-    const struct conf_block *prev);
+const struct conf_block *conf_next(
+    const struct conf_block *parent, const char *kind, const struct conf_block *prev);
 size_t conf_args(const struct conf_block *);
 /* The i-th word before the brace. */
 struct slice conf_arg(const struct conf_block *, size_t i);

@@ -46,5 +46,7 @@ int table_each(struct table *, int (*fn)(struct slice key, struct slice value, v
 struct slice table_spec(const struct table *);
 /* Whether spec names a known type with a well-formed argument; err lists the types. */
 int table_check_spec(struct slice spec, struct error *) MUST_USE;
+/* Whether the argument of this type is a path (hash, btree, lmdb, text). */
+bool table_has_path(struct slice type);
 /* Builds the compiled form of "hash:PATH" and the like from the text file PATH. */
 int table_build(struct slice spec, struct error *) MUST_USE;

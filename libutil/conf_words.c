@@ -1,0 +1,105 @@
+#include "libutil/conf_words.h"
+
+#include "libutil/net.h"
+
+#define SHOWN(word) SLICE_FMT(slice_first((word), 80))
+
+int conf_word_listen(struct slice word, struct error *err)
+{
+    struct net_listen parsed;
+    return net_listen_parse(word, &parsed, err);
+}
+
+int conf_word_network(struct slice word, struct error *err)
+{
+    struct net_block block;
+    return net_block_parse(word, &block, err);
+}
+
+int conf_word_ip(struct slice word, struct error *err)
+{
+    struct net_addr addr;
+    if (net_addr_parse(word, &addr))
+        return error_set(err, ERR_SYNTAX, "'%.*s' is not an IP address", SHOWN(word));
+    return OK;
+}
+
+int conf_word_dns_server(struct slice word, struct error *err)
+{
+    struct slice port = word, addr = slice_cut(&port, '@');
+    struct net_addr parsed;
+    uint64_t v;
+    if (net_addr_parse(addr, &parsed) || (port.p && slice_u64(port, 1, 65535, &v)))
+        return error_set(err, ERR_SYNTAX,
+            "'%.*s' is not a name server: must be ADDRESS or ADDRESS@PORT", SHOWN(word));
+    return OK;
+}
+
+int conf_word_domain(struct slice word, struct error *err)
+{
+    if (!net_is_domain(word))
+        return error_set(err, ERR_SYNTAX, "'%.*s' is not a domain name", SHOWN(word));
+    return OK;
+}
+
+int conf_word_address(struct slice word, struct error *err)
+{
+    ptrdiff_t at = slice_rchr(word, '@');
+    bool ok = word.n > 0 && at != 0 && word.n <= 320;
+    if (at > 0)
+        ok = net_is_domain(slice_from_index(word, (size_t)at + 1));
+    for (size_t i = 0; i < word.n; i++)
+        if ((unsigned char)word.p[i] <= ' ' || word.p[i] == '<' || word.p[i] == '>')
+            ok = false;
+    if (!ok)
+        return error_set(
+            err, ERR_SYNTAX, "'%.*s' is not an address: must be user@domain", SHOWN(word));
+    return OK;
+}
+
+int conf_word_relative(struct slice word, struct error *err)
+{
+    bool ok = word.n > 0 && word.p[0] != '/';
+    for (struct slice rest = word; ok && rest.p;) {
+        struct slice part = slice_cut(&rest, '/');
+        ok = part.n > 0 && !slice_is(part, ".") && !slice_is(part, "..");
+    }
+    if (!ok)
+        return error_set(
+            err, ERR_SYNTAX, "'%.*s' must be a relative path without . or ..", SHOWN(word));
+    return OK;
+}
+
+int conf_word_store(struct slice word, struct error *err)
+{
+    if (conf_word_relative(word, err))
+        return ERR_SYNTAX;
+    for (struct slice rest = slice_from_index(word, 0); rest.n;) {
+        ptrdiff_t open = slice_chr(rest, '{');
+        if (open < 0)
+            break;
+        rest = slice_from_index(rest, (size_t)open);
+        if (!slice_starts(rest, "{user}") && !slice_starts(rest, "{domain}"))
+            return error_set(
+                err, ERR_SYNTAX, "'%.*s': only {user} and {domain} may be in braces", SHOWN(word));
+        rest = slice_from_index(rest, 1);
+    }
+    if (slice_find(word, SLICE_LIT("{user}")) < 0)
+        return error_set(err, ERR_SYNTAX, "'%.*s' must contain {user}", SHOWN(word));
+    return OK;
+}
+
+int conf_word_relay(struct slice word, struct error *err)
+{
+    struct slice rest = word, host;
+    bool bracketed;
+    uint16_t port = 25;
+    if (slice_starts(rest, "smtp:") || slice_starts(rest, "lmtp:"))
+        rest = slice_from_index(rest, 5);
+    if (net_hostport_parse(rest, &host, &bracketed, &port))
+        return error_set(err, ERR_SYNTAX,
+            "'%.*s' is not a destination: must be DOMAIN, [HOST] or [HOST]:PORT, with smtp: or "
+            "lmtp: before it if wanted",
+            SHOWN(word));
+    return OK;
+}
