@@ -3,7 +3,8 @@
  * A daemon's main.c declares one daemon_spec and calls daemon_run.
  *
  * Order: exec by master -> configuration (memfd), listeners and peers arrive -> configure()
- * with the rights master gave -> sandbox -> start() -> loop until drained or master is gone.
+ * with the rights master gave -> sandbox -> start() -> on_up() of each peer -> on_listener()
+ * of each listener -> loop until drained or master is gone.
  */
 #pragma once
 
@@ -11,6 +12,7 @@
 #include "libutil/ipc.h"
 #include "libutil/list.h"
 #include "libutil/log.h"
+#include "libutil/proto/master.h"
 #include "libutil/role.h"
 #include "libutil/sandbox.h"
 
@@ -24,8 +26,9 @@ struct peer {
     enum role role; /* of the other end; ROLE_CTL for an administrator */
     unsigned worker;
     int64_t uid; /* of the other end */
-    struct ipc *ipc;
-    void *data; /* the daemon's own, NULL at first */
+    struct ipc *ipc; /* NULL for a raw conversation */
+    int fd;          /* raw conversations: the descriptor, to be taken by setting this to -1 */
+    void *data;      /* the daemon's own, NULL at first */
     struct list link;
 };
 
@@ -44,6 +47,8 @@ struct daemon_conv {
     void (*on_message)(struct peer *, struct ipc_in *);
     void (*on_up)(struct peer *);   /* may be NULL */
     void (*on_down)(struct peer *); /* may be NULL; peer is freed afterwards */
+    /* The daemon talks over the bare descriptor itself, with ipc_sync or otherwise. */
+    bool raw;
 };
 
 struct daemon_spec {
@@ -54,7 +59,7 @@ struct daemon_spec {
     /* Reads settings, opens what must be opened with master's rights, warms libraries up, and
      * may set d->paths. */
     int (*configure)(struct daemon *, struct error *);
-    /* Inside the sandbox; peers are connected, listeners not yet accepting. */
+    /* Inside the sandbox, before peers come up (raw ones can be taken already). */
     int (*start)(struct daemon *, struct error *);
     /* A listening socket, at start, after start(). */
     void (*on_listener)(struct daemon *, struct listener *);
@@ -64,6 +69,8 @@ struct daemon_spec {
     /* Appends packed master_child records; may be NULL. */
     void (*children)(struct daemon *, struct buf *out);
 };
+
+struct daemon_boot;
 
 struct daemon {
     const struct daemon_spec *spec;
@@ -79,6 +86,7 @@ struct daemon {
     void *data;                  /* the daemon's own */
     struct list peers;
     struct ipc *master;
+    struct daemon_boot *boot; /* what arrives before `go`; NULL afterwards */
 };
 
 /* The body of main: returns the exit status. */
@@ -93,6 +101,5 @@ struct peer *daemon_peer(struct daemon *, enum conversation, int role);
  * returns. To drop interest, keep `arg` alive until cb runs, or use daemon_peer and ipc_cancel. */
 void daemon_call(struct daemon *, enum conversation, int role, unsigned type, uint64_t trace,
     const void *msg, int fd, ipc_reply_fn *cb, void *arg);
-/* The blocking descriptor form, for code without a loop (TLS signer, sessions): takes the first
- * peer channel of this conversation out of the loop. -1 when there is none. */
+/* Raw conversations: takes the newest descriptor given for this conversation, or -1. */
 int daemon_take_peer_fd(struct daemon *, enum conversation);

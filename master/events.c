@@ -1,0 +1,3 @@
+#include "master/master.h"
+
+LOG_EVENTS_DEFINE(master, MASTER_EVENTS)

@@ -1,0 +1,107 @@
+#include "libutil/proto/master.h"
+#include "master/master.h"
+
+enum { DRAIN_MS = 3600 * 1000, CONFIG_MAX = 4 * 1024 * 1024 };
+
+/* Whether the role's part of the configuration differs. */
+static bool part_differs(const struct conf *a, const struct conf *b, enum role role)
+{
+    struct buf x, y;
+    buf_init(&x, CONFIG_MAX);
+    buf_init(&y, CONFIG_MAX);
+    conf_write(a, (int)role, &x);
+    conf_write(b, (int)role, &y);
+    bool differs = !slice_eq(buf_slice(&x), buf_slice(&y));
+    buf_clear(&x);
+    buf_clear(&y);
+    return differs;
+}
+
+/* The spool and the log file have one owner at a time: the old process must be gone before the
+ * new one starts. All others overlap, so that nothing is refused meanwhile. */
+static bool is_exclusive(enum role role)
+{
+    return role == ROLE_QMGR || role == ROLE_LOGD;
+}
+
+static void replace(struct master *m, enum role role, unsigned before, unsigned after)
+{
+    struct process *fresh[16];
+    unsigned started = 0;
+    if (is_exclusive(role)) {
+        /* Its death brings the successor, with the new configuration. */
+        static const struct master_drain drain;
+        struct process *p = process_find(m, role, 0);
+        if (p && p->ipc)
+            ipc_send(p->ipc, master_drain_type, 0, &drain, -1);
+        return;
+    }
+    for (unsigned w = 0; w < before; w++) {
+        struct process *old = process_find(m, role, w);
+        if (old)
+            process_drain(old, DRAIN_MS);
+    }
+    for (unsigned w = 0; w < after && w < ARRAY_LEN(fresh); w++)
+        fresh[started++] = process_add(m, role, w);
+    for (unsigned i = 0; i < started; i++)
+        wiring_connect(fresh[i]);
+    for (unsigned i = 0; i < started; i++)
+        process_go(fresh[i]);
+}
+
+static bool sockets_changed(struct master *m, enum role role)
+{
+    LIST_EACH (it, &m->sockets) {
+        struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
+        if (s->role == role && (s->fresh || !s->wanted))
+            return true;
+    }
+    return false;
+}
+
+static void apply(struct master *m, struct conf *next)
+{
+    bool changed[ROLE_COUNT];
+    unsigned before[ROLE_COUNT], after[ROLE_COUNT];
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        before[r] = process_count(m->conf, (enum role)r);
+        after[r] = process_count(next, (enum role)r);
+        changed[r] = before[r] != after[r] || part_differs(m->conf, next, (enum role)r) ||
+                     sockets_changed(m, (enum role)r);
+    }
+    listen_commit(m);
+    conf_free(m->conf);
+    m->conf = next;
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (changed[r])
+            replace(m, (enum role)r, before[r], after[r]);
+}
+
+int reload(struct master *m, struct buf *out)
+{
+    struct error err = {0};
+    struct conf *next = conf_load(m->conf_path, out, &err);
+    if (!next) {
+        if (buf_len(out) == 0)
+            buf_printf(out, "%s\n", err.text);
+        return err.code;
+    }
+    if (!slice_eq(conf_string(conf_root(m->conf), "directory"),
+            conf_string(conf_root(next), "directory"))) {
+        buf_puts(out, "directory: cannot change while the system runs\n");
+        conf_free(next);
+        return ERR_DENIED;
+    }
+    size_t differences = conf_diff(m->conf, next, out);
+    int rc = listen_open(m, next, &err);
+    if (rc) {
+        buf_printf(out, "%s\n", err.text);
+        conf_free(next);
+        return rc;
+    }
+    if (differences == 0)
+        buf_puts(out, "nothing has changed\n");
+    log_event(&m->log, master_reload, .what = slice_of(m->conf_path));
+    apply(m, next);
+    return OK;
+}
