@@ -82,7 +82,8 @@ static void free_raw(struct peer *peer)
 /* A raw conversation keeps only the newest descriptor per process at the other end. */
 static void drop_stale_raw(struct daemon *d, const struct master_peer *m)
 {
-    LIST_EACH (it, &d->peers) {
+    LIST_EACH(it, &d->peers)
+    {
         struct peer *p = LIST_ENTRY(it, struct peer, link);
         if (!p->ipc && !d->boot && p->conv == m->conversation && p->role == m->role &&
             p->worker == m->worker)
@@ -119,7 +120,8 @@ static void take_peer(struct daemon *d, const struct master_peer *m, int *fd)
 
 struct peer *daemon_peer(struct daemon *d, enum conversation conv, int role)
 {
-    LIST_EACH (it, &d->peers) {
+    LIST_EACH(it, &d->peers)
+    {
         struct peer *p = LIST_ENTRY(it, struct peer, link);
         if (p->conv == conv && p->side == IPC_CLIENT && p->ipc &&
             (role < 0 || p->role == (enum role)role)) {
@@ -159,7 +161,8 @@ void daemon_call(struct daemon *d, enum conversation conv, int role, unsigned ty
 int daemon_take_peer_fd(struct daemon *d, enum conversation conv)
 {
     int fd = -1;
-    LIST_EACH (it, &d->peers) {
+    LIST_EACH(it, &d->peers)
+    {
         struct peer *p = LIST_ENTRY(it, struct peer, link);
         if (p->conv != conv || p->ipc || p->fd < 0)
             continue;
@@ -235,8 +238,8 @@ static void send_figures(struct daemon *d, struct ipc_in *in)
     buf_init(&children, 60000);
     if (d->spec->children)
         d->spec->children(d, &children);
-    struct master_figures figures = {.sessions = d->spec->sessions ? d->spec->sessions(d) : 0,
-        .children = buf_slice(&children)};
+    struct master_figures figures = {
+        .sessions = d->spec->sessions ? d->spec->sessions(d) : 0, .children = buf_slice(&children)};
     ipc_reply(d->master, in->id, 0, master_figures_type, &figures, -1);
     buf_clear(&children);
 }
@@ -317,7 +320,8 @@ static void on_term(int signo, void *arg)
 
 static void hand_listeners(struct daemon *d)
 {
-    LIST_EACH (it, &d->boot->listeners) {
+    LIST_EACH(it, &d->boot->listeners)
+    {
         struct boot_listener *b = LIST_ENTRY(it, struct boot_listener, link);
         fcntl(b->listener.fd, F_SETFL, fcntl(b->listener.fd, F_GETFL) | O_NONBLOCK);
         if (d->spec->on_listener)
@@ -331,11 +335,13 @@ static void connect_peers(struct daemon *d)
 {
     struct list waiting;
     list_init(&waiting);
-    LIST_EACH (it, &d->peers) {
+    LIST_EACH(it, &d->peers)
+    {
         list_remove(it);
         list_append(&waiting, it);
     }
-    LIST_EACH (it, &waiting) {
+    LIST_EACH(it, &waiting)
+    {
         list_remove(it);
         list_append(&d->peers, it);
         peer_connect(LIST_ENTRY(it, struct peer, link));
@@ -406,8 +412,8 @@ int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
     struct stat st;
     const char *program = role_info(spec->role)->program;
     if (argc != 1 || fstat(MASTER_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-        fprintf(stderr, "%s is started by the Veredus master, not by hand; see veredus(1)\n",
-            program);
+        fprintf(
+            stderr, "%s is started by the Veredus master, not by hand; see veredus(1)\n", program);
         return 2;
     }
     struct daemon d = {.spec = spec};

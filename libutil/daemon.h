@@ -25,7 +25,7 @@ struct peer {
     enum ipc_side side;
     enum role role; /* of the other end; ROLE_CTL for an administrator */
     unsigned worker;
-    int64_t uid; /* of the other end */
+    int64_t uid;     /* of the other end */
     struct ipc *ipc; /* NULL for a raw conversation */
     int fd;          /* raw conversations: the descriptor, to be taken by setting this to -1 */
     void *data;      /* the daemon's own, NULL at first */
@@ -33,7 +33,7 @@ struct peer {
 };
 
 struct listener {
-    int fd; /* non-blocking */
+    int fd;   /* non-blocking */
     bool tls; /* from the first byte */
     char name[64], protocol[16], address[256];
 };
@@ -80,10 +80,10 @@ struct daemon {
     unsigned worker;
     bool rootless;
     bool draining;
-    char directory[4096];        /* of the instance */
-    struct sandbox_paths paths;  /* set by configure() */
+    char directory[4096];       /* of the instance */
+    struct sandbox_paths paths; /* set by configure() */
     struct sandbox_report sandbox;
-    void *data;                  /* the daemon's own */
+    void *data; /* the daemon's own */
     struct list peers;
     struct ipc *master;
     struct daemon_boot *boot; /* what arrives before `go`; NULL afterwards */

@@ -124,6 +124,15 @@ static void limit_future(struct entry *e)
     }
 }
 
+int sandbox_keep_caps(uint64_t keep, struct error *err)
+{
+    for (int c = 0; c <= CAP_LAST_CAP; c++)
+        if (!(keep >> c & 1) && prctl(PR_CAPBSET_READ, c, 0, 0, 0) == 1 &&
+            prctl(PR_CAPBSET_DROP, c, 0, 0, 0) != 0)
+            return error_sys(err, "capabilities: bounding set");
+    return caps_set(keep & caps_get(CAP_PERMITTED), err);
+}
+
 /* --- users ----------------------------------------------------------------------------------- */
 
 static int verify_ids(uid_t uid, gid_t gid, struct error *err)
@@ -215,11 +224,22 @@ static int open_empty(const char *first, struct error *err)
     return error_sys(err, "sandbox: no place for an empty root directory");
 }
 
+/* Opens by the path relative to the working directory where that is shorter: master stands in
+ * the instance's directory, whose parents the account may not be allowed to walk. */
+static int open_reachable(const char *path)
+{
+    char here[4096];
+    size_t n = getcwd(here, sizeof(here)) ? strlen(here) : 0;
+    if (n > 1 && strncmp(path, here, n) == 0 && (path[n] == '/' || path[n] == '\0'))
+        path = path[n] ? path + n + 1 : ".";
+    return open(path, O_PATH | O_CLOEXEC);
+}
+
 static int trees_add(struct entry *e, int root, const char *path, bool write)
 {
     if (e->trees.n == SANDBOX_TREES_MAX)
         return error_set(e->err, ERR_LIMIT, "sandbox: too many paths");
-    int fd = openat(root >= 0 ? root : AT_FDCWD, path, O_PATH | O_CLOEXEC);
+    int fd = root >= 0 ? openat(root, path, O_PATH | O_CLOEXEC) : open_reachable(path);
     if (fd < 0)
         return error_sys(e->err, "sandbox: %s", path);
     e->trees.tree[e->trees.n].fd = fd;
@@ -255,7 +275,7 @@ static int root_open(struct entry *e, int *fd)
     if (!e->paths->root)
         return error_set(
             e->err, ERR_NOT_FOUND, "sandbox: %s has no root directory", e->profile->name);
-    *fd = open(e->paths->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    *fd = open_reachable(e->paths->root);
     return *fd < 0 ? error_sys(e->err, "sandbox: %s", e->paths->root) : OK;
 }
 

@@ -35,7 +35,13 @@ enum sandbox_calls {
 #define SANDBOX_CAP_KILL ((uint64_t)1 << 5)
 #define SANDBOX_CAP_SETGID ((uint64_t)1 << 6)
 #define SANDBOX_CAP_SETUID ((uint64_t)1 << 7)
+#define SANDBOX_CAP_SETPCAP ((uint64_t)1 << 8)
+#define SANDBOX_CAP_BIND ((uint64_t)1 << 10)
 #define SANDBOX_CAP_CHROOT ((uint64_t)1 << 18)
+/* What master keeps, and so the most that anything it starts can have. */
+#define SANDBOX_MASTER_CAPS                                                                        \
+    (SANDBOX_CAP_CHOWN | SANDBOX_CAP_KILL | SANDBOX_CAP_SETGID | SANDBOX_CAP_SETUID |              \
+        SANDBOX_CAP_SETPCAP | SANDBOX_CAP_BIND | SANDBOX_CAP_CHROOT)
 
 enum sandbox_root {
     SANDBOX_ROOT_EMPTY, /* chroot into an empty directory; Landlock allows no path */
@@ -80,6 +86,8 @@ int sandbox_enter(const struct sandbox_profile *, const struct sandbox_paths *,
     struct sandbox_report *, struct error *) MUST_USE;
 /* Looks up an account before privileges are dropped. ERR_NOT_FOUND names the remedy. */
 int sandbox_account(const char *name, uid_t *, gid_t *, struct error *) MUST_USE;
+/* For master: cuts the bounding set and this process's capabilities to `keep`. */
+int sandbox_keep_caps(uint64_t keep, struct error *) MUST_USE;
 /* For children that become a user for good (local delivery, sessions): clear groups, set gid
  * and uid, drop every capability, verify all of it, and fail if setresuid(0) succeeds. When not
  * root and uid is our own, does nothing. */

@@ -33,7 +33,7 @@ struct survey_row {
     char sandbox[1024];
 };
 
-static const char *const state_names[] = {"starting", "running", "draining", "waiting"};
+static const char *const state_names[] = {"starting", "running", "draining", "yielding", "waiting"};
 
 static void unref(struct client *c)
 {
@@ -144,8 +144,8 @@ static void do_status(struct client *c, struct ipc_in *in)
     buf_init(&s->rows, 60000);
     if (record_put(&s->rows, &ctl_process_record, &self) != OK)
         buf_reset(&s->rows);
-    LIST_EACH (it, &m->processes)
-        ask_process(s, LIST_ENTRY(it, struct process, link));
+    LIST_EACH(it, &m->processes)
+    ask_process(s, LIST_ENTRY(it, struct process, link));
     survey_finish(s);
 }
 
@@ -208,9 +208,9 @@ static void do_selftest(struct client *c, struct ipc_in *in)
     const struct ctl_selftest *want = in->msg;
     char program[32];
     int role = slice_to_cstr(want->role, program, sizeof(program)) ? role_find(program) : -1;
-    struct process *p =
-        role >= 0 && role < ROLE_COUNT ? process_find(c->master, (enum role)role, want->worker)
-                                       : NULL;
+    struct process *p = role >= 0 && role < ROLE_COUNT
+                            ? process_find(c->master, (enum role)role, want->worker)
+                            : NULL;
     if (!p || !p->ipc) {
         reply(c, in->id, ctl_result_type, ERR_NOT_FOUND, "no such process", -1);
         return;
@@ -287,7 +287,8 @@ int control_open(struct master *m, struct error *err)
 
 void control_close(struct master *m)
 {
-    LIST_EACH (it, &m->clients) {
+    LIST_EACH(it, &m->clients)
+    {
         struct client *c = LIST_ENTRY(it, struct client, link);
         if (c->stop_id)
             reply(c, c->stop_id, ctl_result_type, OK, "stopped", -1);

@@ -12,8 +12,8 @@ static int open_run_dir(struct master *m, struct error *err)
     struct stat st;
     snprintf(path, sizeof(path), "%s/run", m->directory);
     if (stat(m->directory, &st) != 0)
-        return error_sys(err, "directory %s (made by `veredus init --dir %s`)", m->directory,
-            m->directory);
+        return error_sys(
+            err, "directory %s (made by `veredus init --dir %s`)", m->directory, m->directory);
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
         return error_sys(err, "%s", path);
     m->run_dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);

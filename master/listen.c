@@ -27,7 +27,8 @@ static int owner_of(struct slice protocol)
 
 static struct listen_socket *find(struct master *m, struct slice name, struct slice address)
 {
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         if (slice_is(name, s->name) && slice_is(address, s->address))
             return s;
@@ -103,7 +104,8 @@ static int open_address(struct master *m, const struct conf_block *b, struct sli
 {
     char host[64], port[8];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-        .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV}, *list = NULL;
+                        .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV},
+                    *list = NULL;
     if (!split(address, host, port) ||
         getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list) != 0)
         return error_set(err, ERR_SYNTAX, "%.*s: listen %.*s: %.*s is not ADDRESS:PORT",
@@ -158,7 +160,8 @@ static int open_block(struct master *m, const struct conf_block *b, struct error
     for (size_t i = 0; i < conf_list_len(b, "on") && rc == OK; i++) {
         struct slice address = conf_list_at(b, "on", i);
         bool there = false;
-        LIST_EACH (it, &m->sockets) {
+        LIST_EACH(it, &m->sockets)
+        {
             struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
             if (slice_is(name, s->name) && slice_is(address, s->address))
                 s->wanted = there = true;
@@ -171,7 +174,8 @@ static int open_block(struct master *m, const struct conf_block *b, struct error
 
 int listen_open(struct master *m, const struct conf *conf, struct error *err)
 {
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         s->wanted = s->fresh = false;
     }
@@ -186,7 +190,8 @@ int listen_open(struct master *m, const struct conf *conf, struct error *err)
 
 void listen_commit(struct master *m)
 {
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         if (!s->wanted)
             discard(s);
@@ -195,7 +200,8 @@ void listen_commit(struct master *m)
 
 void listen_rollback(struct master *m)
 {
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         if (s->fresh)
             discard(s);
@@ -204,7 +210,7 @@ void listen_rollback(struct master *m)
 
 void listen_close_all(struct master *m)
 {
-    LIST_EACH (it, &m->sockets)
-        discard(LIST_ENTRY(it, struct listen_socket, link));
+    LIST_EACH(it, &m->sockets)
+    discard(LIST_ENTRY(it, struct listen_socket, link));
     unlinkat(m->run_dir, "submit", 0);
 }

@@ -100,6 +100,9 @@ static int open_all(struct master *m, struct error *err)
         rc = open_bin_dir(m, err);
     if (rc == OK)
         rc = instance_open(m, err);
+    /* Programs reach the instance from here even where its parents are closed to them. */
+    if (rc == OK && chdir(m->directory) != 0)
+        rc = error_sys(err, "%s", m->directory);
     if (rc == OK)
         rc = listen_open(m, m->conf, err);
     if (rc == OK)

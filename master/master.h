@@ -18,6 +18,7 @@ enum process_state {
     PROCESS_STARTING, /* exec'ed, has not said ready */
     PROCESS_RUNNING,
     PROCESS_DRAINING, /* told to finish; not restarted */
+    PROCESS_YIELDING, /* told to finish; its successor starts when it has */
     PROCESS_WAITING   /* died; its back-off timer runs */
 };
 
@@ -71,6 +72,8 @@ struct process *process_add(struct master *, enum role, unsigned worker);
 void process_go(struct process *);
 /* Asks it to finish; killed after limit_ms. Frees the row when it has no process. */
 void process_drain(struct process *, int64_t limit_ms);
+/* Asks it to finish and starts its successor with the configuration of then. */
+void process_yield(struct process *);
 struct process *process_find(struct master *, enum role, unsigned worker);
 /* How many processes of this role the configuration needs. */
 unsigned process_count(const struct conf *, enum role);
@@ -108,28 +111,29 @@ void instance_close(struct master *);
 /* Says "ok" or why not to `veredus start`, once. */
 void instance_report(struct master *, const char *text);
 
-#define MASTER_PROC_FIELDS(F, S)                                                                   \
-    F(S, STR, role, 0) F(S, U32, worker, 0) F(S, I64, pid, 0) F(S, STR, reason, 0)                 \
-        F(S, I64, wait_ms, 0) F(S, U32, restarts, 0)
+#define MASTER_PROC_FIELDS(F, S)                                                      \
+    F(S, STR, role, 0)                                                                \
+    F(S, U32, worker, 0) F(S, I64, pid, 0) F(S, STR, reason, 0) F(S, I64, wait_ms, 0) \
+        F(S, U32, restarts, 0)
 #define MASTER_SOCKET_FIELDS(F, S) F(S, STR, name, 0) F(S, STR, address, 0)
-#define MASTER_ADMIN_FIELDS(F, S)                                                                  \
+#define MASTER_ADMIN_FIELDS(F, S) \
     F(S, STR, verb, 0) F(S, STR, what, 0) F(S, I64, uid, 0) F(S, STR, result, 0)
-#define MASTER_EVENTS(E)                                                                           \
-    E(master_start, "master.start", LOG_INFO, LOG_TEXT_FIELDS, "The system starts.")               \
-    E(master_up, "master.up", LOG_INFO, LOG_TEXT_FIELDS, "Every process is ready.")                \
-    E(master_stop, "master.stop", LOG_INFO, LOG_TEXT_FIELDS, "The system stops.")                  \
-    E(master_reload, "master.reload", LOG_INFO, LOG_TEXT_FIELDS,                                   \
-        "A changed configuration was applied.")                                                    \
-    E(master_socket, "master.listen", LOG_INFO, MASTER_SOCKET_FIELDS,                              \
-        "A socket accepts connections.")                                                           \
-    E(process_started, "process.start", LOG_DEBUG, MASTER_PROC_FIELDS, "A process was started.")   \
-    E(process_died, "process.died", LOG_WARN, MASTER_PROC_FIELDS,                                  \
-        "A process ended without being asked; it is restarted after wait_ms.")                     \
-    E(process_loop, "process.loop", LOG_ERROR, MASTER_PROC_FIELDS,                                 \
-        "A process dies again and again soon after its start.")                                    \
-    E(process_killed, "process.killed", LOG_WARN, MASTER_PROC_FIELDS,                              \
-        "A process did not finish in time and was killed.")                                        \
-    E(admin_action, "admin.action", LOG_INFO, MASTER_ADMIN_FIELDS,                                 \
+#define MASTER_EVENTS(E)                                                                         \
+    E(master_start, "master.start", LOG_INFO, LOG_TEXT_FIELDS, "The system starts.")             \
+    E(master_up, "master.up", LOG_INFO, LOG_TEXT_FIELDS, "Every process is ready.")              \
+    E(master_stop, "master.stop", LOG_INFO, LOG_TEXT_FIELDS, "The system stops.")                \
+    E(master_reload, "master.reload", LOG_INFO, LOG_TEXT_FIELDS,                                 \
+        "A changed configuration was applied.")                                                  \
+    E(master_socket, "master.listen", LOG_INFO, MASTER_SOCKET_FIELDS,                            \
+        "A socket accepts connections.")                                                         \
+    E(process_started, "process.start", LOG_DEBUG, MASTER_PROC_FIELDS, "A process was started.") \
+    E(process_died, "process.died", LOG_WARN, MASTER_PROC_FIELDS,                                \
+        "A process ended without being asked; it is restarted after wait_ms.")                   \
+    E(process_loop, "process.loop", LOG_ERROR, MASTER_PROC_FIELDS,                               \
+        "A process dies again and again soon after its start.")                                  \
+    E(process_killed, "process.killed", LOG_WARN, MASTER_PROC_FIELDS,                            \
+        "A process did not finish in time and was killed.")                                      \
+    E(admin_action, "admin.action", LOG_INFO, MASTER_ADMIN_FIELDS,                               \
         "An administrator asked for something.")
 LOG_EVENTS_DECLARE(MASTER_EVENTS)
 extern const struct log_event *const master_events[];

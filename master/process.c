@@ -45,7 +45,8 @@ unsigned process_count(const struct conf *conf, enum role role)
 
 struct process *process_find(struct master *m, enum role role, unsigned worker)
 {
-    LIST_EACH (it, &m->processes) {
+    LIST_EACH(it, &m->processes)
+    {
         struct process *p = LIST_ENTRY(it, struct process, link);
         if (p->role == role && p->worker == worker && p->state != PROCESS_DRAINING)
             return p;
@@ -68,13 +69,14 @@ static void check_all_ready(struct master *m)
 {
     if (m->ready_fd < 0 || m->stopping)
         return;
-    LIST_EACH (it, &m->processes)
-        if (LIST_ENTRY(it, struct process, link)->state != PROCESS_RUNNING)
-            return;
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->processes)
+    if (LIST_ENTRY(it, struct process, link)->state != PROCESS_RUNNING)
+        return;
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
-        log_event(&m->log, master_socket, .name = slice_of(s->name),
-            .address = slice_of(s->address));
+        log_event(
+            &m->log, master_socket, .name = slice_of(s->name), .address = slice_of(s->address));
     }
     log_event(&m->log, master_up);
     instance_report(m, "ok");
@@ -130,8 +132,8 @@ static void start(struct process *p)
     p->failure[0] = '\0';
     p->ipc = ipc_new(m->loop, fd, &master_proto, IPC_SERVER, &process_ops, p);
     spawn_configure(p);
-    log_event(&m->log, process_started, .role = program_of(p), .worker = p->worker,
-        .pid = p->pid, .restarts = p->restarts);
+    log_event(&m->log, process_started, .role = program_of(p), .worker = p->worker, .pid = p->pid,
+        .restarts = p->restarts);
 }
 
 void process_go(struct process *p)
@@ -173,8 +175,8 @@ void process_start_all(struct master *m)
         for (unsigned worker = 0; worker < n; worker++)
             wiring_connect(process_add(m, (enum role)role, worker));
     }
-    LIST_EACH (it, &m->processes)
-        process_go(LIST_ENTRY(it, struct process, link));
+    LIST_EACH(it, &m->processes)
+    process_go(LIST_ENTRY(it, struct process, link));
 }
 
 /* --- death ---------------------------------------------------------------------------------- */
@@ -237,6 +239,8 @@ static void died(struct process *p, int status)
     timer_stop(&p->timer);
     if (p->state == PROCESS_DRAINING || m->stopping)
         discard(p);
+    else if (p->state == PROCESS_YIELDING)
+        restart(p);
     else if (m->ready_fd >= 0)
         refuse_start(p, reason);
     else
@@ -247,7 +251,8 @@ static void died(struct process *p, int status)
 
 static struct process *find_pid(struct master *m, pid_t pid)
 {
-    LIST_EACH (it, &m->processes) {
+    LIST_EACH(it, &m->processes)
+    {
         struct process *p = LIST_ENTRY(it, struct process, link);
         if (p->pid == pid)
             return p;
@@ -269,26 +274,34 @@ void process_reap(struct master *m)
 static void drain_over(void *arg)
 {
     struct process *p = arg;
-    log_event(&p->master->log, process_killed, .role = program_of(p), .worker = p->worker,
-        .pid = p->pid);
+    log_event(
+        &p->master->log, process_killed, .role = program_of(p), .worker = p->worker, .pid = p->pid);
     kill(p->pid, SIGKILL);
 }
 
-void process_drain(struct process *p, int64_t limit_ms)
+static void ask_to_finish(struct process *p, enum process_state state, int64_t limit_ms)
 {
     static const struct master_drain drain;
-    if (p->pid == 0) {
-        discard(p);
-        return;
-    }
-    if (p->state == PROCESS_DRAINING)
-        return;
-    p->state = PROCESS_DRAINING;
+    p->state = state;
     if (p->ipc)
         ipc_send(p->ipc, master_drain_type, 0, &drain, -1);
     timer_stop(&p->timer);
     timer_init(&p->timer, p->master->loop, drain_over, p);
     timer_start(&p->timer, limit_ms);
+}
+
+void process_drain(struct process *p, int64_t limit_ms)
+{
+    if (p->pid == 0)
+        discard(p);
+    else if (p->state != PROCESS_DRAINING)
+        ask_to_finish(p, PROCESS_DRAINING, limit_ms);
+}
+
+void process_yield(struct process *p)
+{
+    if (p->pid != 0 && p->state != PROCESS_DRAINING)
+        ask_to_finish(p, PROCESS_YIELDING, STOP_MS);
 }
 
 /* Fronts first, so that nothing new comes in; logd last, so that the end is told. */
@@ -308,9 +321,9 @@ static int stop_rank(enum role role)
 
 static bool any_of_rank(struct master *m, int rank)
 {
-    LIST_EACH (it, &m->processes)
-        if (stop_rank(LIST_ENTRY(it, struct process, link)->role) == rank)
-            return true;
+    LIST_EACH(it, &m->processes)
+    if (stop_rank(LIST_ENTRY(it, struct process, link)->role) == rank)
+        return true;
     return false;
 }
 
@@ -318,7 +331,8 @@ static bool any_of_rank(struct master *m, int rank)
 static void stop_next(struct master *m)
 {
     int rank = any_of_rank(m, 0) ? 0 : any_of_rank(m, 1) ? 1 : 2;
-    LIST_EACH (it, &m->processes) {
+    LIST_EACH(it, &m->processes)
+    {
         struct process *p = LIST_ENTRY(it, struct process, link);
         if (stop_rank(p->role) == rank)
             process_drain(p, rank == 0 ? STOP_FRONT_MS : STOP_MS);

@@ -1,4 +1,3 @@
-#include "libutil/proto/master.h"
 #include "master/master.h"
 
 enum { DRAIN_MS = 3600 * 1000, CONFIG_MAX = 4 * 1024 * 1024 };
@@ -29,11 +28,9 @@ static void replace(struct master *m, enum role role, unsigned before, unsigned 
     struct process *fresh[16];
     unsigned started = 0;
     if (is_exclusive(role)) {
-        /* Its death brings the successor, with the new configuration. */
-        static const struct master_drain drain;
         struct process *p = process_find(m, role, 0);
-        if (p && p->ipc)
-            ipc_send(p->ipc, master_drain_type, 0, &drain, -1);
+        if (p)
+            process_yield(p);
         return;
     }
     for (unsigned w = 0; w < before; w++) {
@@ -51,7 +48,8 @@ static void replace(struct master *m, enum role role, unsigned before, unsigned 
 
 static bool sockets_changed(struct master *m, enum role role)
 {
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         if (s->role == role && (s->fresh || !s->wanted))
             return true;

@@ -22,8 +22,7 @@ static int config_memfd(const struct master *m, enum role role)
     int fd = memfd_create("config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     struct slice s = buf_slice(&text);
     const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-    if (fd >= 0 &&
-        (write(fd, s.p, s.n) != (ssize_t)s.n || fcntl(fd, F_ADD_SEALS, seals) != 0))
+    if (fd >= 0 && (write(fd, s.p, s.n) != (ssize_t)s.n || fcntl(fd, F_ADD_SEALS, seals) != 0))
         fd_close(&fd);
     buf_clear(&text);
     return fd;
@@ -38,7 +37,8 @@ void spawn_configure(struct process *p)
     if (fd >= 0)
         ipc_send(p->ipc, master_config_type, 0, &config, fd);
     fd_close(&fd);
-    LIST_EACH (it, &m->sockets) {
+    LIST_EACH(it, &m->sockets)
+    {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);
         struct master_listen listen = {.name = slice_of(s->name),
             .protocol = slice_of(s->protocol),

@@ -85,7 +85,8 @@ static void join_log(struct process *from, struct process *logd)
 
 static void connect_log(struct process *p)
 {
-    LIST_EACH (it, &p->master->processes) {
+    LIST_EACH(it, &p->master->processes)
+    {
         struct process *q = LIST_ENTRY(it, struct process, link);
         if (!is_live(q) || q == p)
             continue;
@@ -106,7 +107,8 @@ void wiring_connect(struct process *p)
         if (w->client != p->role && w->server != p->role)
             continue;
         enum role wanted = w->client == p->role ? w->server : w->client;
-        LIST_EACH (it, &p->master->processes) {
+        LIST_EACH(it, &p->master->processes)
+        {
             struct process *q = LIST_ENTRY(it, struct process, link);
             if (q->role != wanted || !is_live(q))
                 continue;
