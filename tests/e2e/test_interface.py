@@ -1,0 +1,278 @@
+"""The standing interface: what scripts and later issues rely on, word for word."""
+import os
+import socket
+import stat
+import subprocess
+import time
+
+import pytest
+
+from veredus import ALICE, PORTS, ROLES, Instance, alive, port_free, wait_for
+
+
+def test_init_writes_the_files_it_promises(fresh):
+    instance = fresh()
+    for name in ("veredus.conf", "tls/cert.pem", "tls/key.pem", "spool", "mail", "log", "run"):
+        assert os.path.exists(instance.path(name)), name
+    assert stat.S_IMODE(os.stat(instance.path("tls/key.pem")).st_mode) & 0o077 == 0
+
+
+def test_init_leaves_an_existing_instance_alone(fresh):
+    instance = fresh()
+    before = instance.read("veredus.conf")
+    result = instance.run("veredus", "init", "--dir", instance.dir, "--demo", "--base-port",
+                          instance.base, status=None)
+    assert result.returncode != 0
+    assert instance.dir in result.stdout + result.stderr
+    assert instance.read("veredus.conf") == before
+
+
+def test_start_returns_when_every_listener_accepts(fresh):
+    instance = fresh()
+    instance.start()
+    for name in PORTS:
+        with socket.create_connection(("127.0.0.1", getattr(instance, name)), timeout=5):
+            pass
+
+
+def test_listeners_are_on_loopback_only(either):
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table) as file:
+            for line in file.readlines()[1:]:
+                address, port = line.split()[1].split(":")
+                if line.split()[3] == "0A" and int(port, 16) - either.base in PORTS.values():
+                    assert address in ("0100007F", "0" * 24 + "01000000"), line
+                    inodes.add(port)
+    assert len(inodes) == len(PORTS)
+
+
+def test_status_lists_every_process_with_role_pid_and_uid(either):
+    processes = either.processes()
+    assert set(ROLES) <= {p["role"] for p in processes}
+    for process in processes:
+        assert alive(process["pid"])
+        assert os.stat(f"/proc/{process['pid']}").st_uid in (process["uid"], 0)
+        with open(f"/proc/{process['pid']}/status") as file:
+            uids = [line.split()[1:] for line in file if line.startswith("Uid:")][0]
+        assert uids == [str(process["uid"])] * 4, process
+
+
+def test_status_in_words_names_the_roles(either):
+    text = either.veredus("status").stdout
+    for role in ROLES:
+        assert role in text
+
+
+def test_status_of_a_stopped_instance_says_so(fresh):
+    instance = fresh()
+    result = instance.veredus("status", status=None)
+    assert result.returncode == 1
+    assert "not running" in result.stdout + result.stderr
+
+
+def test_stop_ends_every_process_and_frees_every_port(fresh):
+    instance = fresh()
+    instance.start()
+    pids = instance.family()
+    assert len(pids) >= len(ROLES)
+    instance.stop()
+    assert [p for p in pids if alive(p)] == []
+    assert all(port_free(getattr(instance, name)) for name in PORTS)
+    assert not os.path.exists(instance.path("run/veredus.pid"))
+
+
+def test_start_twice_is_refused_and_harms_nothing(fresh):
+    instance = fresh()
+    instance.start()
+    result = instance.veredus("start", status=None)
+    assert result.returncode != 0
+    assert "running" in result.stdout + result.stderr
+    assert instance.processes("smtpd")
+
+
+def test_restart_keeps_mail_and_accounts(fresh):
+    instance = fresh()
+    instance.start()
+    instance.send("before")
+    instance.wait_mail("before")
+    instance.restart()
+    instance.send("after")
+    instance.wait_mail("after")
+    assert len(instance.mails()) == 2
+
+
+def test_postmaster_reaches_alice(either):
+    either.send("to postmaster", to="postmaster@example.test")
+    either.wait_mail("to postmaster", ALICE)
+
+
+def test_postmaster_without_a_domain_reaches_alice(either):
+    with either.raw() as client:
+        client.hello()
+        assert client.smtp("MAIL FROM:<>") == 250
+        assert client.smtp("RCPT TO:<Postmaster>") == 250
+        assert client.smtp("DATA") == 354
+        assert client.smtp("Subject: bare postmaster\r\n\r\nx\r\n.") == 250
+    either.wait_mail("bare postmaster", ALICE)
+
+
+# --- what is wrong is named ----------------------------------------------------------------------
+def refused(instance):
+    result = instance.veredus("start", status=None)
+    assert result.returncode != 0
+    assert not instance.family()
+    assert port_free(instance.smtp)
+    return result.stdout + result.stderr
+
+
+def conf_line(instance, text):
+    for number, line in enumerate(instance.read("veredus.conf").splitlines(), 1):
+        if text in line:
+            return number
+    raise AssertionError(text)
+
+
+def test_an_unknown_key_is_named_with_file_line_and_the_nearest(fresh):
+    instance = fresh()
+    instance.edit_conf(append="hostnam mail.example.test")
+    result = instance.veredus("config", "check", status=None)
+    text = result.stdout + result.stderr
+    line = conf_line(instance, "hostnam mail.example.test")
+    assert result.returncode == 1
+    assert f"veredus.conf:{line}" in text and "hostnam" in text and "hostname" in text
+
+
+@pytest.mark.parametrize("line,key,allowed", [
+    ("message-size much", "message-size", "50M"),
+    ("listen odd { protocol telnet }", "protocol", "smtp"),
+    ("listen odd { tls perhaps }", "tls", "required"),
+    ("outbound { concurrency -3 }", "concurrency", "1"),
+])
+def test_a_bad_value_is_named_with_what_is_allowed(fresh, line, key, allowed):
+    instance = fresh()
+    instance.edit_conf(append=line)
+    number = conf_line(instance, line)
+    text = refused(instance)
+    assert f"veredus.conf:{number}" in text and key in text
+    result = instance.veredus("config", "check", status=None)
+    assert result.returncode == 1
+    text = result.stdout + result.stderr
+    assert f"veredus.conf:{number}" in text and key in text
+    assert allowed in text
+
+
+def test_every_error_is_reported_not_only_the_first(fresh):
+    instance = fresh()
+    instance.edit_conf(append="nonsense-a 1\nnonsense-b 2")
+    result = instance.veredus("config", "check", status=None)
+    text = result.stdout + result.stderr
+    assert "nonsense-a" in text and "nonsense-b" in text
+
+
+def test_an_unclosed_block_is_named(fresh):
+    instance = fresh()
+    instance.edit_conf(append="tls {")
+    assert "veredus.conf:" in refused(instance)
+
+
+def test_a_good_configuration_is_said_to_be_good(either):
+    either.veredus("config", "check")
+
+
+def test_a_port_in_use_is_named(fresh):
+    instance = fresh()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", instance.imap))
+        taken.listen()
+        result = instance.veredus("start", status=None)
+        text = result.stdout + result.stderr
+        assert result.returncode != 0
+        assert str(instance.imap) in text and "in use" in text
+        assert not instance.family()
+    instance.start()
+
+
+def test_a_missing_directory_is_named(fresh):
+    instance = fresh()
+    os.rename(instance.path("spool"), instance.path("gone"))
+    os.rmdir(instance.path("gone")) if not os.listdir(instance.path("gone")) else None
+    instance.edit_conf((r"\A", "spool /nonexistent/spool\n")) if "spool " not in \
+        instance.read("veredus.conf") else instance.edit_conf((r"^spool .*", "spool /nonexistent/spool"))
+    assert "/nonexistent/spool" in refused(instance)
+
+
+def test_a_missing_certificate_is_named(fresh):
+    instance = fresh()
+    os.rename(instance.path("tls/cert.pem"), instance.path("tls/cert.old"))
+    assert "cert.pem" in refused(instance)
+
+
+def test_an_instance_that_does_not_exist_is_named(fresh):
+    instance = fresh()
+    result = instance.run("veredus", "-d", "/nonexistent/place", "start", status=None)
+    assert result.returncode != 0
+    assert "/nonexistent/place" in result.stdout + result.stderr
+
+
+def test_unknown_verbs_are_usage_errors(fresh):
+    instance = fresh()
+    result = instance.veredus("frobnicate", status=None)
+    assert result.returncode == 2
+    assert "frobnicate" in result.stderr
+
+
+# --- reload ---------------------------------------------------------------------------------------
+def test_reload_applies_a_new_listener_address_value(fresh):
+    instance = fresh()
+    instance.start()
+    pid = instance.pid_file()
+    instance.edit_conf((r"\A", "message-size 1M\n")) if "message-size" not in \
+        instance.read("veredus.conf") else instance.edit_conf((r"^(\s*)message-size .*", r"\1message-size 1M"))
+    result = instance.veredus("reload")
+    assert "message-size" in result.stdout
+    assert instance.pid_file() == pid
+
+    def size():
+        with instance.raw() as client:
+            return "SIZE 1048576" in client.hello()
+    wait_for("the new size in EHLO", size)
+
+
+def test_reload_refuses_a_bad_configuration_as_a_whole(fresh):
+    instance = fresh()
+    instance.start()
+    instance.edit_conf(append="nonsense yes")
+    result = instance.veredus("reload", status=None)
+    assert result.returncode == 1
+    assert "nonsense" in result.stdout + result.stderr
+    instance.send("still here")
+    instance.wait_mail("still here")
+
+
+def test_sigterm_to_master_stops_the_instance(fresh):
+    instance = fresh()
+    instance.start()
+    pids = instance.family()
+    subprocess.run(["kill", "-TERM", str(instance.pid_file())], check=True)
+    wait_for("the end of all processes", lambda: not any(alive(p) for p in pids), 30)
+
+
+def test_a_start_takes_little_time(fresh):
+    instance = fresh()
+    started = time.monotonic()
+    instance.start()
+    assert time.monotonic() - started < 10
+
+
+def test_two_instances_run_beside_each_other(fresh):
+    one, two = fresh(), fresh()
+    one.start()
+    two.start()
+    one.send("for one")
+    two.send("for two")
+    one.wait_mail("for one")
+    two.wait_mail("for two")
+    assert len(one.mails()) == len(two.mails()) == 1
+    assert Instance.live
