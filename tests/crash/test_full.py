@@ -78,7 +78,6 @@ def test_a_full_spool_gives_452_and_keeps_what_was_accepted(small):
             refused = code
             break
     assert refused == 452
-    assert instance.wait_log(rule="disk.full") if instance.log_find(rule="disk.full") else True
     os.unlink(ballast)
     wait_for("250 again", lambda: offer(instance, "after", "x\r\n")[0] == 250, 20)
     instance.wait_mail("after")
@@ -89,7 +88,6 @@ def test_a_full_spool_gives_452_and_keeps_what_was_accepted(small):
 
 def test_a_full_mail_store_defers_and_delivers_later(small):
     instance = small("mail", "16M")
-    instance.edit_conf(append="")
     instance.start()
     instance.send("before")
     instance.wait_mail("before")
