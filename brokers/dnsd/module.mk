@@ -1,0 +1,1 @@
+$(eval $(call library,dnsd,$(filter-out brokers/dnsd/main.c,$(wildcard brokers/dnsd/*.c))))

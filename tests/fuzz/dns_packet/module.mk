@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,dns_packet,dnsd util,$(UTIL_PKGS)))
