@@ -213,6 +213,8 @@ static void take_config(struct daemon *d, const struct master_config *m, int fd)
         error_set(&err, ERR_LIMIT, "the directory's name is too long");
     if (err.code || read_config(d, fd, &err) != OK)
         give_up(d, &err);
+    log_setup(role_info(d->spec->role)->program,
+        log_level_of(conf_string(conf_section(d->conf, "log"), "level")));
 }
 
 static void take_listener(struct daemon *d, const struct master_listen *m, int *fd)

@@ -56,10 +56,14 @@ static void put_ids(struct buf *b, const struct log *log)
     }
 }
 
-static const char *level_name(enum log_level level)
+static const char *const level_names[] = {"debug", "info", "notice", "warn", "error"};
+
+enum log_level log_level_of(struct slice name)
 {
-    static const char *const names[] = {"debug", "info", "notice", "warn", "error"};
-    return names[level];
+    for (size_t i = 0; i < ARRAY_LEN(level_names); i++)
+        if (slice_is(name, level_names[i]))
+            return (enum log_level)i;
+    return LOG_INFO;
 }
 
 static void write_stderr(struct buf *b)
@@ -73,22 +77,20 @@ static void write_stderr(struct buf *b)
     (void)done;
 }
 
-/* A record to logd: the program's name, a space, the line. */
+/* A record to logd, which knows from the wiring whose channel it is. */
 static void send_record(struct slice line)
 {
-    char head[48];
-    int n = snprintf(head, sizeof(head), "%s ", logger.program);
-    struct iovec iov[2] = {{head, (size_t)n}, {(void *)(uintptr_t)line.p, line.n}};
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-    if (sendmsg(logger.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    char note[64];
+    if (send(logger.fd, line.p, line.n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         logger.dropped++;
-    else if (logger.dropped) {
-        char note[96];
-        int len = snprintf(note, sizeof(note), "%s event=log.dropped level=warn count=%llu",
-            logger.program, (unsigned long long)logger.dropped);
-        if (send(logger.fd, note, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-            logger.dropped = 0;
+        return;
     }
+    if (logger.dropped == 0)
+        return;
+    int n = snprintf(note, sizeof(note), "event=log.dropped level=warn count=%llu",
+        (unsigned long long)logger.dropped);
+    if (send(logger.fd, note, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        logger.dropped = 0;
 }
 
 void log_emit(const struct log *log, const struct log_event *event, const void *fields)
@@ -100,7 +102,7 @@ void log_emit(const struct log *log, const struct log_event *event, const void *
     buf_init(&b, LINE_MAX_BYTES);
     buf_printf(&b, "event=%s", event->name);
     if (event->level != LOG_INFO)
-        buf_printf(&b, " level=%s", level_name(event->level));
+        buf_printf(&b, " level=%s", level_names[event->level]);
     put_ids(&b, log);
     record_print(&b, &event->rec, fields, false);
     if (b.failed) {

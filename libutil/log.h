@@ -67,6 +67,8 @@ extern const struct log_event *const log_common_events[];
 
 /* Program name for lines on standard error; least level that is emitted. */
 void log_setup(const char *program, enum log_level least);
+/* The level with this name; LOG_INFO for an unknown one. */
+enum log_level log_level_of(struct slice name);
 /* Sends records to this SEQPACKET or DGRAM socket (taken) from now on; -1: standard error. */
 void log_set_fd(int fd);
 int log_fd(void);

@@ -6,7 +6,7 @@
 
 #include "libutil/base.h"
 
-/*  R(enum, program, account when started as root, default number of processes; 0: one per core) */
+/*  R(enum, program, account when started as root, number of processes; 0: what the `workers` block says) */
 #define ROLES(R)                                                                                   \
     R(LOGD, "logd", "veredus-log", 1)                                                              \
     R(KEYD, "keyd", "veredus-key", 1)                                                              \
@@ -18,7 +18,7 @@
     R(BOUNCE, "bounce", "veredus", 1)                                                              \
     R(VIRTUAL, "virtual", "veredus-mail", 0)                                                       \
     R(LOCAL, "local", "veredus-mail", 1)                                                           \
-    R(REMOTE, "remote", "veredus-out", 1)                                                          \
+    R(REMOTE, "remote", "veredus-out", 0)                                                          \
     R(SMTPD, "smtpd", "veredus", 0)                                                                \
     R(IMAP_SESSION, "imap-session", "veredus-mail", 1)                                             \
     R(POP3_SESSION, "pop3-session", "veredus-mail", 1)                                             \

@@ -111,10 +111,10 @@ void instance_close(struct master *);
 /* Says "ok" or why not to `veredus start`, once. */
 void instance_report(struct master *, const char *text);
 
-#define MASTER_PROC_FIELDS(F, S)                                                      \
-    F(S, STR, role, 0)                                                                \
-    F(S, U32, worker, 0) F(S, I64, pid, 0) F(S, STR, reason, 0) F(S, I64, wait_ms, 0) \
-        F(S, U32, restarts, 0)
+#define MASTER_PROC_FIELDS(F, S) \
+    F(S, STR, role, 0)           \
+    F(S, U32, worker, 0)         \
+    F(S, I64, pid, 0) F(S, STR, reason, 0) F(S, I64, wait_ms, 0) F(S, U32, restarts, 0)
 #define MASTER_SOCKET_FIELDS(F, S) F(S, STR, name, 0) F(S, STR, address, 0)
 #define MASTER_ADMIN_FIELDS(F, S) \
     F(S, STR, verb, 0) F(S, STR, what, 0) F(S, I64, uid, 0) F(S, STR, result, 0)

@@ -1,0 +1,3 @@
+#include "brokers/logd/events.h"
+
+LOG_EVENTS_DEFINE(logd, LOGD_EVENTS)
