@@ -97,8 +97,6 @@ struct slice conf_where(const struct conf_block *);
 
 /* A block of this kind (of the root) with nothing set, so that all keys give their defaults. */
 const struct conf_block *conf_default_block(const struct conf *, const char *kind);
-/* The first block of this kind, or its defaults: for kinds that appear once. */
-const struct conf_block *conf_section(const struct conf *, const char *kind);
 /* The first block of this kind of the root, or its defaults: for tls, outbound, log, ... */
 const struct conf_block *conf_one(const struct conf *, const char *kind);
 /* Whether the file sets it. */

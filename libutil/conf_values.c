@@ -187,9 +187,3 @@ struct slice conf_list_at(const struct conf_block *b, const char *key, size_t i)
     assert(!"index beyond the list");
     return (struct slice){NULL, 0};
 }
-
-const struct conf_block *conf_section(const struct conf *conf, const char *kind)
-{
-    const struct conf_block *b = conf_next(conf_root(conf), kind, NULL);
-    return b ? b : conf_default_block(conf, kind);
-}

@@ -214,7 +214,7 @@ static void take_config(struct daemon *d, const struct master_config *m, int fd)
     if (err.code || read_config(d, fd, &err) != OK)
         give_up(d, &err);
     log_setup(role_info(d->spec->role)->program,
-        log_level_of(conf_string(conf_section(d->conf, "log"), "level")));
+        log_level_of(conf_string(conf_one(d->conf, "log"), "level")));
 }
 
 static void take_listener(struct daemon *d, const struct master_listen *m, int *fd)

@@ -38,7 +38,7 @@ unsigned process_count(const struct conf *conf, enum role role)
         return 0;
     if (role_info(role)->workers)
         return role_info(role)->workers;
-    const struct conf_block *workers = conf_section(conf, "workers");
+    const struct conf_block *workers = conf_one(conf, "workers");
     int64_t wanted = conf_int(workers, role_info(role)->program);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     return (unsigned)MIN(wanted ? wanted : MAX(cores, 1), WORKERS_MAX);

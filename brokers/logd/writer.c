@@ -24,7 +24,7 @@ struct writer {
 
 struct writer *writer_new(struct daemon *d, struct error *err)
 {
-    const struct conf_block *b = conf_section(d->conf, "log");
+    const struct conf_block *b = conf_one(d->conf, "log");
     char path[4000];
     if (conf_list_len(b, "to") != 2 || !slice_is(conf_list_at(b, "to", 0), "file") ||
         !slice_to_cstr(conf_list_at(b, "to", 1), path, sizeof(path))) {
