@@ -8,10 +8,15 @@
  *     inline:{k=v, k=v}     given in the configuration
  *
  * Text format: "key value..." or "key: value..." a line, '#' comments, a line that begins with
- * white space continues the one before (aliases(5) and Postfix maps alike). Keys are
- * lower-cased when built and when looked up.
+ * white space continues the one before (aliases(5) and Postfix maps alike). A key may stand in
+ * double quotes. Keys are lower-cased when built and when looked up. A key given twice, without
+ * a value, with a NUL, or over a limit is an error that names the line.
  *
  * Built files are made aside, synced and renamed over the old ones; readers notice and reopen.
+ * For that the directory of the file is kept open: it works after chroot, as long as Landlock
+ * lets the process read there (table_directory). Berkeley DB and LMDB open by path only, so
+ * their files are opened by bare name with the working directory moved there for that moment:
+ * tables of a process belong to one thread.
  */
 #pragma once
 
@@ -20,33 +25,26 @@
 
 struct table;
 
-struct table_driver {
-    const char *type;
-    bool built; /* has a compiled form made by table_build */
-    int (*open)(struct table *, struct error *);
-    void (*close)(struct table *);
-    /* 0 with the value appended to out, ERR_NOT_FOUND, or a failure to be taken as temporary. */
-    int (*get)(struct table *, struct slice key, struct buf *out, struct error *);
-    /* Calls fn for each pair in any order until it returns non-zero. */
-    int (*each)(struct table *, int (*fn)(struct slice key, struct slice value, void *arg),
-        void *arg, struct error *);
-    /* Writes the compiled form of source text; NULL when `built` is false. */
-    int (*build)(const char *path, struct slice text, struct error *);
-};
+enum { TABLE_KEY_MAX = 500, TABLE_VALUE_MAX = 65536, TABLE_FILE_MAX = 256 * 1024 * 1024 };
 
-/* Opens a table by specification. dir_fd: where relative paths and reopening start (AT_FDCWD
- * for plain paths). The directory of the file is kept open so that the table can be reopened
- * after the process has lost the right to walk there. */
+/* Opens a table by specification. ERR_NOT_FOUND when its file does not exist. */
 struct table *table_open(struct slice spec, struct error *) MUST_USE;
 void table_close(struct table *);
-/* Looks key up (lower-cased first), rereading a changed file. See get above. */
+/* Looks key up (lower-cased first), reopening a changed file. 0 with the value appended to out,
+ * ERR_NOT_FOUND, or a failure to be taken as temporary (a damaged file, wrong text). */
 int table_get(struct table *, struct slice key, struct buf *out, struct error *) MUST_USE;
+/* Calls fn for each pair in any order until it returns non-zero. */
 int table_each(struct table *, int (*fn)(struct slice key, struct slice value, void *arg),
     void *arg, struct error *) MUST_USE;
 struct slice table_spec(const struct table *);
+/* A number that changes when the content may have changed; looks at the file. */
+uint64_t table_generation(struct table *);
+/* The directory that a process needs to read for this table; false for static and inline. */
+bool table_directory(struct slice spec, char *out, size_t size);
 /* Whether spec names a known type with a well-formed argument; err lists the types. */
 int table_check_spec(struct slice spec, struct error *) MUST_USE;
 /* Whether the argument of this type is a path (hash, btree, lmdb, text). */
 bool table_has_path(struct slice type);
-/* Builds the compiled form of "hash:PATH" and the like from the text file PATH. */
+/* Builds the compiled form of "hash:PATH" and the like from the text file PATH. ERR_UNSUPPORTED
+ * for types that are not built. */
 int table_build(struct slice spec, struct error *) MUST_USE;
