@@ -246,7 +246,9 @@ static void test_keys_and_values_over_their_limits_are_refused(void **state)
         put_text(&f, big);
         t = strcmp(file_types[i], "text") == 0 ? table_open(f.s, &err) : NULL;
         assert_null(t);
-        assert_int_equal(build(&f, &err) ? err.code : err.code, ERR_LIMIT);
+        if (strcmp(file_types[i], "text") != 0)
+            assert_int_equal(table_build(f.s, &err), ERR_LIMIT);
+        assert_int_equal(err.code, ERR_LIMIT);
         memset(big, 'k', TABLE_KEY_MAX + 1);
         memcpy(big + TABLE_KEY_MAX + 1, " x", 3);
         put_text(&f, big);
@@ -298,7 +300,7 @@ static void test_many_pairs_survive_building(void **state)
 
 /* A process that holds a table, without the right to walk to it by name: in a chroot where we
  * may make one, and with the filters every daemon has. */
-static void child(const struct fixture *f, int from_parent, int to_parent)
+static void child(const struct fixture *f, bool jail, int from_parent, int to_parent)
 {
     static const struct sandbox_profile profile = {
         .name = "test-table", .root = SANDBOX_ROOT_HOST, .calls = SANDBOX_FILES_READ};
@@ -307,14 +309,14 @@ static void child(const struct fixture *f, int from_parent, int to_parent)
     struct sandbox_report report;
     const char *const read_dirs[] = {f->dir, NULL};
     const struct sandbox_paths paths = {.read = read_dirs};
-    char c, empty[] = "/tmp/veredus-empty-XXXXXX";
+    char c;
     struct table *t = table_open(f->s, &err);
     buf_init(&out, 1000);
-    if (!t || !mkdtemp(empty))
+    if (!t)
         _exit(10);
-    if (geteuid() != 0 && sandbox_enter(&profile, &paths, &report, &err))
+    if (!jail && sandbox_enter(&profile, &paths, &report, &err))
         _exit(11);
-    if (geteuid() == 0 && (chroot(empty) || chdir("/") || access(f->path, F_OK) == 0))
+    if (jail && (chroot("/proc/self/fdinfo") || chdir("/") || access(f->path, F_OK) == 0))
         _exit(12);
     if (write(to_parent, "r", 1) != 1 || read(from_parent, &c, 1) != 1)
         _exit(13);
@@ -327,16 +329,18 @@ static void child(const struct fixture *f, int from_parent, int to_parent)
 static void test_a_table_is_reopened_in_a_sandbox(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(file_types); i++) {
+    /* Only root can make a chroot. */
+    size_t runs = ARRAY_LEN(file_types) * (geteuid() == 0 ? 2 : 1);
+    for (size_t i = 0; i < runs; i++) {
         struct fixture f;
         struct error err;
         int down[2], up[2], status;
         char c;
-        setup(&f, file_types[i], "a 1\n");
+        setup(&f, file_types[i % ARRAY_LEN(file_types)], "a 1\n");
         assert_int_equal(pipe2(down, O_CLOEXEC) | pipe2(up, O_CLOEXEC), 0);
         pid_t pid = fork();
         if (pid == 0)
-            child(&f, down[0], up[1]);
+            child(&f, i >= ARRAY_LEN(file_types), down[0], up[1]);
         close(up[1]);
         if (read(up[0], &c, 1) == 1) {
             put_text(&f, "a 2\n");
@@ -345,7 +349,7 @@ static void test_a_table_is_reopened_in_a_sandbox(void **state)
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
         if (!WIFEXITED(status) || WEXITSTATUS(status))
-            fail_msg("%s: the child ended with status %#x", file_types[i], status);
+            fail_msg("%s: the child ended with status %#x", f.spec, status);
         close(up[0]);
         close(down[0]);
         close(down[1]);
