@@ -1,0 +1,3 @@
+#include "libmail/login_events.h"
+
+LOG_EVENTS_DEFINE(login, LOGIN_EVENTS)

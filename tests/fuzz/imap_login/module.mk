@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,imap_login,imaplogin mail util,$(UTIL_PKGS)))
