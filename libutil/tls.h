@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "libutil/buf.h"
 #include "libutil/error.h"
 #include "libutil/slice.h"
 
@@ -30,3 +31,8 @@ void tls_context_free(struct tls_context *);
 /* Forces lazy initialisation (random bytes, error strings, a first handshake in memory) so that
  * no file or unusual system call is needed later, inside the sandbox. */
 int tls_warm_up(struct tls_context *, struct error *);
+
+/* A certificate for hostname and localhost, signed by its own new key (P-256), valid ten years;
+ * both as PEM text. The caller wipes key_pem. */
+int tls_self_signed(const char *hostname, struct buf *cert_pem, struct buf *key_pem,
+    struct error *) MUST_USE;

@@ -1,0 +1,151 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <crypt.h>
+
+#include "ctl/ctl.h"
+#include "libutil/proto/ctl.h"
+
+int ctl_fail(int status, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("veredus: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    return status;
+}
+
+int ctl_usage(const struct ctl *c)
+{
+    const struct ctl_verb *v = c->verb;
+    fprintf(stderr, "usage: veredus %s%s%s %s\n", v->noun, v->verb ? " " : "",
+        v->verb ? v->verb : "", v->args);
+    return CTL_USAGE;
+}
+
+int ctl_report(const struct error *err)
+{
+    bool temporary = err->code == ERR_TIMEOUT || err->code == ERR_TEMP || err->code == ERR_BUSY;
+    return ctl_fail(temporary ? CTL_TEMPORARY : CTL_NO, "%s", err->text);
+}
+
+const struct conf *ctl_conf(struct ctl *c)
+{
+    if (c->conf)
+        return c->conf;
+    struct error err = {0};
+    struct buf errors;
+    buf_init(&errors, 65536);
+    c->conf = conf_load(c->conf_path, &errors, &err);
+    if (!c->conf && buf_len(&errors))
+        fprintf(stderr, "%.*s", SLICE_FMT(buf_slice(&errors)));
+    else if (!c->conf)
+        ctl_fail(CTL_NO, "%s", err.text);
+    buf_clear(&errors);
+    return c->conf;
+}
+
+const char *ctl_directory(struct ctl *c)
+{
+    const struct conf *conf = ctl_conf(c);
+    /* Strings of a configuration are NUL-terminated. */
+    return conf ? conf_string(conf_root(conf), "directory").p : NULL;
+}
+
+bool ctl_flag(int *argc, char **argv, const char *name)
+{
+    for (int i = 0; i < *argc; i++)
+        if (strcmp(argv[i], name) == 0) {
+            memmove(&argv[i], &argv[i + 1], (size_t)(*argc - i - 1) * sizeof(*argv));
+            --*argc;
+            return true;
+        }
+    return false;
+}
+
+const char *ctl_option(int *argc, char **argv, const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < *argc; i++) {
+        if (strncmp(argv[i], name, n) != 0 || (argv[i][n] != '\0' && argv[i][n] != '='))
+            continue;
+        int used = argv[i][n] == '=' || i + 1 == *argc ? 1 : 2;
+        const char *value = argv[i][n] == '=' ? argv[i] + n + 1 : used == 2 ? argv[i + 1] : "";
+        memmove(&argv[i], &argv[i + used], (size_t)(*argc - i - used) * sizeof(*argv));
+        *argc -= used;
+        return value;
+    }
+    return NULL;
+}
+
+/* Connects through the run directory's descriptor: socket paths are limited to 107 bytes. */
+static int connect_control(const char *directory, struct error *err)
+{
+    char path[4200];
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    snprintf(path, sizeof(path), "%s/run", directory);
+    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return error_sys(err, "%s", path);
+    snprintf(sun.sun_path, sizeof(sun.sun_path), "/proc/self/fd/%d/control", dir);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int rc = fd >= 0 && connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0 ? fd : ERR_IO;
+    if (rc < 0 && (errno == ENOENT || errno == ECONNREFUSED))
+        rc = error_set(err, ERR_CLOSED, "not running (%s)", directory);
+    else if (rc < 0)
+        rc = error_sys(err, "%s/control", path);
+    if (rc < 0)
+        fd_close(&fd);
+    close(dir);
+    return rc;
+}
+
+int ctl_connect_master(struct ctl *c, struct ipc_sync *s, struct error *err)
+{
+    const char *directory = ctl_directory(c);
+    if (!directory)
+        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    int fd = connect_control(directory, err);
+    return fd < 0 ? fd : ipc_sync_open(s, fd, &ctl_proto, IPC_CLIENT, err);
+}
+
+int ctl_connect_daemon(struct ctl *c, enum conversation conv, enum role role,
+    const struct ipc_proto *proto, struct ipc_sync *s, struct error *err)
+{
+    struct ipc_sync master;
+    struct ipc_in in;
+    int rc = ctl_connect_master(c, &master, err);
+    if (rc)
+        return rc;
+    struct ctl_connect want = {.conversation = conv, .role = role};
+    rc = ipc_sync_call(&master, ctl_connect_type, 0, &want, -1, &in, err);
+    if (rc == OK) {
+        const struct ctl_connected *got = in.msg;
+        if (got->code != OK || in.fd < 0)
+            rc = error_set(err, (int)got->code ? (int)got->code : ERR_TEMP, "%s: %.*s",
+                role_info(role)->program, SLICE_FMT(got->text));
+        else
+            rc = ipc_sync_open(s, in.fd, proto, IPC_CLIENT, err);
+    }
+    ipc_sync_close(&master);
+    return rc;
+}
+
+int ctl_hash_password(const char *password, struct buf *out, struct error *err)
+{
+    char *salt = crypt_gensalt_ra("$y$", 0, NULL, 0);
+    void *data = NULL;
+    int size = 0;
+    const char *hash = salt ? crypt_ra(password, salt, &data, &size) : NULL;
+    int rc = hash && hash[0] == '$' ? buf_puts(out, hash) : error_sys(err, "crypt");
+    if (data)
+        explicit_bzero(data, (size_t)size);
+    free(data);
+    free(salt);
+    return rc;
+}

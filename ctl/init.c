@@ -1,0 +1,283 @@
+/* init, setup: making an instance. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ctl/ctl.h"
+#include "libutil/sandbox.h"
+#include "libutil/tls.h"
+
+enum { PORT_MAX = 65535 - 995 };
+
+struct plan {
+    char dir[4000];
+    const char *hostname, *domain;
+    bool demo;
+    int base; /* added to every port */
+    bool as_root;
+};
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+/* Gives path to the account (root keeps access through the group) when we are root. */
+static int give(const struct plan *p, const char *path, const char *account, struct error *err)
+{
+    uid_t uid;
+    gid_t gid;
+    if (!p->as_root || !account)
+        return OK;
+    int rc = sandbox_account(account, &uid, &gid, err);
+    if (rc == OK && chown(path, uid, 0) != 0)
+        rc = error_sys(err, "%s", path);
+    return rc;
+}
+
+static int make_dir(
+    const struct plan *p, const char *name, mode_t mode, const char *account, struct error *err)
+{
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/%s", p->dir, name);
+    if (mkdir(path, mode) != 0 && errno != EEXIST)
+        return error_sys(err, "%s", path);
+    if (chmod(path, mode) != 0)
+        return error_sys(err, "%s", path);
+    return give(p, path, account, err);
+}
+
+/* Writes a new file; one that exists is an error, so nothing of an administrator is lost. */
+static int make_file(const struct plan *p, const char *name, mode_t mode, const char *group_of,
+    struct slice text, struct error *err)
+{
+    char path[4200];
+    uid_t uid;
+    gid_t gid;
+    snprintf(path, sizeof(path), "%s/%s", p->dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return error_sys(err, "%s", path);
+    int rc = OK;
+    if (write(fd, text.p, text.n) != (ssize_t)text.n || fchmod(fd, mode) != 0 || fsync(fd) != 0)
+        rc = error_sys(err, "%s", path);
+    if (rc == OK && p->as_root && group_of) {
+        rc = sandbox_account(group_of, &uid, &gid, err);
+        if (rc == OK && fchown(fd, 0, gid) != 0)
+            rc = error_sys(err, "%s", path);
+    }
+    close(fd);
+    return rc;
+}
+
+static int make_dirs(const struct plan *p, struct error *err)
+{
+    static const struct {
+        const char *name, *account;
+        mode_t mode;
+    } dirs[] = {{"run", NULL, 0755}, {"log", "veredus-log", 0750}, {"spool", "veredus-q", 0750},
+        {"mail", "veredus-mail", 0750}, {"tables", NULL, 0755}, {"tls", NULL, 0755}};
+    int rc = OK;
+    for (size_t i = 0; i < ARRAY_LEN(dirs) && rc == OK; i++)
+        rc = make_dir(p, dirs[i].name, dirs[i].mode, dirs[i].account, err);
+    return rc;
+}
+
+static int make_certificate(const struct plan *p, struct error *err)
+{
+    struct buf cert, key;
+    buf_init(&cert, 16384);
+    buf_init(&key, 16384);
+    int rc = tls_self_signed(p->hostname, &cert, &key, err);
+    if (rc == OK)
+        rc = make_file(p, "tls/cert.pem", 0644, NULL, buf_slice(&cert), err);
+    if (rc == OK)
+        rc = make_file(p, "tls/key.pem", 0600, NULL, buf_slice(&key), err);
+    buf_clear(&cert);
+    buf_wipe(&key);
+    return rc;
+}
+
+static int add_demo_user(struct buf *out, const char *user, const char *password, struct error *err)
+{
+    buf_printf(out, "%s@example.test: ", user);
+    int rc = ctl_hash_password(password, out, err);
+    buf_putc(out, '\n');
+    return rc;
+}
+
+static int make_tables(const struct plan *p, struct error *err)
+{
+    struct buf users;
+    buf_init(&users, 65536);
+    buf_puts(&users, "# user@domain: password hash (crypt(5)); see `veredus user`\n");
+    int rc = OK;
+    if (p->demo)
+        rc = add_demo_user(&users, "alice", "alice-password", err);
+    if (rc == OK && p->demo)
+        rc = add_demo_user(&users, "bob", "bob-password", err);
+    if (rc == OK)
+        rc = make_file(p, "tables/users", 0640, "veredus-auth", buf_slice(&users), err);
+    buf_clear(&users);
+    if (rc == OK)
+        rc = make_file(p, "tables/aliases", 0644, NULL,
+            SLICE_LIT("# aliases(5) for the accounts of this host\n"), err);
+    if (rc == OK)
+        rc = make_file(
+            p, "tables/virtual-aliases", 0644, NULL, SLICE_LIT("# address: address ...\n"), err);
+    return rc;
+}
+
+static void put_listener(
+    struct buf *b, const struct plan *p, const char *name, int plain, int tls, const char *more)
+{
+    const char *host = p->demo ? "127.0.0.1" : "*";
+    buf_printf(b, "listen %s {\n    on", name);
+    if (plain)
+        buf_printf(b, " %s:%d", host, p->base + plain);
+    if (tls)
+        buf_printf(b, " %s:%ds", host, p->base + tls);
+    buf_printf(b, "\n%s}\n", more);
+}
+
+static int make_conf(const struct plan *p, struct error *err)
+{
+    struct buf b;
+    buf_init(&b, 65536);
+    buf_printf(&b,
+        "# Veredus; every key is explained by veredus.conf(5) and `veredus config explain KEY`.\n"
+        "hostname %s\n"
+        "admin %s@%s\n"
+        "directory %s\n"
+        "message-size 50M\n\n"
+        "users text:tables/users\n"
+        "aliases text:tables/aliases\n"
+        "virtual-aliases text:tables/virtual-aliases\n\n"
+        "tls {\n    cert tls/cert.pem\n    key tls/key.pem\n}\n\n",
+        p->hostname, p->demo ? "alice" : "postmaster", p->domain, p->dir);
+    put_listener(&b, p, "smtp", 25, 0, "    tls optional\n");
+    put_listener(&b, p, "submission", 587, 465,
+        p->demo ? "    tls optional\n    auth required\n    plaintext-auth loopback\n"
+                : "    tls required\n    auth required\n    plaintext-auth never\n");
+    put_listener(&b, p, "imap", 143, 993, "");
+    put_listener(&b, p, "pop3", 110, 995, "");
+    if (p->demo)
+        put_listener(&b, p, "lmtp", 24, 0, "");
+    buf_printf(&b, "\ndomain %s {\n    plus-address yes\n}\n", p->domain);
+    buf_puts(&b, "\nlog {\n    to file log/veredus.log\n    level info\n}\n");
+    int rc = make_file(p, "veredus.conf", 0644, NULL, buf_slice(&b), err);
+    buf_clear(&b);
+    return rc;
+}
+
+/* --- accounts ------------------------------------------------------------------------------- */
+
+static int run_useradd(const char *account)
+{
+    pid_t pid = fork();
+    int status;
+    if (pid == 0) {
+        execl("/usr/sbin/useradd", "useradd", "--system", "--user-group", "--no-create-home",
+            "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", account, (char *)NULL);
+        _exit(127);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int make_accounts(struct error *err)
+{
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        const char *account = role_info((enum role)role)->account;
+        uid_t uid;
+        gid_t gid;
+        if (sandbox_account(account, &uid, &gid, err) == OK)
+            continue;
+        int status = run_useradd(account);
+        if (status != 0)
+            return error_set(err, ERR_IO, "useradd %s failed with status %d", account, status);
+        fprintf(stderr, "created the system account %s\n", account);
+    }
+    return OK;
+}
+
+static int setup(struct ctl *c, int argc, char **argv)
+{
+    struct error err = {0};
+    if (argc != 0)
+        return (void)argv, ctl_usage(c);
+    if (geteuid() != 0)
+        return ctl_fail(CTL_NO, "setup creates system accounts: run it as root");
+    return make_accounts(&err) == OK ? CTL_OK : ctl_report(&err);
+}
+
+/* --- init ----------------------------------------------------------------------------------- */
+
+static int make_all(const struct plan *p, struct error *err)
+{
+    struct stat st;
+    char conf[4200];
+    snprintf(conf, sizeof(conf), "%s/veredus.conf", p->dir);
+    if (stat(conf, &st) == 0)
+        return error_set(err, ERR_EXISTS, "%s exists already: nothing was changed", conf);
+    int rc = p->as_root ? make_accounts(err) : OK;
+    if (rc == OK)
+        rc = make_dirs(p, err);
+    if (rc == OK)
+        rc = make_certificate(p, err);
+    if (rc == OK)
+        rc = make_tables(p, err);
+    return rc ? rc : make_conf(p, err);
+}
+
+static int choose_dir(struct plan *p, const char *dir, struct error *err)
+{
+    if (mkdir(dir, 0755) != 0 && errno != EEXIST)
+        return error_sys(err, "%s", dir);
+    char *real = realpath(dir, NULL);
+    if (!real)
+        return error_sys(err, "%s", dir);
+    int n = snprintf(p->dir, sizeof(p->dir), "%s", real);
+    free(real);
+    if (n < 0 || (size_t)n >= sizeof(p->dir))
+        return error_set(err, ERR_LIMIT, "%s: the name is too long", dir);
+    if (strpbrk(p->dir, " \t\n\"#{};"))
+        return error_set(err, ERR_SYNTAX,
+            "%s: white space and \" # { } ; are not supported in the instance's path", p->dir);
+    return OK;
+}
+
+static int init(struct ctl *c, int argc, char **argv)
+{
+    struct plan p = {.as_root = geteuid() == 0};
+    struct error err = {0};
+    uint64_t base = 0;
+    const char *dir = ctl_option(&argc, argv, "--dir");
+    const char *port = ctl_option(&argc, argv, "--base-port");
+    p.hostname = ctl_option(&argc, argv, "--hostname");
+    p.domain = ctl_option(&argc, argv, "--domain");
+    p.demo = ctl_flag(&argc, argv, "--demo");
+    if (p.demo) {
+        p.hostname = p.hostname ? p.hostname : "mail.example.test";
+        p.domain = "example.test";
+    }
+    if (argc != 0 || !dir || !*dir || !p.hostname || !p.domain)
+        return ctl_usage(c);
+    if (port && slice_u64(slice_of(port), 0, PORT_MAX, &base) != OK)
+        return ctl_fail(CTL_USAGE,
+            "--base-port: a number from 0 to %d, to which 25, 143, 995 and "
+            "so on are added",
+            PORT_MAX);
+    p.base = (int)base;
+    if (choose_dir(&p, dir, &err) != OK || make_all(&p, &err) != OK)
+        return ctl_report(&err);
+    printf("made %s for %s%s\n", p.dir, p.domain,
+        p.demo ? ": alice@example.test (alice-password), bob@example.test (bob-password)" : "");
+    return CTL_OK;
+}
+
+const struct ctl_verb init_verbs[] = {
+    {"init", NULL, "--dir DIR (--demo | --hostname NAME --domain DOMAIN) [--base-port P]",
+        "Make an instance in DIR: configuration, certificate, tables, directories.", init},
+    {"setup", NULL, "", "Create the system accounts that a root-started instance uses.", setup},
+    {0}};
