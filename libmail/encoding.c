@@ -135,7 +135,7 @@ static bool word_take(struct slice s, struct word *w)
         return false;
     rest = slice_from_index(rest, 2);
     w->text = slice_cut(&rest, '?');
-    if (!rest.p || rest.n == 0 || rest.p[0] != '>' || slice_chr(w->text, '\n') >= 0)
+    if (!rest.p || rest.n == 0 || rest.p[0] != '=' || slice_chr(w->text, '\n') >= 0)
         return false;
     w->length = (size_t)(rest.p + 1 - begin);
     return true;

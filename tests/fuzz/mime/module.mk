@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,mime,mail util,$(UTIL_PKGS)))
