@@ -1,0 +1,63 @@
+/*
+ * Every file operation of the spool, behind one small table, so that the crash tests can put a
+ * disk there that loses, tears and reorders what was not synced.
+ *
+ * Paths are relative to the spool directory. All functions return 0 (or a count, or a
+ * descriptor) or a negative errno value. They may be called from two threads at once.
+ */
+#pragma once
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "libutil/error.h"
+#include "libutil/slice.h"
+
+struct disk;
+
+struct disk_stat {
+    int64_t size;
+    int64_t mtime_ms;
+};
+
+enum disk_open { DISK_READ, DISK_WRITE, DISK_CREATE /* must not exist; read and write */ };
+
+typedef void disk_name_fn(const char *name, void *arg);
+
+struct disk_ops {
+    int (*open)(struct disk *, const char *path, enum disk_open how);
+    void (*close)(struct disk *, int fd);
+    ssize_t (*read)(struct disk *, int fd, void *to, size_t n, int64_t offset);
+    /* Writes everything or fails. */
+    int (*write)(struct disk *, int fd, const struct iovec *, int n, int64_t offset);
+    /* Extends the file to size bytes with the space really reserved. */
+    int (*allocate)(struct disk *, int fd, int64_t size);
+    int (*truncate)(struct disk *, int fd, int64_t size);
+    /* The file's content (and what is needed to read it) is durable. */
+    int (*sync)(struct disk *, int fd);
+    /* The names in this directory are durable. */
+    int (*sync_dir)(struct disk *, const char *path);
+    int (*rename)(struct disk *, const char *from, const char *to);
+    int (*link)(struct disk *, const char *from, const char *to);
+    int (*unlink)(struct disk *, const char *path);
+    int (*make_dir)(struct disk *, const char *path);
+    int (*list)(struct disk *, const char *path, disk_name_fn *, void *arg);
+    int (*stat)(struct disk *, const char *path, struct disk_stat *);
+    int (*set_mtime)(struct disk *, int fd, int64_t ms);
+    /* Proof that no descriptor of this file is open for writing anywhere: -EAGAIN otherwise.
+     * fd must be open for reading only. */
+    int (*no_writer)(struct disk *, int fd);
+};
+
+struct disk {
+    const struct disk_ops *ops;
+};
+
+/* The real one, on a directory descriptor (taken). NULL when the directory is missing, not ours
+ * or not writable; err says which, and the remedy. */
+struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *) MUST_USE;
+/* The directory descriptor of a real disk. */
+void disk_posix_free(struct disk *);
+
+/* ERR_NO_SPACE for ENOSPC and EDQUOT, else ERR_IO, with a text; code is a negative errno. */
+int disk_error(struct error *, int code, const char *what);

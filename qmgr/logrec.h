@@ -1,0 +1,59 @@
+/*
+ * Records of the spool log (docs/spool.md). A record is a 40-byte header, a payload, and zeros
+ * up to a multiple of 8; numbers are little endian:
+ *
+ *     magic u32, version u16, type u16, sequence u64, committed u64, qid u64, length u32,
+ *     crc u32 (CRC32C of header with crc = 0 and payload)
+ *
+ * `committed` is the last sequence known to be durable when this record was written: a damaged
+ * record at or below a later record's `committed` is damage, above it an unfinished commit.
+ */
+#pragma once
+
+#include "libutil/buf.h"
+#include "libutil/error.h"
+
+enum {
+    LOGREC_MAGIC = 0x52515631, /* "1VQR" on disk */
+    LOGREC_VERSION = 1,
+    LOGREC_HEADER = 40,
+    LOGREC_ALIGN = 8,
+    LOGREC_BIG_NAME = 32
+};
+
+enum logrec_type {
+    LOGREC_SEGMENT = 1, /* first of every segment: u64 last durable sequence before it */
+    LOGREC_ACCEPT,      /* struct logrec_accept */
+    LOGREC_DONE,        /* u32 recipient indexes that need nothing more */
+    LOGREC_FORGET       /* the message is finished, parked, or was never accepted */
+};
+
+struct logrec {
+    enum logrec_type type;
+    uint16_t version;
+    uint64_t sequence, committed, qid;
+    struct slice payload;
+    size_t total; /* bytes in the log, padding included */
+};
+
+struct logrec_accept {
+    struct slice envelope;   /* encoded struct envelope */
+    struct slice recipients; /* encoded struct recipient, one after the other */
+    uint64_t size;           /* of the body */
+    struct slice big;        /* file name under big/, or empty: body follows */
+    struct slice body;
+};
+
+/* Starts a record in an empty buf; the payload is put after it. */
+int logrec_begin(struct buf *, enum logrec_type, uint64_t qid);
+/* Sets the length and pads. ERR_LIMIT when any put had failed. */
+int logrec_finish(struct buf *) MUST_USE;
+/* Gives a finished record its place in the log and its checksum. May be repeated. */
+void logrec_seal(struct buf *, uint64_t sequence, uint64_t committed);
+/* ACCEPT in one go. */
+int logrec_put_accept(struct buf *, uint64_t qid, const struct logrec_accept *) MUST_USE;
+
+/* Decodes the record at the start of s. ERR_VERSION: a newer version's record (out->version is
+ * set); ERR_CORRUPT: not a whole, sound record. Slices point into s. */
+int logrec_decode(struct slice s, struct logrec *out) MUST_USE;
+int logrec_get_accept(struct slice payload, struct logrec_accept *out) MUST_USE;

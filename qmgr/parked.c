@@ -1,0 +1,190 @@
+#include "qmgr/parked.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "libutil/crc32c.h"
+#include "libutil/log.h"
+#include "qmgr/text.h"
+
+RECORD_DEFINE(parked_state, PARKED_STATE_FIELDS)
+RECORD_DEFINE(parked_message, PARKED_MESSAGE_FIELDS)
+
+static const char magic_start[] = "== veredus parked message, format ";
+
+void parked_path(uint64_t qid, uint64_t size, char out[PARKED_NAME])
+{
+    char id[ID_TEXT];
+    id_print(qid, id);
+    snprintf(out, PARKED_NAME, "parked/%s-%" PRIu64, id, size);
+}
+
+bool parked_parse_name(const char *name, uint64_t *qid, uint64_t *size)
+{
+    struct slice rest = slice_of(name);
+    struct slice id = slice_cut(&rest, '-');
+    if (!rest.p || id_parse(id, qid) != OK || *qid == 0)
+        return false;
+    if (slice_u64(rest, 0, INT64_MAX, size) != OK)
+        return false;
+    /* One name for one message: no leading zeros. */
+    char path[PARKED_NAME];
+    parked_path(*qid, *size, path);
+    return strcmp(path + strlen("parked/"), name) == 0;
+}
+
+static int put_end(struct buf *b, size_t from)
+{
+    struct slice block = slice_from_index(buf_slice(b), from);
+    return buf_printf(b, "end crc=%08" PRIx32 "\n", b->failed ? 0 : crc32c(0, block));
+}
+
+int parked_put(struct buf *b, const struct parked *p)
+{
+    size_t from = buf_len(b);
+    buf_printf(b, "%s%d ==\n", magic_start, PARKED_FORMAT);
+    text_put(b, "message", &parked_message_record, &p->message);
+    text_put(b, "envelope", &envelope_record, &p->envelope);
+    for (size_t i = 0; i < p->count; i++)
+        text_put(b, "recipient", &recipient_record, &p->recipients[i]);
+    for (size_t i = 0; i < p->count; i++)
+        text_put(b, "state", &parked_state_record, &p->states[i]);
+    return put_end(b, from);
+}
+
+int parked_put_update(struct buf *b, const struct parked_message *message,
+    const struct parked_state *states, size_t count)
+{
+    size_t from = buf_len(b);
+    text_put(b, "message", &parked_message_record, message);
+    for (size_t i = 0; i < count; i++)
+        text_put(b, "state", &parked_state_record, &states[i]);
+    return put_end(b, from);
+}
+
+/* Finds the end of the block at the start of s: its `end` line is sound. *block is what the
+ * checksum covers, *total includes the end line. */
+static bool whole_block(struct slice s, struct slice *block, size_t *total)
+{
+    for (size_t at = 0; at < s.n;) {
+        struct slice rest = slice_from_index(s, at);
+        ptrdiff_t newline = slice_chr(rest, '\n');
+        if (newline < 0)
+            return false;
+        struct slice line = slice_first(rest, (size_t)newline);
+        if (slice_starts(line, "end crc=")) {
+            char expect[32];
+            *block = slice_first(s, at);
+            snprintf(expect, sizeof(expect), "end crc=%08" PRIx32, crc32c(0, *block));
+            *total = at + line.n + 1;
+            return slice_is(line, expect);
+        }
+        at += line.n + 1;
+    }
+    return false;
+}
+
+static size_t count_lines(struct slice block, const char *word)
+{
+    size_t n = 0;
+    while (block.n > 0)
+        n += slice_starts(slice_cut(&block, '\n'), word);
+    return n;
+}
+
+static int take_state(struct slice fields, struct arena *a, struct parked *p)
+{
+    struct parked_state st;
+    if (text_get(fields, &parked_state_record, &st, a) != OK || st.index >= p->count ||
+        st.state < RCPT_WAITING || st.state > RCPT_DONE)
+        return ERR_CORRUPT;
+    p->states[st.index] = st;
+    return OK;
+}
+
+static int take_line(struct slice line, struct arena *a, struct parked *p, size_t *nrcpt)
+{
+    struct slice fields = line;
+    struct slice word = slice_cut(&fields, ' ');
+    if (slice_is(word, "message"))
+        return text_get(fields, &parked_message_record, &p->message, a);
+    if (slice_is(word, "envelope"))
+        return text_get(fields, &envelope_record, &p->envelope, a);
+    if (slice_is(word, "state"))
+        return take_state(fields, a, p);
+    if (slice_is(word, "recipient") && *nrcpt < p->count)
+        return text_get(fields, &recipient_record, &p->recipients[(*nrcpt)++], a);
+    return ERR_CORRUPT;
+}
+
+static int take_block(struct slice block, struct arena *a, struct parked *p, size_t *nrcpt)
+{
+    while (block.n > 0) {
+        struct slice line = slice_cut(&block, '\n');
+        if (line.n > 0 && take_line(line, a, p, nrcpt) != OK)
+            return ERR_CORRUPT;
+    }
+    return OK;
+}
+
+/* The first line: who wrote this. Leaves the block after it. */
+static int check_format(struct slice *block, struct error *err)
+{
+    struct slice line = slice_cut(block, '\n');
+    uint64_t format;
+    if (!slice_starts(line, magic_start) || !slice_ends(line, " =="))
+        return error_set(err, ERR_CORRUPT, "not a parked message");
+    struct slice number = slice_from_index(line, strlen(magic_start));
+    number.n -= strlen(" ==");
+    if (slice_u64(number, 1, UINT32_MAX, &format) != OK)
+        return error_set(err, ERR_CORRUPT, "not a parked message");
+    if (format > PARKED_FORMAT)
+        return error_set(err, ERR_VERSION,
+            "parked message of format %" PRIu64 ", this release reads up to format %d", format,
+            PARKED_FORMAT);
+    return OK;
+}
+
+static int parse_first(struct slice block, struct arena *a, struct parked *p, struct error *err)
+{
+    int rc = check_format(&block, err);
+    if (rc != OK)
+        return rc;
+    p->count = count_lines(block, "recipient ");
+    p->recipients = arena_array(a, p->count, sizeof(*p->recipients));
+    p->states = arena_array(a, p->count, sizeof(*p->states));
+    if (p->count > 0 && (!p->recipients || !p->states))
+        return error_set(err, ERR_LIMIT, "parked message with %zu recipients", p->count);
+    size_t nrcpt = 0;
+    if (take_block(block, a, p, &nrcpt) != OK || nrcpt != p->count)
+        return error_set(err, ERR_CORRUPT, "parked message with a malformed line");
+    for (size_t i = 0; i < p->count; i++)
+        if (p->states[i].state == 0)
+            return error_set(err, ERR_CORRUPT, "parked message without the state of a recipient");
+    return OK;
+}
+
+int parked_parse(struct slice trailer, struct arena *a, struct parked *out, struct error *err)
+{
+    *out = (struct parked){0};
+    struct slice block, all = trailer;
+    size_t total;
+    /* A newer format may end its blocks differently: look at the name first. */
+    struct slice first_line = trailer;
+    int rc = check_format(&first_line, err);
+    if (rc != OK)
+        return rc;
+    if (!whole_block(trailer, &block, &total))
+        return error_set(err, ERR_CORRUPT, "parked message with a bad checksum");
+    rc = parse_first(block, a, out, err);
+    size_t nrcpt = out->count;
+    while (rc == OK) {
+        out->end += total;
+        all = slice_from_index(trailer, out->end);
+        if (!whole_block(all, &block, &total))
+            break;
+        if (take_block(block, a, out, &nrcpt) != OK)
+            rc = error_set(err, ERR_CORRUPT, "parked message with a malformed update");
+    }
+    return rc;
+}

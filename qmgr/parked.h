@@ -1,0 +1,72 @@
+/*
+ * Parked messages: one self-contained, readable file each, parked/QID-SIZE. The first SIZE bytes
+ * are the message as it came; then follow blocks of text lines:
+ *
+ *     == veredus parked message, format 1 ==
+ *     message qid=... due=... held=no warned=no
+ *     envelope sender=... received=...
+ *     recipient address=... transport=... nexthop=...        in order, one line each
+ *     state index=0 state=1 attempts=2 next=... text=...
+ *     end crc=1a2b3c4d
+ *
+ * The first block is whole. Later blocks hold only `message` and `state` lines, and the last
+ * word counts; a block without its sound `end` line is an update that a crash cut off, and is
+ * ignored. The body comes first so that a large body becomes a parked file without being copied
+ * and an agent can be lent the file as it is; updates only append.
+ *
+ * The file's modification time repeats `due`, so that a start reads no file.
+ */
+#pragma once
+
+#include "libmail/envelope.h"
+#include "libutil/arena.h"
+#include "libutil/error.h"
+
+enum { PARKED_NAME = 48, PARKED_FORMAT = 1 };
+
+/* What a recipient is at; numbers are on disk. */
+enum rcpt_state {
+    RCPT_WAITING = 1,   /* to be attempted at `next` */
+    RCPT_FAILED = 2,    /* for good; the sender has not been told yet */
+    RCPT_DELIVERED = 3, /* the sender wants to be told and has not been yet */
+    RCPT_DONE = 4       /* nothing more to do */
+};
+
+#define PARKED_STATE_FIELDS(F, S)                                      \
+    F(S, U32, index, 0)                                                \
+    F(S, U32, state, 0)  /* enum rcpt_state */                         \
+    F(S, U32, status, 0) /* enum deliver_status of the last attempt */ \
+    F(S, U32, attempts, 0)                                             \
+    F(S, I64, next, 0)                                                 \
+    F(S, I64, last, 0) F(S, STR, dsn, 16) F(S, STR, text, 480) F(S, STR, mta, 255)
+RECORD_DECLARE(parked_state, PARKED_STATE_FIELDS)
+
+#define PARKED_MESSAGE_FIELDS(F, S) \
+    F(S, STR, qid, 16)              \
+    F(S, I64, due, 0)               \
+    F(S, BOOL, held, 0)             \
+    F(S, BOOL, warned, 0) F(S, U32, delivered, 0) F(S, U32, bounced, 0) /* recipients so far */
+RECORD_DECLARE(parked_message, PARKED_MESSAGE_FIELDS)
+
+struct parked {
+    struct parked_message message;
+    struct envelope envelope;
+    struct recipient *recipients;
+    struct parked_state *states;
+    size_t count;
+    size_t end; /* offset in the trailer after the last sound block: where to append */
+};
+
+/* "parked/QID-SIZE" */
+void parked_path(uint64_t qid, uint64_t size, char out[PARKED_NAME]);
+/* Reads a name in parked/. False for anything else. */
+bool parked_parse_name(const char *name, uint64_t *qid, uint64_t *size);
+
+/* The first block. */
+int parked_put(struct buf *, const struct parked *) MUST_USE;
+/* An update: message line, and the states of count recipients. */
+int parked_put_update(struct buf *, const struct parked_message *, const struct parked_state *,
+    size_t count) MUST_USE;
+/* Reads everything after the body. All strings live in the arena. ERR_VERSION when a newer
+ * release wrote it, ERR_CORRUPT when the first block is not whole. */
+int parked_parse(struct slice trailer, struct arena *, struct parked *out, struct error *) MUST_USE;

@@ -1,0 +1,316 @@
+#include "qmgr/spool.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libutil/log.h"
+#include "qmgr/spool_private.h"
+
+enum { RECORD_BUF_MAX = 64 * 1024 * 1024, TEXT_MAX = 256 * 1024 * 1024 };
+
+struct spool_job *spool_job_new(enum spool_op op, uint64_t qid)
+{
+    struct spool_job *job = NEW(struct spool_job);
+    list_init(&job->link);
+    job->op = op;
+    job->qid = qid;
+    buf_init(&job->record, RECORD_BUF_MAX);
+    buf_init(&job->text, TEXT_MAX);
+    return job;
+}
+
+void spool_job_free(struct spool_job *job)
+{
+    if (!job)
+        return;
+    buf_clear(&job->record);
+    buf_clear(&job->text);
+    free(job);
+}
+
+struct disk *spool_disk(struct spool *spool)
+{
+    return spool->disk;
+}
+
+size_t spool_record_max(const struct spool *spool)
+{
+    return MIN(spool->log.segment_size / 2, RECORD_BUF_MAX - LOGREC_ALIGN);
+}
+
+void spool_big_path(const char *name, char out[SPOOL_BIG_PATH])
+{
+    snprintf(out, SPOOL_BIG_PATH, "big/%s", name);
+}
+
+int spool_big_create(struct disk *disk, char name[LOGREC_BIG_NAME])
+{
+    char path[SPOOL_BIG_PATH];
+    id_print(id_new(), name);
+    spool_big_path(name, path);
+    return disk->ops->open(disk, path, DISK_CREATE);
+}
+
+void spool_figures(const struct spool *spool, struct spool_figures *out)
+{
+    *out = spool->log.figures;
+    out->segments = spool->log.nused + spool->log.nspare;
+    out->free_segments = spool->log.nspare;
+    out->oldest = spool->log.nused ? spool->log.used[0].generation : 0;
+}
+
+static int job_failed(struct spool_job *job, int rc, const char *what)
+{
+    return job->code = disk_error(&job->error, rc, what);
+}
+
+/* A large body: nobody can change it any more, it is complete, and it is on the disk. */
+static void settle_big(struct disk *disk, struct spool_job *job)
+{
+    char path[SPOOL_BIG_PATH];
+    struct disk_stat st;
+    spool_big_path(job->big, path);
+    int fd = disk->ops->open(disk, path, DISK_READ);
+    if (fd < 0) {
+        job_failed(job, fd, "cannot open a message body");
+        return;
+    }
+    int rc = disk->ops->no_writer(disk, fd);
+    if (rc < 0)
+        job_failed(job, rc, "a message body is still open for writing");
+    if (rc == 0 && (rc = disk->ops->stat(disk, path, &st)) < 0)
+        job_failed(job, rc, "cannot look at a message body");
+    if (rc == 0 && st.size != (int64_t)job->size)
+        rc = job->code = error_set(&job->error, ERR_IO,
+            "a message body of %" PRIu64 " bytes has %" PRId64, job->size, st.size);
+    if (rc == 0 && (rc = disk->ops->sync(disk, fd)) < 0)
+        job_failed(job, rc, "cannot sync a message body");
+    disk->ops->close(disk, fd);
+}
+
+/* Where the parked file is made before it gets its name. */
+static void new_path(const struct spool_job *job, char out[SPOOL_PATH])
+{
+    char id[ID_TEXT];
+    id_print(job->qid, id);
+    snprintf(out, SPOOL_PATH, "parked/new.%s", id);
+}
+
+/* Writes body (when in memory) and text, and syncs them. */
+static int fill_parked(struct disk *disk, int fd, struct spool_job *job)
+{
+    struct slice text = buf_slice(&job->text);
+    struct iovec iov[2] = {{(char *)job->body.p, job->body.n}, {(char *)text.p, text.n}};
+    int rc;
+    if (job->big[0])
+        rc = disk->ops->write(disk, fd, iov + 1, 1, (int64_t)job->size);
+    else
+        rc = disk->ops->write(disk, fd, iov, 2, 0);
+    if (rc == 0)
+        rc = disk->ops->truncate(disk, fd, (int64_t)(job->size + text.n));
+    if (rc == 0)
+        rc = disk->ops->set_mtime(disk, fd, job->due);
+    return rc == 0 ? disk->ops->sync(disk, fd) : rc;
+}
+
+/* Gives one message its file; the name is durable only after the directory's sync. A large body
+ * is linked, not moved: its old name must live until FORGET is durable. */
+static void park(struct disk *disk, struct spool_job *job)
+{
+    char from[SPOOL_PATH], to[PARKED_NAME];
+    parked_path(job->qid, job->size, to);
+    if (job->big[0])
+        spool_big_path(job->big, from);
+    else
+        new_path(job, from);
+    if (!job->big[0])
+        disk->ops->unlink(disk, from);
+    int fd = disk->ops->open(disk, from, job->big[0] ? DISK_WRITE : DISK_CREATE);
+    int rc = fd < 0 ? fd : fill_parked(disk, fd, job);
+    if (fd >= 0)
+        disk->ops->close(disk, fd);
+    if (rc == 0)
+        rc = job->big[0] ? disk->ops->link(disk, from, to) : disk->ops->rename(disk, from, to);
+    if (rc == -EEXIST && job->big[0])
+        rc = 0; /* linked by an attempt whose later step failed */
+    if (rc < 0) {
+        job_failed(job, rc, "cannot park a message");
+        if (fd >= 0 && !job->big[0])
+            disk->ops->unlink(disk, from);
+    }
+}
+
+static void update(struct disk *disk, struct spool_job *job)
+{
+    char path[PARKED_NAME];
+    parked_path(job->qid, job->size, path);
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    if (fd < 0) {
+        job_failed(job, fd, "cannot open a parked message");
+        return;
+    }
+    struct slice text = buf_slice(&job->text);
+    struct iovec iov = {(char *)text.p, text.n};
+    int rc = disk->ops->write(disk, fd, &iov, 1, (int64_t)job->offset);
+    if (rc == 0)
+        rc = disk->ops->truncate(disk, fd, (int64_t)(job->offset + text.n));
+    if (rc == 0)
+        rc = disk->ops->set_mtime(disk, fd, job->due);
+    if (rc == 0)
+        rc = disk->ops->sync(disk, fd);
+    if (rc < 0)
+        job_failed(job, rc, "cannot update a parked message");
+    disk->ops->close(disk, fd);
+}
+
+static void remove_parked(struct disk *disk, struct spool_job *job)
+{
+    char path[PARKED_NAME];
+    parked_path(job->qid, job->size, path);
+    int rc = disk->ops->unlink(disk, path);
+    if (rc < 0 && rc != -ENOENT)
+        job_failed(job, rc, "cannot remove a parked message");
+}
+
+/* The log could not say that this message is parked: it stays in the log alone, or a later start
+ * would find it finished there and waiting here. */
+static void remove_parked_quietly(struct disk *disk, const struct spool_job *job)
+{
+    char path[PARKED_NAME];
+    parked_path(job->qid, job->size, path);
+    disk->ops->unlink(disk, path);
+}
+
+/* One directory's sync for all jobs of these kinds that went well so far. */
+static void sync_names(struct disk *disk, const char *dir, unsigned ops, bool big_only,
+    struct spool_job **jobs, size_t n)
+{
+    bool any = false;
+    for (size_t i = 0; i < n; i++)
+        any |= jobs[i]->code == OK && (ops >> jobs[i]->op & 1) && (!big_only || jobs[i]->big[0]);
+    int rc = any ? disk->ops->sync_dir(disk, dir) : 0;
+    for (size_t i = 0; i < n && rc < 0; i++)
+        if (jobs[i]->code == OK && (ops >> jobs[i]->op & 1) && (!big_only || jobs[i]->big[0]))
+            job_failed(jobs[i], rc, "cannot sync a directory of the spool");
+}
+
+/* What has to be durable before the log may speak of it. */
+static void before_log(struct spool *spool, struct spool_job **jobs, size_t n)
+{
+    struct disk *disk = spool->disk;
+    for (size_t i = 0; i < n; i++) {
+        if (jobs[i]->op == SPOOL_ACCEPT && jobs[i]->big[0])
+            settle_big(disk, jobs[i]);
+        else if (jobs[i]->op == SPOOL_PARK)
+            park(disk, jobs[i]);
+        else if (jobs[i]->op == SPOOL_UPDATE)
+            update(disk, jobs[i]);
+        else if (jobs[i]->op == SPOOL_REMOVE)
+            remove_parked(disk, jobs[i]);
+    }
+    sync_names(disk, "big", 1u << SPOOL_ACCEPT, true, jobs, n);
+    sync_names(disk, "parked", 1u << SPOOL_PARK | 1u << SPOOL_REMOVE, false, jobs, n);
+}
+
+struct spool_job *spool_forget_job(uint64_t qid)
+{
+    struct spool_job *job = spool_job_new(SPOOL_FORGET, qid);
+    logrec_begin(&job->record, LOGREC_FORGET, qid);
+    int rc = logrec_finish(&job->record);
+    assert(rc == OK);
+    (void)rc;
+    return job;
+}
+
+static void after_log(struct spool *spool, struct spool_job **jobs, size_t n)
+{
+    struct disk *disk = spool->disk;
+    for (size_t i = 0; i < n; i++) {
+        struct spool_job *job = jobs[i];
+        /* It may have reached the disk, and must not come back to life. */
+        if (job->op == SPOOL_ACCEPT && job->half_written)
+            list_append(&spool->voids, &spool_forget_job(job->qid)->link);
+        if (job->op == SPOOL_PARK && job->code != OK)
+            remove_parked_quietly(disk, job);
+        if (job->code != OK || (job->op != SPOOL_FORGET && job->op != SPOOL_PARK))
+            continue;
+        spool_log_release(&spool->log, job->generation);
+        if (job->big[0]) {
+            char path[SPOOL_BIG_PATH];
+            spool_big_path(job->big, path);
+            disk->ops->unlink(disk, path);
+        }
+    }
+}
+
+static void free_voids(struct spool *spool, struct list *tried)
+{
+    LIST_EACH(it, tried)
+    {
+        struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
+        list_remove(it);
+        if (job->code == OK) {
+            spool_job_free(job);
+            continue;
+        }
+        job->code = OK;
+        job->half_written = false;
+        list_append(&spool->voids, it);
+    }
+}
+
+static size_t list_length(const struct list *l)
+{
+    size_t n = 0;
+    for (const struct list *it = l->next; it != l; it = it->next)
+        n++;
+    return n;
+}
+
+void spool_run(struct spool *spool, struct list *batch)
+{
+    struct list voids;
+    list_init(&voids);
+    size_t max = list_length(batch) + list_length(&spool->voids), n = 0;
+    struct spool_job **jobs = xcalloc(max + 1, sizeof(*jobs));
+    struct spool_job **logged = xcalloc(max + 1, sizeof(*logged));
+    size_t nlogged = 0;
+    LIST_EACH(it, &spool->voids)
+    {
+        list_remove(it);
+        list_append(&voids, it);
+        jobs[n++] = LIST_ENTRY(it, struct spool_job, link);
+    }
+    LIST_EACH(it, batch)
+    {
+        jobs[n] = LIST_ENTRY(it, struct spool_job, link);
+        jobs[n]->code = OK;
+        jobs[n++]->half_written = false;
+    }
+    spool->log.figures.full = false;
+    spool->log.figures.batches++;
+    before_log(spool, jobs, n);
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i]->code == OK && buf_len(&jobs[i]->record) > 0)
+            logged[nlogged++] = jobs[i];
+    spool_log_write(&spool->log, logged, nlogged);
+    after_log(spool, jobs, n);
+    free_voids(spool, &voids);
+    free(jobs);
+    free(logged);
+}
+
+void spool_close(struct spool *spool)
+{
+    if (!spool)
+        return;
+    LIST_EACH(it, &spool->voids)
+    {
+        list_remove(it);
+        spool_job_free(LIST_ENTRY(it, struct spool_job, link));
+    }
+    spool_log_close(&spool->log);
+    free(spool);
+}

@@ -1,0 +1,215 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qmgr/spool_private.h"
+
+void spool_log_path(unsigned number, char out[SPOOL_PATH])
+{
+    snprintf(out, SPOOL_PATH, "log/%05u", number);
+}
+
+int spool_log_add(struct spool_log *log, struct error *err)
+{
+    struct disk *disk = log->disk;
+    char path[SPOOL_PATH];
+    spool_log_path(log->next_number, path);
+    int fd = disk->ops->open(disk, path, DISK_CREATE);
+    if (fd < 0)
+        return disk_error(err, fd, "cannot create a segment of the spool log");
+    int rc = disk->ops->allocate(disk, fd, log->segment_size);
+    if (rc == 0)
+        rc = disk->ops->sync(disk, fd);
+    disk->ops->close(disk, fd);
+    if (rc == 0)
+        rc = disk->ops->sync_dir(disk, "log");
+    if (rc < 0) {
+        disk->ops->unlink(disk, path);
+        return disk_error(err, rc, "cannot reserve space for the spool log");
+    }
+    if (log->nspare + log->nused + 1 > log->cap) {
+        log->cap = MAX(2 * log->cap, 16);
+        log->used = xrealloc(log->used, log->cap, sizeof(*log->used));
+        log->spare = xrealloc(log->spare, log->cap, sizeof(*log->spare));
+    }
+    /* Never used: to be taken before those whose old records still explain older ones. */
+    memmove(log->spare + 1, log->spare, log->nspare * sizeof(*log->spare));
+    log->spare[0] = (struct segment){.number = log->next_number++};
+    log->nspare++;
+    return OK;
+}
+
+static void close_current(struct spool_log *log)
+{
+    if (log->fd >= 0)
+        log->disk->ops->close(log->disk, log->fd);
+    log->fd = -1;
+}
+
+void spool_log_close(struct spool_log *log)
+{
+    close_current(log);
+    free(log->used);
+    free(log->spare);
+}
+
+static int write_at(struct spool_log *log, int fd, struct buf *record, uint32_t offset)
+{
+    struct slice s = buf_slice(record);
+    struct iovec iov = {(char *)s.p, s.n};
+    log->figures.bytes += s.n;
+    return log->disk->ops->write(log->disk, fd, &iov, 1, offset);
+}
+
+/* Writes the SEGMENT record into an open segment and makes it durable. */
+static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
+{
+    struct disk_stat st;
+    char path[SPOOL_PATH];
+    struct buf record;
+    buf_init(&record, 256);
+    logrec_begin(&record, LOGREC_SEGMENT, 0);
+    buf_u64(&record, log->committed);
+    int rc = logrec_finish(&record);
+    logrec_seal(&record, log->sequence + 1, log->committed);
+    *offset = (uint32_t)buf_len(&record);
+    spool_log_path(log->spare[0].number, path);
+    if (rc == 0)
+        rc = log->disk->ops->stat(log->disk, path, &st);
+    if (rc == 0 && st.size < log->segment_size)
+        rc = log->disk->ops->allocate(log->disk, fd, log->segment_size);
+    if (rc == 0)
+        rc = write_at(log, fd, &record, 0);
+    if (rc == 0)
+        rc = log->disk->ops->sync(log->disk, fd);
+    buf_clear(&record);
+    return rc;
+}
+
+int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
+{
+    if (log->nspare <= (reserve ? 1u : 0u))
+        return error_set(err, ERR_NO_SPACE, "every segment of the spool log is in use");
+    char path[SPOOL_PATH];
+    spool_log_path(log->spare[0].number, path);
+    int fd = log->disk->ops->open(log->disk, path, DISK_WRITE);
+    if (fd < 0)
+        return disk_error(err, fd, "cannot open a segment of the spool log");
+    uint32_t offset = 0;
+    int rc = begin_segment(log, fd, &offset);
+    /* The number is spent even when the write failed: it may have reached the disk. */
+    log->sequence++;
+    if (rc < 0) {
+        log->disk->ops->close(log->disk, fd);
+        return disk_error(err, rc, "cannot begin a segment of the spool log");
+    }
+    close_current(log);
+    log->fd = fd;
+    log->offset = offset;
+    log->committed = log->sequence;
+    struct segment turned = log->spare[0];
+    turned.generation = log->sequence;
+    turned.live = 0;
+    memmove(log->spare, log->spare + 1, --log->nspare * sizeof(*log->spare));
+    log->used[log->nused++] = turned;
+    /* The one before may have become free now that it is not written to any more. */
+    spool_log_release(log, 0);
+    return OK;
+}
+
+/* Gives the oldest segment back. One more than wanted is removed, and durably: its records
+ * must not come back after those that cancel them are overwritten. */
+static void free_oldest(struct spool_log *log)
+{
+    struct segment s = log->used[0];
+    memmove(log->used, log->used + 1, --log->nused * sizeof(*log->used));
+    s.live = 0;
+    if (log->nused + log->nspare >= log->nominal) {
+        char path[SPOOL_PATH];
+        spool_log_path(s.number, path);
+        if (log->disk->ops->unlink(log->disk, path) == 0 &&
+            log->disk->ops->sync_dir(log->disk, "log") == 0)
+            return;
+    }
+    log->spare[log->nspare++] = s;
+}
+
+void spool_log_release(struct spool_log *log, uint64_t generation)
+{
+    for (unsigned i = 0; generation && i < log->nused; i++)
+        if (log->used[i].generation == generation && log->used[i].live > 0)
+            log->used[i].live--;
+    /* The last one is being written to, unless it was given up after a failure. */
+    while (log->nused > (log->fd >= 0 ? 1u : 0u) && log->used[0].live == 0)
+        free_oldest(log);
+}
+
+static void fail_jobs(struct spool_job **jobs, size_t n, int code, const char *text)
+{
+    for (size_t i = 0; i < n; i++)
+        jobs[i]->code = error_set(&jobs[i]->error, code, "%s", text);
+}
+
+/* Writes jobs that fit into the current segment. After a failure nobody knows what reached the
+ * disk, and a second fdatasync would not tell: the segment is given up. */
+static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t n, size_t bytes)
+{
+    struct iovec *iov = xcalloc(n, sizeof(*iov));
+    uint64_t committed = log->committed;
+    for (size_t i = 0; i < n; i++) {
+        logrec_seal(&jobs[i]->record, ++log->sequence, committed);
+        struct slice s = buf_slice(&jobs[i]->record);
+        iov[i] = (struct iovec){(char *)s.p, s.n};
+    }
+    int rc = log->disk->ops->write(log->disk, log->fd, iov, (int)n, log->offset);
+    if (rc == 0)
+        rc = log->disk->ops->sync(log->disk, log->fd);
+    free(iov);
+    log->figures.syncs++;
+    if (rc < 0) {
+        struct error err;
+        disk_error(&err, rc, "cannot write to the spool log");
+        fail_jobs(jobs, n, err.code, err.text);
+        for (size_t i = 0; i < n; i++)
+            jobs[i]->half_written = true;
+        close_current(log);
+        return;
+    }
+    log->offset += (uint32_t)bytes;
+    log->committed = log->sequence;
+    log->figures.records += n;
+    log->figures.bytes += bytes;
+    struct segment *current = &log->used[log->nused - 1];
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i]->op == SPOOL_ACCEPT) {
+            jobs[i]->generation = current->generation;
+            current->live++;
+        }
+}
+
+static bool fits(const struct spool_log *log, size_t bytes)
+{
+    return log->fd >= 0 && bytes <= log->segment_size - log->offset;
+}
+
+void spool_log_write(struct spool_log *log, struct spool_job **jobs, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        size_t bytes = 0, count = 0;
+        while (at + count < n && fits(log, bytes + buf_len(&jobs[at + count]->record)))
+            bytes += buf_len(&jobs[at + count++]->record);
+        if (count > 0) {
+            write_portion(log, jobs + at, count, bytes);
+            at += count;
+            continue;
+        }
+        struct error err;
+        bool reserve = jobs[at]->op == SPOOL_ACCEPT;
+        if (spool_log_turn(log, reserve, &err) == OK)
+            continue;
+        if (reserve && err.code == ERR_NO_SPACE)
+            log->figures.full = true;
+        fail_jobs(jobs + at, 1, err.code, err.text);
+        at++;
+    }
+}

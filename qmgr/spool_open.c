@@ -1,0 +1,96 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "qmgr/spool_private.h"
+
+static const char *const directories[] = {"log", "big", "parked", "corrupt"};
+
+static int make_directories(struct disk *disk, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
+        int rc = disk->ops->make_dir(disk, directories[i]);
+        if (rc < 0 && rc != -EEXIST)
+            return disk_error(err, rc, "cannot make the directories of the spool");
+    }
+    int rc = disk->ops->sync_dir(disk, ".");
+    return rc < 0 ? disk_error(err, rc, "cannot sync the spool directory") : OK;
+}
+
+static void sync_segment(const char *name, void *arg)
+{
+    struct disk *disk = arg;
+    char path[300];
+    snprintf(path, sizeof(path), "log/%s", name);
+    int fd = disk->ops->open(disk, path, DISK_READ);
+    if (fd < 0)
+        return;
+    disk->ops->sync(disk, fd);
+    disk->ops->close(disk, fd);
+}
+
+/* After the process died without the machine, what we read may be in memory only; what is built
+ * on it must not become durable first. */
+static int settle(struct disk *disk, struct error *err)
+{
+    disk->ops->list(disk, "log", sync_segment, disk);
+    for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
+        int rc = disk->ops->sync_dir(disk, directories[i]);
+        if (rc < 0)
+            return disk_error(err, rc, "cannot sync a directory of the spool");
+    }
+    return OK;
+}
+
+/* As many segments as configured, and always one to begin with. */
+static int complete_log(struct spool_log *log, struct error *err)
+{
+    spool_log_release(log, 0);
+    while (log->nused + log->nspare < log->nominal || log->nspare == 0) {
+        int rc = spool_log_add(log, err);
+        if (rc != OK)
+            return rc;
+    }
+    return spool_log_turn(log, false, err);
+}
+
+struct spool *spool_open(struct disk *disk, const struct spool_config *config,
+    const struct spool_found_ops *ops, void *arg, struct error *err)
+{
+    struct spool *spool = NEW(struct spool);
+    spool->disk = disk;
+    list_init(&spool->voids);
+    spool->log = (struct spool_log){.disk = disk,
+        .segment_size = config->segment_size,
+        .nominal = MAX(config->segments, 3u),
+        .fd = -1};
+    int rc = make_directories(disk, err);
+    if (rc == OK)
+        rc = settle(disk, err);
+    struct spool_scan *scan = rc == OK ? spool_scan_run(disk, false, ops, arg, err) : NULL;
+    if (scan)
+        rc = spool_scan_report(scan, &spool->log, err);
+    if (scan && rc == OK)
+        rc = complete_log(&spool->log, err);
+    if (!scan || rc != OK) {
+        if (scan)
+            spool_scan_free(scan);
+        spool_close(spool);
+        return NULL;
+    }
+    struct list none;
+    list_init(&none);
+    spool_scan_overridden(scan, &spool->voids);
+    spool_scan_free(scan);
+    spool_run(spool, &none);
+    return spool;
+}
+
+int spool_peek(struct disk *disk, const struct spool_found_ops *ops, void *arg, struct error *err)
+{
+    struct spool_scan *scan = spool_scan_run(disk, true, ops, arg, err);
+    if (!scan)
+        return err->code;
+    int rc = spool_scan_report(scan, NULL, err);
+    spool_scan_free(scan);
+    return rc;
+}

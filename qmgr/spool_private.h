@@ -1,0 +1,60 @@
+/* What the parts of the spool share: log segments and the running batch. */
+#pragma once
+
+#include "qmgr/spool.h"
+
+enum { SPOOL_SEGMENTS_MAX = 4096, SPOOL_PATH = 64 };
+
+/* One segment file, log/NNNN. */
+struct segment {
+    unsigned number;
+    uint64_t generation; /* sequence of its first record; 0: free */
+    uint32_t live;       /* messages whose ACCEPT is here */
+};
+
+/* The log. used[] is a queue of segments in use, oldest first; the last one is written to. */
+struct spool_log {
+    struct disk *disk;
+    uint32_t segment_size;
+    unsigned nominal; /* segments to keep; more were made when there was no other way */
+    struct segment *used, *spare;
+    unsigned nused, nspare, cap;
+    unsigned next_number;
+    int fd; /* of the current segment; -1: none */
+    uint32_t offset;
+    uint64_t sequence;  /* the last one given out */
+    uint64_t committed; /* the last one durable */
+    struct spool_figures figures;
+};
+
+void spool_log_path(unsigned number, char out[SPOOL_PATH]);
+/* Makes one more segment file, preallocated; it is durable when this returns 0. */
+int spool_log_add(struct spool_log *, struct error *) MUST_USE;
+/* Begins a new segment. reserve: leave the last spare one for DONE and FORGET records. */
+int spool_log_turn(struct spool_log *, bool reserve, struct error *) MUST_USE;
+/* Appends the records of these jobs (those with code == OK and a record) and syncs once a
+ * segment. Sets code and generation. */
+void spool_log_write(struct spool_log *, struct spool_job **jobs, size_t n);
+/* A message of this generation is gone; frees old segments. */
+void spool_log_release(struct spool_log *, uint64_t generation);
+void spool_log_close(struct spool_log *);
+
+struct spool {
+    struct disk *disk;
+    struct spool_log log;
+    struct list voids; /* FORGET jobs of our own for ACCEPTs that failed half way */
+};
+
+/* A FORGET job whose record is ready. */
+struct spool_job *spool_forget_job(uint64_t qid);
+
+/* Reading the log at start (spool_scan.c). */
+struct spool_scan;
+struct spool_scan *spool_scan_run(struct disk *, bool read_only, const struct spool_found_ops *,
+    void *arg, struct error *) MUST_USE;
+void spool_scan_free(struct spool_scan *);
+/* Hands over what is live; parked files override the log. Fills the log's segments in (log may
+ * be NULL when reading only). */
+int spool_scan_report(struct spool_scan *, struct spool_log *log, struct error *) MUST_USE;
+/* Moves the FORGET jobs for what the parked files override to out. */
+void spool_scan_overridden(struct spool_scan *, struct list *out);

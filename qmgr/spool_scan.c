@@ -1,0 +1,522 @@
+/*
+ * Reading the spool at start.
+ *
+ * Segments are read in the order of their first sequence, records in each by sequence. Where a
+ * record is not sound, the rest of the segment is searched for one that proves the bad one was
+ * committed (its `committed`, or the next segment's account of what came before it). With such
+ * a proof it is damage, reported and set aside; without, it is where the last commit was cut off.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libutil/log.h"
+#include "libutil/map.h"
+#include "qmgr/spool_private.h"
+
+enum { SEGMENT_READ_MAX = 1 << 30 };
+
+struct live {
+    uint64_t qid, generation;
+    struct buf record;
+    uint32_t *done;
+    size_t ndone;
+};
+
+struct found_segment {
+    unsigned number;
+    uint64_t generation; /* first sequence found; 0: never used */
+    uint64_t before;     /* what its SEGMENT record says was durable before it */
+    bool headless;       /* its first record is damaged */
+};
+
+struct spool_scan {
+    struct disk *disk;
+    const struct spool_found_ops *ops;
+    void *arg;
+    struct found_segment *segments;
+    size_t nsegments;
+    struct map live;        /* qid -> struct live */
+    struct map parked;      /* qid -> struct parked_name */
+    struct map big;         /* names under big/ that are needed */
+    struct list overridden; /* FORGET jobs for messages in the log that are parked too */
+    uint64_t last;          /* highest sequence seen anywhere */
+    uint64_t good;          /* last sequence read in order */
+    unsigned next_number;
+    bool read_only;
+    struct error error;
+};
+
+struct parked_name {
+    uint64_t qid, size;
+    int64_t due;
+};
+
+static void trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+
+static void trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    scan->ops->trouble(what, text, scan->arg);
+}
+
+static void live_free(struct live *l)
+{
+    if (!l)
+        return;
+    buf_clear(&l->record);
+    free(l->done);
+    free(l);
+}
+
+/* --- segments ------------------------------------------------------------------------------ */
+
+static void note_segment(const char *name, void *arg)
+{
+    struct spool_scan *scan = arg;
+    uint64_t number;
+    if (strlen(name) != 5 || slice_u64(slice_of(name), 0, 99999, &number) != OK) {
+        trouble(scan, "foreign file", "log/%s is not a segment of the spool log; left alone", name);
+        return;
+    }
+    if (scan->nsegments >= SPOOL_SEGMENTS_MAX)
+        return;
+    scan->segments = xrealloc(scan->segments, scan->nsegments + 1, sizeof(*scan->segments));
+    scan->segments[scan->nsegments++] = (struct found_segment){.number = (unsigned)number};
+    scan->next_number = MAX(scan->next_number, (unsigned)number + 1);
+}
+
+/* The whole segment; NULL after an error. Free the result. */
+static char *read_segment(struct spool_scan *scan, unsigned number, size_t *size)
+{
+    char path[SPOOL_PATH];
+    struct disk_stat st;
+    spool_log_path(number, path);
+    int rc = scan->disk->ops->stat(scan->disk, path, &st);
+    int fd = rc < 0 ? rc : scan->disk->ops->open(scan->disk, path, DISK_READ);
+    if (fd < 0) {
+        disk_error(&scan->error, fd, "cannot open a segment of the spool log");
+        return NULL;
+    }
+    *size = (size_t)MIN(st.size, SEGMENT_READ_MAX);
+    char *data = xcalloc(*size + 1, 1);
+    ssize_t got = scan->disk->ops->read(scan->disk, fd, data, *size, 0);
+    scan->disk->ops->close(scan->disk, fd);
+    if (got < 0) {
+        disk_error(&scan->error, (int)got, "cannot read a segment of the spool log");
+        free(data);
+        return NULL;
+    }
+    *size = (size_t)got;
+    return data;
+}
+
+static uint64_t sequence_at(struct slice s)
+{
+    struct reader r = reader_of(slice_from_index(s, 8));
+    return get_u64(&r);
+}
+
+/* The next sound record after `above` from offset `from` on. False: none. */
+static bool find_record(
+    struct slice all, size_t from, uint64_t above, struct logrec *rec, size_t *at)
+{
+    for (size_t i = from; i + LOGREC_HEADER <= all.n; i += LOGREC_ALIGN) {
+        struct slice s = slice_from_index(all, i);
+        struct reader r = reader_of(s);
+        if (get_u32(&r) != LOGREC_MAGIC || sequence_at(s) <= above)
+            continue;
+        if (logrec_decode(s, rec) == OK) {
+            *at = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Reads the head of one segment: its place in the order. */
+static int look_at(struct spool_scan *scan, struct found_segment *seg)
+{
+    size_t size, at;
+    char *data = read_segment(scan, seg->number, &size);
+    if (!data)
+        return scan->error.code;
+    struct slice all = {data, size};
+    struct logrec rec;
+    int rc = logrec_decode(all, &rec);
+    if (rc == ERR_VERSION) {
+        error_set(&scan->error, ERR_VERSION,
+            "the spool log was written by a newer release (format %u; this one reads up to %d)",
+            rec.version, LOGREC_VERSION);
+        free(data);
+        return ERR_VERSION;
+    }
+    if (rc == OK && rec.type == LOGREC_SEGMENT) {
+        struct reader r = reader_of(rec.payload);
+        seg->generation = rec.sequence;
+        seg->before = get_u64(&r);
+    } else if (find_record(all, 0, 0, &rec, &at)) {
+        seg->generation = rec.sequence;
+        seg->before = rec.committed;
+        seg->headless = true;
+    }
+    free(data);
+    return OK;
+}
+
+static int by_generation(const void *a, const void *b)
+{
+    const struct found_segment *x = a, *y = b;
+    if (x->generation != y->generation)
+        return x->generation < y->generation ? -1 : 1;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* --- records ------------------------------------------------------------------------------- */
+
+static void take_accept(
+    struct spool_scan *scan, const struct logrec *rec, struct slice raw, uint64_t generation)
+{
+    struct logrec_accept accept;
+    char id[ID_TEXT];
+    id_print(rec->qid, id);
+    if (rec->qid == 0 || logrec_get_accept(rec->payload, &accept) != OK) {
+        trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed ACCEPT",
+            rec->sequence, id);
+        return;
+    }
+    struct live *l = NEW(struct live);
+    l->qid = rec->qid;
+    l->generation = generation;
+    buf_init(&l->record, raw.n);
+    buf_put(&l->record, raw);
+    live_free(map_set_id(&scan->live, rec->qid, l));
+}
+
+static void take_done(struct spool_scan *scan, const struct logrec *rec)
+{
+    struct live *l = map_get_id(&scan->live, rec->qid);
+    struct reader r = reader_of(rec->payload);
+    while (l && r.rest.n >= 4) {
+        l->done = xrealloc(l->done, l->ndone + 1, sizeof(*l->done));
+        l->done[l->ndone++] = get_u32(&r);
+    }
+}
+
+static void take_record(
+    struct spool_scan *scan, const struct logrec *rec, struct slice raw, uint64_t generation)
+{
+    switch (rec->type) {
+    case LOGREC_ACCEPT:
+        take_accept(scan, rec, raw, generation);
+        break;
+    case LOGREC_DONE:
+        take_done(scan, rec);
+        break;
+    case LOGREC_FORGET:
+        live_free(map_remove_id(&scan->live, rec->qid));
+        break;
+    case LOGREC_SEGMENT:
+        break;
+    }
+    scan->good = rec->sequence;
+}
+
+static void quarantine(struct spool_scan *scan, const struct found_segment *seg, struct slice bytes,
+    size_t offset, uint64_t from, uint64_t to)
+{
+    char path[SPOOL_PATH], where[SPOOL_PATH];
+    spool_log_path(seg->number, where);
+    snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, from);
+    struct disk *disk = scan->disk;
+    int fd = scan->read_only ? -EROFS : disk->ops->open(disk, path, DISK_CREATE);
+    if (fd >= 0) {
+        struct iovec iov = {(char *)bytes.p, bytes.n};
+        disk->ops->write(disk, fd, &iov, 1, 0);
+        disk->ops->sync(disk, fd);
+        disk->ops->close(disk, fd);
+    }
+    trouble(scan, "corrupt records",
+        "%s at offset %zu: %zu bytes with sequences %" PRIu64 " to %" PRIu64
+        " are damaged; copied to %s",
+        where, offset, bytes.n, from, to, path);
+}
+
+/* The highest `committed` that sound records after `above` speak of; 0: none. */
+static uint64_t committed_after(struct slice all, size_t from, uint64_t above)
+{
+    struct logrec rec;
+    uint64_t most = 0;
+    size_t at = from;
+    while (find_record(all, at, above, &rec, &at)) {
+        most = MAX(most, rec.committed);
+        at += rec.total;
+    }
+    return most;
+}
+
+/* Past a bad record at `at`: true with the next one to go on with, false when the log ends. */
+static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg, struct slice all,
+    uint64_t promised, size_t *at, struct logrec *rec)
+{
+    size_t from = *at;
+    uint64_t known = MAX(promised, committed_after(all, from, scan->good));
+    if (known <= scan->good)
+        return false;
+    bool more = find_record(all, from, scan->good, rec, at) &&
+                (rec->sequence <= known || rec->committed > scan->good);
+    struct slice bytes = slice_from_index(all, from);
+    quarantine(scan, seg, more ? slice_first(bytes, *at - from) : bytes, from, scan->good + 1,
+        more ? rec->sequence - 1 : known);
+    return more;
+}
+
+/* All records of one segment. promised: the last sequence known to have been committed here. */
+static void read_records(
+    struct spool_scan *scan, const struct found_segment *seg, struct slice all, uint64_t promised)
+{
+    size_t at = 0;
+    scan->good = seg->generation - (seg->headless && seg->generation > 1 ? 2 : 1);
+    for (;;) {
+        struct logrec rec;
+        bool sound =
+            logrec_decode(slice_from_index(all, at), &rec) == OK && rec.sequence == scan->good + 1;
+        if (!sound && !skip_damage(scan, seg, all, promised, &at, &rec))
+            return;
+        take_record(scan, &rec, slice_first(slice_from_index(all, at), rec.total), seg->generation);
+        scan->last = MAX(scan->last, rec.sequence);
+        at += rec.total;
+    }
+}
+
+/* Sequences of an unfinished commit after the last sound record must not be given out again. */
+static void note_highest(struct spool_scan *scan, struct slice all)
+{
+    struct logrec rec;
+    size_t at = 0;
+    while (find_record(all, at, scan->last, &rec, &at)) {
+        scan->last = rec.sequence;
+        at += LOGREC_ALIGN;
+    }
+}
+
+static int read_segments(struct spool_scan *scan)
+{
+    for (size_t i = 0; i < scan->nsegments; i++) {
+        struct found_segment *seg = &scan->segments[i];
+        if (seg->generation == 0)
+            continue;
+        uint64_t promised = i + 1 < scan->nsegments ? scan->segments[i + 1].before : 0;
+        size_t size;
+        char *data = read_segment(scan, seg->number, &size);
+        if (!data)
+            return scan->error.code;
+        if (seg->headless)
+            trouble(scan, "corrupt segment", "log/%05u: its first record is damaged", seg->number);
+        read_records(scan, seg, (struct slice){data, size}, promised);
+        note_highest(scan, (struct slice){data, size});
+        free(data);
+    }
+    return OK;
+}
+
+struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
+    const struct spool_found_ops *ops, void *arg, struct error *err)
+{
+    struct spool_scan *scan = NEW(struct spool_scan);
+    scan->disk = disk;
+    scan->read_only = read_only;
+    scan->ops = ops;
+    scan->arg = arg;
+    map_init(&scan->live);
+    map_init(&scan->parked);
+    map_init(&scan->big);
+    list_init(&scan->overridden);
+    int rc = disk->ops->list(disk, "log", note_segment, scan);
+    if (rc < 0)
+        rc = disk_error(&scan->error, rc, "cannot list the spool log");
+    for (size_t i = 0; i < scan->nsegments && rc == OK; i++)
+        rc = look_at(scan, &scan->segments[i]);
+    if (rc == OK && scan->nsegments > 0)
+        qsort(scan->segments, scan->nsegments, sizeof(*scan->segments), by_generation);
+    if (rc == OK)
+        rc = read_segments(scan);
+    if (rc != OK) {
+        error_set(err, scan->error.code, "%s", scan->error.text);
+        spool_scan_free(scan);
+        return NULL;
+    }
+    return scan;
+}
+
+void spool_scan_free(struct spool_scan *scan)
+{
+    struct slice key;
+    void *value;
+    size_t pos = 0;
+    while (map_next(&scan->live, &pos, &key, &value))
+        live_free(value);
+    for (pos = 0; map_next(&scan->parked, &pos, &key, &value);)
+        free(value);
+    LIST_EACH(it, &scan->overridden)
+    {
+        list_remove(it);
+        spool_job_free(LIST_ENTRY(it, struct spool_job, link));
+    }
+    map_clear(&scan->live);
+    map_clear(&scan->parked);
+    map_clear(&scan->big);
+    free(scan->segments);
+    free(scan);
+}
+
+void spool_scan_overridden(struct spool_scan *scan, struct list *out)
+{
+    LIST_EACH(it, &scan->overridden)
+    {
+        list_remove(it);
+        list_append(out, it);
+    }
+}
+
+/* --- parked files and bodies ---------------------------------------------------------------- */
+
+static void note_parked(const char *name, void *arg)
+{
+    struct spool_scan *scan = arg;
+    struct parked_name *p = NEW(struct parked_name);
+    struct disk_stat st;
+    char path[512];
+    snprintf(path, sizeof(path), "parked/%s", name);
+    if (!parked_parse_name(name, &p->qid, &p->size)) {
+        /* new.QID: a park that a crash cut off; the log still has the message. */
+        if (strncmp(name, "new.", 4) != 0)
+            trouble(scan, "foreign file", "%s is not a parked message; left alone", path);
+    } else if (scan->disk->ops->stat(scan->disk, path, &st) == 0) {
+        p->due = st.mtime_ms;
+        free(map_set_id(&scan->parked, p->qid, p));
+        return;
+    } else {
+        trouble(scan, "foreign file", "%s is not a plain file; left alone", path);
+    }
+    free(p);
+}
+
+static void remove_unfinished(const char *name, void *arg)
+{
+    struct spool_scan *scan = arg;
+    char path[512];
+    snprintf(path, sizeof(path), "parked/%s", name);
+    if (strncmp(name, "new.", 4) == 0)
+        scan->disk->ops->unlink(scan->disk, path);
+}
+
+static void remove_unneeded(const char *name, void *arg)
+{
+    struct spool_scan *scan = arg;
+    char path[512];
+    snprintf(path, sizeof(path), "big/%s", name);
+    if (!map_get(&scan->big, slice_of(name)))
+        scan->disk->ops->unlink(scan->disk, path);
+}
+
+static void count_live(struct spool_log *log, uint64_t generation)
+{
+    for (unsigned i = 0; i < log->nused; i++)
+        if (log->used[i].generation == generation)
+            log->used[i].live++;
+}
+
+/* The ring as it was: used from the oldest segment with something live on, the others spare. */
+static void fill_log(struct spool_scan *scan, struct spool_log *log)
+{
+    log->cap = (unsigned)scan->nsegments + 16;
+    log->used = xrealloc(log->used, log->cap, sizeof(*log->used));
+    log->spare = xrealloc(log->spare, log->cap, sizeof(*log->spare));
+    for (size_t i = 0; i < scan->nsegments; i++) {
+        struct segment s = {scan->segments[i].number, scan->segments[i].generation, 0};
+        if (s.generation)
+            log->used[log->nused++] = s;
+        else
+            log->spare[log->nspare++] = s;
+    }
+    log->sequence = log->committed = scan->last;
+    log->next_number = scan->next_number;
+}
+
+/* A body that is gone: the message was never acknowledged, or somebody removed the file. */
+static bool has_body(struct spool_scan *scan, const struct live *l, const struct logrec_accept *a)
+{
+    char path[SPOOL_BIG_PATH], name[LOGREC_BIG_NAME], id[ID_TEXT];
+    struct disk_stat st;
+    if (a->big.n == 0)
+        return true;
+    id_print(l->qid, id);
+    if (slice_to_cstr(a->big, name, sizeof(name)) && !strchr(name, '/')) {
+        spool_big_path(name, path);
+        /* A park that did not finish may have appended to it. */
+        if (scan->disk->ops->stat(scan->disk, path, &st) == 0 && st.size >= (int64_t)a->size) {
+            map_set(&scan->big, slice_of(name), scan);
+            return true;
+        }
+    }
+    trouble(
+        scan, "body missing", "message %s: big/%.*s is missing or cut off", id, SLICE_FMT(a->big));
+    return false;
+}
+
+static void report_live(struct spool_scan *scan, struct spool_log *log)
+{
+    struct slice key;
+    void *value;
+    for (size_t pos = 0; map_next(&scan->live, &pos, &key, &value);) {
+        struct live *l = value;
+        struct spool_found found = {.qid = l->qid,
+            .record = l->record,
+            .done = l->done,
+            .ndone = l->ndone,
+            .generation = l->generation};
+        struct logrec rec;
+        if (map_get_id(&scan->parked, l->qid)) {
+            if (log)
+                list_append(&scan->overridden, &spool_forget_job(l->qid)->link);
+            continue;
+        }
+        if (logrec_decode(buf_slice(&l->record), &rec) != OK ||
+            logrec_get_accept(rec.payload, &found.accept) != OK ||
+            !has_body(scan, l, &found.accept))
+            continue;
+        if (log)
+            count_live(log, l->generation);
+        scan->ops->message(&found, scan->arg);
+        l->record = found.record;
+    }
+}
+
+int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct error *err)
+{
+    struct disk *disk = scan->disk;
+    struct slice key;
+    void *value;
+    int rc = disk->ops->list(disk, "parked", note_parked, scan);
+    if (rc < 0)
+        return disk_error(err, rc, "cannot list parked messages");
+    if (log)
+        fill_log(scan, log);
+    report_live(scan, log);
+    for (size_t pos = 0; map_next(&scan->parked, &pos, &key, &value);) {
+        struct parked_name *p = value;
+        scan->ops->parked(p->qid, p->size, p->due, scan->arg);
+    }
+    if (scan->read_only)
+        return OK;
+    disk->ops->list(disk, "parked", remove_unfinished, scan);
+    disk->ops->list(disk, "big", remove_unneeded, scan);
+    return OK;
+}
