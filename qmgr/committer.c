@@ -1,0 +1,231 @@
+#include "qmgr/committer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct committer {
+    struct loop *loop;
+    struct spool *spool;
+    bool threaded;
+    void (*on_batch)(void *arg);
+    void *arg;
+    /* the loop's */
+    struct list waiting;
+    size_t pending;
+    bool busy, kicked;
+    struct timer lazy;
+    struct spool_figures figures;
+    struct io *io;
+    int event;
+    pthread_t thread;
+    /* shared, under lock */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct list handed, finished;
+    bool stop;
+};
+
+static void move_all(struct list *to, struct list *from)
+{
+    LIST_EACH(it, from)
+    {
+        list_remove(it);
+        list_append(to, it);
+    }
+}
+
+static void *thread_main(void *arg)
+{
+    struct committer *c = arg;
+    struct list batch;
+    list_init(&batch);
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        while (list_empty(&c->handed) && !c->stop)
+            pthread_cond_wait(&c->wake, &c->lock);
+        if (list_empty(&c->handed))
+            break;
+        move_all(&batch, &c->handed);
+        pthread_mutex_unlock(&c->lock);
+        spool_run(c->spool, &batch);
+        pthread_mutex_lock(&c->lock);
+        move_all(&c->finished, &batch);
+        uint64_t one = 1;
+        ssize_t written = write(c->event, &one, sizeof(one));
+        (void)written; /* the counter cannot overflow: one batch at a time */
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static void give_back(struct committer *c, struct list *finished)
+{
+    spool_figures(c->spool, &c->figures);
+    LIST_EACH(it, finished)
+    {
+        struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
+        list_remove(it);
+        c->pending--;
+        job->done(job, job->arg);
+    }
+    c->on_batch(c->arg);
+}
+
+static void kick(void *arg)
+{
+    struct committer *c = arg;
+    c->kicked = false;
+    if (c->busy || list_empty(&c->waiting))
+        return;
+    timer_stop(&c->lazy);
+    struct list batch;
+    list_init(&batch);
+    move_all(&batch, &c->waiting);
+    if (!c->threaded) {
+        spool_run(c->spool, &batch);
+        give_back(c, &batch);
+        return;
+    }
+    c->busy = true;
+    pthread_mutex_lock(&c->lock);
+    move_all(&c->handed, &batch);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static bool only_lazy(const struct committer *c)
+{
+    for (const struct list *it = c->waiting.next; it != &c->waiting; it = it->next)
+        if (!CONTAINER_OF(it, struct spool_job, link)->lazy)
+            return false;
+    return true;
+}
+
+static void schedule_kick(struct committer *c, bool lazy)
+{
+    if (c->busy || c->kicked || list_empty(&c->waiting))
+        return;
+    if (lazy) {
+        if (!timer_active(&c->lazy))
+            timer_start(&c->lazy, SPOOL_LAZY_MS);
+        return;
+    }
+    /* Deferred, so that all requests of this turn of the loop share the commit. */
+    c->kicked = true;
+    loop_defer(c->loop, kick, c);
+}
+
+static void on_event(int fd, unsigned events, void *arg)
+{
+    (void)events;
+    struct committer *c = arg;
+    uint64_t count;
+    ssize_t got = read(fd, &count, sizeof(count));
+    (void)got;
+    struct list finished;
+    list_init(&finished);
+    pthread_mutex_lock(&c->lock);
+    move_all(&finished, &c->finished);
+    pthread_mutex_unlock(&c->lock);
+    if (list_empty(&finished))
+        return;
+    c->busy = false;
+    give_back(c, &finished);
+    schedule_kick(c, only_lazy(c));
+}
+
+void committer_submit(struct committer *c, struct spool_job *job)
+{
+    list_append(&c->waiting, &job->link);
+    c->pending++;
+    schedule_kick(c, job->lazy);
+}
+
+size_t committer_pending(const struct committer *c)
+{
+    return c->pending;
+}
+
+const struct spool_figures *committer_figures(const struct committer *c)
+{
+    return &c->figures;
+}
+
+/* The thread takes no signals: they are the loop's. */
+static int start_thread(struct committer *c, struct error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int rc = pthread_create(&c->thread, NULL, thread_main, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0)
+        return OK;
+    errno = rc;
+    return error_sys(err, "cannot start the committer thread");
+}
+
+struct committer *committer_new(struct loop *loop, struct spool *spool, bool threaded,
+    void (*on_batch)(void *arg), void *arg, struct error *err)
+{
+    struct committer *c = NEW(struct committer);
+    *c = (struct committer){.loop = loop,
+        .spool = spool,
+        .threaded = threaded,
+        .on_batch = on_batch,
+        .arg = arg,
+        .event = -1};
+    list_init(&c->waiting);
+    list_init(&c->handed);
+    list_init(&c->finished);
+    timer_init(&c->lazy, loop, kick, c);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    spool_figures(spool, &c->figures);
+    if (!threaded)
+        return c;
+    c->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (c->event < 0)
+        error_sys(err, "cannot make an eventfd");
+    else if (start_thread(c, err) == OK) {
+        c->io = io_new(loop, c->event, IO_READ, on_event, c);
+        return c;
+    }
+    fd_close(&c->event);
+    free(c);
+    return NULL;
+}
+
+void committer_free(struct committer *c)
+{
+    if (!c)
+        return;
+    timer_stop(&c->lazy);
+    loop_cancel(c->loop, c);
+    if (c->threaded) {
+        pthread_mutex_lock(&c->lock);
+        move_all(&c->handed, &c->waiting);
+        c->stop = true;
+        pthread_cond_signal(&c->wake);
+        pthread_mutex_unlock(&c->lock);
+        pthread_join(c->thread, NULL);
+        io_free(c->io);
+        fd_close(&c->event);
+    } else {
+        spool_run(c->spool, &c->waiting);
+        move_all(&c->finished, &c->waiting);
+    }
+    LIST_EACH(it, &c->finished)
+    {
+        struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
+        list_remove(it);
+        job->done(job, job->arg);
+    }
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->wake);
+    free(c);
+}

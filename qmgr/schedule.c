@@ -1,0 +1,369 @@
+#include "qmgr/schedule.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libutil/buf.h"
+#include "libutil/map.h"
+
+enum { LOCAL_WINDOW = 64, REMOTE_TOTAL = 200, FORGET_SITE_MS = 3600000, NO_AGENT_MS = 1000 };
+
+struct transport {
+    char name[33];
+    bool local;
+    unsigned busy, limit;
+    struct list ready; /* destinations with work and an open window, in turn */
+    struct list all;   /* link among transports */
+};
+
+struct destination {
+    struct schedule *schedule;
+    struct transport *transport;
+    char *key; /* transport \0 nexthop */
+    size_t key_len;
+    struct list ready; /* in transport->ready */
+    struct list jobs;
+    size_t waiting;
+    unsigned busy, window;
+    double failed_cohorts;
+    bool dead, probing;
+    struct timer timer; /* dead: revival; else: forgetting what we know of the site */
+    char reason[256];
+};
+
+struct schedule {
+    struct loop *loop;
+    struct schedule_policy policy;
+    struct schedule_ops ops;
+    void *arg;
+    struct map destinations;
+    struct list transports;
+    struct timer no_agent;
+    bool deferred;
+};
+
+bool schedule_is_local(struct slice transport)
+{
+    return slice_is(transport, "virtual") || slice_is(transport, "local");
+}
+
+static void dispatch(void *arg);
+
+static void dispatch_soon(struct schedule *s)
+{
+    if (s->deferred)
+        return;
+    s->deferred = true;
+    loop_defer(s->loop, dispatch, s);
+}
+
+static void no_agent_over(void *arg)
+{
+    dispatch_soon(arg);
+}
+
+struct schedule *schedule_new(struct loop *loop, const struct schedule_policy *policy,
+    const struct schedule_ops *ops, void *arg)
+{
+    struct schedule *s = NEW(struct schedule);
+    s->loop = loop;
+    s->policy = *policy;
+    s->ops = *ops;
+    s->arg = arg;
+    map_init(&s->destinations);
+    list_init(&s->transports);
+    timer_init(&s->no_agent, loop, no_agent_over, s);
+    return s;
+}
+
+struct slice destination_transport(const struct destination *d)
+{
+    return slice_of(d->transport->name);
+}
+
+struct slice destination_nexthop(const struct destination *d)
+{
+    struct slice key = {d->key, d->key_len};
+    return slice_from_index(key, strlen(d->transport->name) + 1);
+}
+
+static struct transport *find_transport(struct schedule *s, struct slice name)
+{
+    LIST_EACH(it, &s->transports)
+    {
+        struct transport *t = LIST_ENTRY(it, struct transport, all);
+        if (slice_is(name, t->name))
+            return t;
+    }
+    struct transport *t = NEW(struct transport);
+    snprintf(t->name, sizeof(t->name), "%.*s", SLICE_FMT(name));
+    t->local = schedule_is_local(name);
+    t->limit = t->local ? LOCAL_WINDOW : REMOTE_TOTAL;
+    list_init(&t->ready);
+    list_append(&s->transports, &t->all);
+    return t;
+}
+
+static void destination_free(struct destination *d)
+{
+    timer_stop(&d->timer);
+    list_remove(&d->ready);
+    map_remove(&d->schedule->destinations, (struct slice){d->key, d->key_len});
+    free(d->key);
+    free(d);
+}
+
+static void on_timer(void *arg)
+{
+    struct destination *d = arg;
+    if (d->dead) {
+        d->dead = false;
+        d->probing = true;
+        d->window = 1;
+        d->failed_cohorts = 0;
+        timer_start(&d->timer, FORGET_SITE_MS);
+        return;
+    }
+    if (d->busy == 0 && d->waiting == 0)
+        destination_free(d);
+    else
+        timer_start(&d->timer, FORGET_SITE_MS);
+}
+
+static struct destination *find_destination(
+    struct schedule *s, struct slice transport, struct slice nexthop)
+{
+    struct transport *t = find_transport(s, transport);
+    struct buf key;
+    buf_init(&key, 4096);
+    buf_puts(&key, t->name);
+    buf_putc(&key, '\0');
+    if (!t->local)
+        buf_put(&key, nexthop);
+    struct destination *d = map_get(&s->destinations, buf_slice(&key));
+    if (!d) {
+        d = NEW(struct destination);
+        d->schedule = s;
+        d->transport = t;
+        d->key_len = buf_len(&key);
+        d->key = xmemdup0(buf_slice(&key).p, d->key_len);
+        list_init(&d->ready);
+        list_init(&d->jobs);
+        d->window = t->local ? LOCAL_WINDOW : MIN(s->policy.initial, s->policy.limit);
+        timer_init(&d->timer, s->loop, on_timer, d);
+        map_set(&s->destinations, buf_slice(&key), d);
+    }
+    buf_clear(&key);
+    return d;
+}
+
+/* Puts the destination into, or takes it out of, its transport's turn. */
+static void update_ready(struct destination *d)
+{
+    bool ready = d->waiting > 0 && d->busy < d->window;
+    bool in = !list_empty(&d->ready);
+    if (ready && !in)
+        list_append(&d->transport->ready, &d->ready);
+    else if (!ready && in)
+        list_remove(&d->ready);
+}
+
+static void job_free(struct sched_job *job)
+{
+    list_remove(&job->link);
+    list_remove(&job->sibling);
+    free(job->recipients);
+    free(job);
+}
+
+/* A site with nothing to do is forgotten, unless it taught us something. */
+static void release_idle(struct destination *d)
+{
+    if (d->busy == 0 && d->waiting == 0 && !timer_active(&d->timer))
+        destination_free(d);
+}
+
+void schedule_add(struct schedule *s, struct slice transport, struct slice nexthop, void *message,
+    struct list *siblings, const uint32_t *recipients, size_t count)
+{
+    struct destination *d = find_destination(s, transport, nexthop);
+    struct sched_job *job = NEW(struct sched_job);
+    job->destination = d;
+    job->message = message;
+    job->recipients = xcalloc(count, sizeof(*recipients));
+    memcpy(job->recipients, recipients, count * sizeof(*recipients));
+    job->count = count;
+    list_append(&d->jobs, &job->link);
+    list_append(siblings, &job->sibling);
+    d->waiting += count;
+    update_ready(d);
+    dispatch_soon(s);
+}
+
+size_t schedule_drop(struct sched_job *job)
+{
+    struct destination *d = job->destination;
+    size_t left = job->count - job->next;
+    d->waiting -= left;
+    job_free(job);
+    update_ready(d);
+    release_idle(d);
+    return left;
+}
+
+/* Everything waiting for a dead site goes back with the reason. */
+static void refuse_all(struct schedule *s, struct destination *d)
+{
+    LIST_EACH(it, &d->jobs)
+    {
+        struct sched_job *job = LIST_ENTRY(it, struct sched_job, link);
+        size_t left = job->count - job->next;
+        d->waiting -= left;
+        list_remove(&job->link);
+        list_remove(&job->sibling);
+        s->ops.refuse(
+            job, job->recipients + job->next, left, s->policy.dead_ms, slice_of(d->reason), s->arg);
+        job_free(job);
+    }
+    update_ready(d);
+}
+
+/* One attempt of the destination whose turn it is. False: no agent. */
+static bool start_one(struct schedule *s, struct destination *d)
+{
+    struct sched_job *job = LIST_ENTRY(d->jobs.next, struct sched_job, link);
+    size_t left = job->count - job->next;
+    size_t taken = s->ops.start(job, d, job->recipients + job->next, left, s->arg);
+    if (taken == 0)
+        return false;
+    assert(taken <= left);
+    job->next += taken;
+    d->waiting -= taken;
+    d->busy++;
+    d->transport->busy++;
+    list_remove(&job->link);
+    if (taken == left)
+        job_free(job);
+    else
+        list_append(&d->jobs, &job->link); /* other messages first */
+    list_remove(&d->ready);
+    update_ready(d);
+    return true;
+}
+
+static void dispatch_transport(struct schedule *s, struct transport *t)
+{
+    while (t->busy < t->limit && !list_empty(&t->ready)) {
+        struct destination *d = LIST_ENTRY(t->ready.next, struct destination, ready);
+        if (d->dead) {
+            refuse_all(s, d);
+            continue;
+        }
+        if (!start_one(s, d)) {
+            timer_start(&s->no_agent, NO_AGENT_MS);
+            return;
+        }
+    }
+}
+
+static void dispatch(void *arg)
+{
+    struct schedule *s = arg;
+    s->deferred = false;
+    LIST_EACH(it, &s->transports)
+    dispatch_transport(s, LIST_ENTRY(it, struct transport, all));
+}
+
+static void site_worked(struct schedule *s, struct destination *d)
+{
+    d->failed_cohorts = 0;
+    if (d->probing) {
+        d->probing = false;
+        d->window = MIN(s->policy.initial, s->policy.limit);
+    } else if (d->window < s->policy.limit && d->window < d->busy + s->policy.initial) {
+        d->window++;
+    }
+}
+
+static void site_failed(struct schedule *s, struct destination *d, struct slice reason)
+{
+    d->failed_cohorts += 1.0 / d->window;
+    if (d->window > 1)
+        d->window--;
+    if (d->failed_cohorts < 1.0)
+        return;
+    d->dead = true;
+    snprintf(d->reason, sizeof(d->reason), "%.*s", SLICE_FMT(slice_first(reason, 255)));
+    timer_start(&d->timer, s->policy.dead_ms);
+    refuse_all(s, d);
+}
+
+void schedule_finished(struct schedule *s, struct destination *d, bool failed, struct slice reason)
+{
+    d->busy--;
+    d->transport->busy--;
+    if (!d->transport->local) {
+        if (!failed)
+            site_worked(s, d);
+        else if (!d->dead)
+            site_failed(s, d, reason);
+    }
+    update_ready(d);
+    release_idle(d);
+    dispatch_soon(s);
+}
+
+void schedule_wake(struct schedule *s)
+{
+    timer_stop(&s->no_agent);
+    dispatch_soon(s);
+}
+
+void schedule_revive(struct schedule *s)
+{
+    void *value;
+    for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);) {
+        struct destination *d = value;
+        if (d->dead)
+            on_timer(d);
+    }
+}
+
+bool schedule_next(const struct schedule *s, size_t *pos, struct destination_figures *out)
+{
+    void *value;
+    if (!map_next(&s->destinations, pos, NULL, &value))
+        return false;
+    const struct destination *d = value;
+    *out = (struct destination_figures){
+        destination_transport(d), destination_nexthop(d), d->waiting, d->busy, d->window, d->dead};
+    return true;
+}
+
+int64_t schedule_retry_ms(int64_t from, int64_t most, uint32_t attempts, uint64_t random)
+{
+    int64_t wait = from;
+    for (uint32_t i = 1; i < attempts && wait < most; i++)
+        wait *= 2;
+    wait = MIN(wait, most);
+    return wait + (int64_t)(random % (uint64_t)(wait / 4 + 1));
+}
+
+void schedule_free(struct schedule *s)
+{
+    if (!s)
+        return;
+    void *value;
+    timer_stop(&s->no_agent);
+    loop_cancel(s->loop, s);
+    for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);) {
+        struct destination *d = value;
+        LIST_EACH(it, &d->jobs)
+        job_free(LIST_ENTRY(it, struct sched_job, link));
+        destination_free(d);
+    }
+    LIST_EACH(it, &s->transports)
+    free(LIST_ENTRY(it, struct transport, all));
+    map_clear(&s->destinations);
+    free(s);
+}
