@@ -163,6 +163,8 @@ static int make_conf(const struct plan *p, struct error *err)
     if (p->demo)
         put_listener(&b, p, "lmtp", 24, 0, "");
     buf_printf(&b, "\ndomain %s {\n    plus-address yes\n}\n", p->domain);
+    if (p->demo)
+        buf_puts(&b, "\nqueue {\n    segment-size 8M\n}\n");
     buf_puts(&b, "\nlog {\n    to file log/veredus.log\n    level info\n}\n");
     int rc = make_file(p, "veredus.conf", 0644, NULL, buf_slice(&b), err);
     buf_clear(&b);

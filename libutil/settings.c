@@ -301,6 +301,24 @@ static const struct conf_key outbound_keys[] = {
     {0}};
 static const struct conf_schema outbound_schema = {outbound_keys};
 
+static const struct conf_key queue_keys[] = {
+    {.name = "segment-size",
+        .type = CONF_SIZE,
+        .def = "64M",
+        .min = 256 * KB,
+        .max = GB,
+        .readers = R(QMGR),
+        .help = "Size of one segment of the spool log."},
+    {.name = "segments",
+        .type = CONF_INT,
+        .def = "4",
+        .min = 3,
+        .max = 1024,
+        .readers = R(QMGR),
+        .help = "How many segments the spool log has. Their space is taken at once."},
+    {0}};
+static const struct conf_schema queue_schema = {queue_keys};
+
 static const struct conf_key dns_keys[] = {
     {.name = "servers",
         .type = CONF_LIST,
@@ -474,6 +492,11 @@ static const struct conf_key root_keys[] = {
         .block = &outbound_schema,
         .readers = R(QMGR) | R(REMOTE) | R(LOOKUPD) | ADMIN,
         .help = "Mail for other servers."},
+    {.name = "queue",
+        .type = CONF_BLOCK,
+        .block = &queue_schema,
+        .readers = R(QMGR) | ADMIN,
+        .help = "The spool."},
     {.name = "dns",
         .type = CONF_BLOCK,
         .readers = R(DNSD) | ADMIN,
