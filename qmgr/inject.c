@@ -1,0 +1,286 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "libmail/proto/inject.h"
+#include "qmgr/qmgr.h"
+
+enum { TXNS_MAX = 20000 };
+
+/* What a client has sent ahead under a number of its own. */
+struct txn {
+    uint64_t number;
+    struct buf recipients;
+    char big[LOGREC_BIG_NAME];
+};
+
+/* A client: one peer of INJECT. */
+struct injector {
+    struct qmgr *q;
+    struct map txns; /* number -> struct txn */
+    struct list accepts;
+};
+
+/* A message on its way to the disk, and who waits for the answer. */
+struct accept {
+    struct list link; /* in injector->accepts while the client lives */
+    struct qmgr *q;
+    struct peer *peer; /* NULL: gone */
+    uint32_t id;
+    int64_t begun;
+    struct message *m;
+};
+
+static struct injector *injector_of(struct peer *peer)
+{
+    if (!peer->data) {
+        struct injector *inj = NEW(struct injector);
+        inj->q = peer->daemon->data;
+        map_init(&inj->txns);
+        list_init(&inj->accepts);
+        peer->data = inj;
+    }
+    return peer->data;
+}
+
+static void txn_free(struct injector *inj, struct txn *t, bool keep_big)
+{
+    if (!t)
+        return;
+    map_remove_id(&inj->txns, t->number);
+    if (t->big[0] && !keep_big) {
+        char path[SPOOL_BIG_PATH];
+        spool_big_path(t->big, path);
+        inj->q->disk->ops->unlink(inj->q->disk, path);
+    }
+    buf_clear(&t->recipients);
+    free(t);
+}
+
+static struct txn *find_txn(struct injector *inj, uint64_t number)
+{
+    struct txn *t = map_get_id(&inj->txns, number);
+    if (t || map_count(&inj->txns) >= TXNS_MAX)
+        return t;
+    t = NEW(struct txn);
+    t->number = number;
+    buf_init(&t->recipients, spool_record_max(inj->q->spool));
+    map_set_id(&inj->txns, number, t);
+    return t;
+}
+
+void inject_down(struct peer *peer)
+{
+    struct injector *inj = peer->data;
+    void *value;
+    if (!inj)
+        return;
+    for (size_t pos = 0; map_next(&inj->txns, &pos, NULL, &value);)
+        txn_free(inj, value, false);
+    LIST_EACH(it, &inj->accepts)
+    {
+        LIST_ENTRY(it, struct accept, link)->peer = NULL;
+        list_remove(it);
+    }
+    map_clear(&inj->txns);
+    free(inj);
+    peer->data = NULL;
+}
+
+static void on_more(struct peer *peer, struct ipc_in *in)
+{
+    const struct inject_more *msg = in->msg;
+    struct txn *t = find_txn(injector_of(peer), msg->txn);
+    if (t)
+        buf_put(&t->recipients, msg->recipients); /* too many show at inject_accept */
+}
+
+static void on_drop(struct peer *peer, struct ipc_in *in)
+{
+    const struct inject_drop *msg = in->msg;
+    struct injector *inj = injector_of(peer);
+    txn_free(inj, map_get_id(&inj->txns, msg->txn), false);
+}
+
+static void on_open(struct peer *peer, struct ipc_in *in)
+{
+    const struct inject_open *msg = in->msg;
+    struct injector *inj = injector_of(peer);
+    struct txn *t = find_txn(inj, msg->txn);
+    char name[LOGREC_BIG_NAME];
+    int fd = !t || t->big[0] ? -EBUSY : spool_big_create(inj->q->disk, name);
+    struct inject_file reply = {.code = 250, .dsn = SLICE_LIT("2.0.0"), .text = SLICE_LIT("")};
+    if (fd < 0) {
+        struct error err;
+        disk_error(&err, fd, "cannot create a file for a message body");
+        bool full = err.code == ERR_NO_SPACE;
+        reply.code = full ? 452 : 451;
+        reply.dsn = full ? SLICE_LIT("4.3.1") : SLICE_LIT("4.3.0");
+        reply.text = full ? SLICE_LIT("Insufficient system storage")
+                          : SLICE_LIT("Local error in processing");
+        log_event(inj->q->log, spool_failed, .what = SLICE_LIT("a message was refused"),
+            .reason = slice_of(err.text));
+        ipc_reply(peer->ipc, in->id, in->trace, inject_file_type, &reply, -1);
+        return;
+    }
+    snprintf(t->big, sizeof(t->big), "%s", name);
+    ipc_reply(peer->ipc, in->id, in->trace, inject_file_type, &reply, fd);
+    fd_close(&fd);
+}
+
+/* The answer for a failure before or at the commit (I7). */
+static struct inject_result failure(int code)
+{
+    struct inject_result r = {.code = 451,
+        .dsn = SLICE_LIT("4.3.0"),
+        .text = SLICE_LIT("Local error in processing, try again later")};
+    if (code == ERR_NO_SPACE) {
+        r.code = 452;
+        r.dsn = SLICE_LIT("4.3.1");
+        r.text = SLICE_LIT("Insufficient system storage");
+    } else if (code == ERR_LIMIT) {
+        r.code = 452;
+        r.dsn = SLICE_LIT("4.5.3");
+        r.text = SLICE_LIT("Too many recipients");
+    }
+    return r;
+}
+
+static void answer(struct accept *a, const struct inject_result *r)
+{
+    if (a->peer && a->peer->ipc)
+        ipc_reply(a->peer->ipc, a->id, r->qid, inject_result_type, r, -1);
+}
+
+static void committed(struct spool_job *job, void *arg)
+{
+    struct accept *a = arg;
+    struct qmgr *q = a->q;
+    struct message *m = a->m;
+    struct inject_result r = {.code = 250,
+        .dsn = SLICE_LIT("2.0.0"),
+        .text = SLICE_LIT("queued"),
+        .qid = m->qid,
+        .commit_us = (uint32_t)MIN((loop_now(q->loop) - a->begun) * 1000, INT64_C(3600000000))};
+    struct error err;
+    m->committing = false;
+    if (job->code == OK && message_load_record(m, &job->record, &err) != OK)
+        job->code = err.code;
+    if (job->code == OK) {
+        m->generation = job->generation;
+        q->loaded++;
+        answer(a, &r);
+        queue_deliver(q, m);
+    } else {
+        log_event(&m->log, spool_failed, .what = SLICE_LIT("a message was refused"),
+            .reason = slice_of(job->error.text));
+        r = failure(job->code);
+        r.qid = m->qid;
+        answer(a, &r);
+        if (job->big[0]) {
+            char path[SPOOL_BIG_PATH];
+            spool_big_path(job->big, path);
+            q->disk->ops->unlink(q->disk, path);
+        }
+        queue_remove(q, m);
+    }
+    list_remove(&a->link);
+    free(a);
+    spool_job_free(job);
+}
+
+static bool valid_recipients(const struct qmgr *q, struct slice packed, int *code)
+{
+    struct reader r = reader_of(packed);
+    size_t n = 0;
+    while (r.rest.n > 0) {
+        struct recipient to;
+        if (record_get(&r, &recipient_record, &to) != OK || to.transport.n == 0)
+            return false;
+        n++;
+    }
+    if (n > q->set.max_recipients)
+        *code = ERR_LIMIT;
+    return n > 0 && n <= q->set.max_recipients;
+}
+
+/* Builds the record. Returns OK, or what is wrong with what the client sent. */
+static int build(
+    struct qmgr *q, struct txn *t, const struct inject_accept *msg, struct spool_job *job)
+{
+    struct envelope envelope;
+    struct reader r = reader_of(msg->envelope);
+    struct buf recipients;
+    int code = ERR_SYNTAX;
+    buf_init(&recipients, spool_record_max(q->spool));
+    if (t) {
+        buf_put(&recipients, buf_slice(&t->recipients));
+        recipients.failed |= t->recipients.failed;
+        snprintf(job->big, sizeof(job->big), "%s", t->big);
+    }
+    buf_put(&recipients, msg->recipients);
+    struct logrec_accept accept = {.envelope = msg->envelope,
+        .recipients = buf_slice(&recipients),
+        .size = msg->size,
+        .big = slice_of(job->big),
+        .body = job->big[0] ? SLICE_LIT("") : msg->body};
+    if (recipients.failed)
+        code = ERR_LIMIT;
+    else if (record_get(&r, &envelope_record, &envelope) == OK && reader_done(&r) &&
+             valid_recipients(q, accept.recipients, &code) &&
+             (job->big[0] ? msg->body.n == 0 : msg->body.n == msg->size) &&
+             msg->size <= q->set.message_size + 65536)
+        code = logrec_put_accept(&job->record, msg->qid, &accept);
+    if (code == OK && buf_len(&job->record) > spool_record_max(q->spool))
+        code = ERR_LIMIT;
+    job->size = msg->size;
+    buf_clear(&recipients);
+    return code;
+}
+
+static void on_accept(struct peer *peer, struct ipc_in *in)
+{
+    const struct inject_accept *msg = in->msg;
+    struct injector *inj = injector_of(peer);
+    struct qmgr *q = inj->q;
+    struct txn *t = map_get_id(&inj->txns, msg->txn);
+    struct spool_job *job = spool_job_new(SPOOL_ACCEPT, msg->qid);
+    struct message *m = message_new(msg->qid, msg->size);
+    int code = build(q, t, msg, job);
+    if (code == OK && q->draining)
+        code = ERR_TEMP;
+    if (code == OK)
+        code = queue_add(q, m);
+    if (code != OK) {
+        struct inject_result r = failure(code);
+        r.qid = msg->qid;
+        ipc_reply(peer->ipc, in->id, msg->qid, inject_result_type, &r, -1);
+        log_event(q->log, spool_failed, .what = SLICE_LIT("a message was refused"),
+            .reason = slice_of(error_name(code)));
+        txn_free(inj, t, false);
+        spool_job_free(job);
+        message_free(m);
+        return;
+    }
+    txn_free(inj, t, true);
+    m->committing = true;
+    struct accept *a = NEW(struct accept);
+    *a = (struct accept){.q = q, .peer = peer, .id = in->id, .begun = loop_now(q->loop), .m = m};
+    list_append(&inj->accepts, &a->link);
+    job->done = committed;
+    job->arg = a;
+    committer_submit(q->committer, job);
+}
+
+void inject_message(struct peer *peer, struct ipc_in *in)
+{
+    static void (*const handlers[])(struct peer *, struct ipc_in *) = {
+        [inject_more_type] = on_more,
+        [inject_drop_type] = on_drop,
+        [inject_open_type] = on_open,
+        [inject_accept_type] = on_accept,
+    };
+    if (in->type < ARRAY_LEN(handlers) && handlers[in->type])
+        handlers[in->type](peer, in);
+}

@@ -1,0 +1,21 @@
+/* qmgr: keeps accepted mail safe and sees to it that it is delivered. */
+#include "qmgr/qmgr.h"
+
+static const struct daemon_spec spec = {
+    .role = ROLE_QMGR,
+    .profile = {.name = "qmgr",
+        .account = "veredus-q",
+        .root = SANDBOX_ROOT_DIR,
+        .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE | SANDBOX_THREADS | SANDBOX_LEASE},
+    .convs = qmgr_convs,
+    .events = qmgr_events,
+    .configure = qmgr_configure,
+    .start = qmgr_start,
+    .drain = qmgr_drain,
+    .sessions = qmgr_sessions,
+};
+
+int main(int argc, char **argv)
+{
+    return daemon_run(&spec, argc, argv);
+}

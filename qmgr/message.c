@@ -1,0 +1,290 @@
+#include "qmgr/message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { CONTENT_MAX = 256 * 1024 * 1024, ENVELOPE_MAX = 8192 };
+
+struct message *message_new(uint64_t qid, uint64_t size)
+{
+    struct message *m = NEW(struct message);
+    m->qid = qid;
+    m->size = size;
+    list_init(&m->all);
+    list_init(&m->jobs);
+    return m;
+}
+
+static struct content *content_new(void)
+{
+    struct content *c = NEW(struct content);
+    arena_init(&c->arena, CONTENT_MAX);
+    buf_init(&c->record, CONTENT_MAX);
+    buf_init(&c->encoded, ENVELOPE_MAX);
+    return c;
+}
+
+static void content_free(struct content *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->count; i++)
+        free(c->rcpts[i].text);
+    free(c->rcpts);
+    buf_clear(&c->record);
+    buf_clear(&c->encoded);
+    arena_reset(&c->arena);
+    free(c);
+}
+
+void message_unload(struct message *m)
+{
+    content_free(m->content);
+    m->content = NULL;
+}
+
+void message_free(struct message *m)
+{
+    if (!m)
+        return;
+    message_unload(m);
+    free(m);
+}
+
+static int load_recipients(struct content *c, struct slice packed)
+{
+    struct reader r = reader_of(packed);
+    while (r.rest.n > 0) {
+        struct recipient to;
+        if (record_get(&r, &recipient_record, &to) != OK)
+            return ERR_CORRUPT;
+        if (c->count % 64 == 0)
+            c->rcpts = xrealloc(c->rcpts, c->count + 64, sizeof(*c->rcpts));
+        c->rcpts[c->count] = (struct rcpt){.to = to,
+            .st = {.index = (uint32_t)c->count,
+                .state = RCPT_WAITING,
+                .dsn = SLICE_LIT(""),
+                .text = SLICE_LIT(""),
+                .mta = SLICE_LIT("")}};
+        c->count++;
+    }
+    return c->count > 0 ? OK : ERR_CORRUPT;
+}
+
+static int load_accept(struct content *c, const struct logrec_accept *a)
+{
+    struct reader r = reader_of(a->envelope);
+    if (record_get(&r, &envelope_record, &c->envelope) != OK || !reader_done(&r))
+        return ERR_CORRUPT;
+    c->envelope_raw = a->envelope;
+    c->body = a->big.n ? (struct slice){NULL, 0} : a->body;
+    return load_recipients(c, a->recipients);
+}
+
+int message_load_record(struct message *m, struct buf *record, struct error *err)
+{
+    struct content *c = content_new();
+    struct logrec rec;
+    struct logrec_accept accept;
+    c->record = *record;
+    buf_init(record, record->max);
+    struct slice s = buf_slice(&c->record);
+    /* The record may not have been sealed yet, so its checksum is not looked at. */
+    struct reader r = reader_of(s);
+    get_bytes(&r, LOGREC_HEADER - 8);
+    rec.payload = slice_first(slice_from_index(s, LOGREC_HEADER), get_u32(&r));
+    if (logrec_get_accept(rec.payload, &accept) != OK || load_accept(c, &accept) != OK ||
+        !slice_to_cstr(accept.big, m->big, sizeof(m->big))) {
+        content_free(c);
+        return error_set(err, ERR_CORRUPT, "malformed envelope");
+    }
+    m->size = accept.size;
+    message_unload(m);
+    m->content = c;
+    return OK;
+}
+
+/* Everything after the body. */
+static int read_trailer(struct message *m, struct disk *disk, struct buf *out, struct error *err)
+{
+    char path[PARKED_NAME];
+    struct disk_stat st;
+    parked_path(m->qid, m->size, path);
+    int rc = disk->ops->stat(disk, path, &st);
+    int fd = rc < 0 ? rc : disk->ops->open(disk, path, DISK_READ);
+    if (fd < 0)
+        return disk_error(err, fd, "cannot open a parked message");
+    int64_t n = st.size - (int64_t)m->size;
+    char *room = n > 0 && n < CONTENT_MAX ? buf_reserve(out, (size_t)n) : NULL;
+    ssize_t got = room ? disk->ops->read(disk, fd, room, (size_t)n, (int64_t)m->size) : 0;
+    disk->ops->close(disk, fd);
+    if (got < 0)
+        return disk_error(err, (int)got, "cannot read a parked message");
+    if (!room || got != n)
+        return error_set(err, ERR_CORRUPT, "parked message is cut off");
+    buf_claim(out, (size_t)n);
+    return OK;
+}
+
+static void take_parked(struct message *m, struct content *c, const struct parked *p)
+{
+    c->envelope = p->envelope;
+    c->count = p->count;
+    c->rcpts = xcalloc(MAX(p->count, (size_t)1), sizeof(*c->rcpts));
+    for (size_t i = 0; i < p->count; i++) {
+        c->rcpts[i].to = p->recipients[i];
+        c->rcpts[i].st = p->states[i];
+        c->rcpts[i].st.index = (uint32_t)i;
+    }
+    m->held = p->message.held;
+    m->warned = p->message.warned;
+    m->delivered = p->message.delivered;
+    m->bounced = p->message.bounced;
+    m->parked_end = m->size + p->end;
+    message_unload(m);
+    m->content = c;
+}
+
+int message_load_parked(struct message *m, struct disk *disk, struct error *err)
+{
+    struct content *c = content_new();
+    struct parked p;
+    struct buf trailer;
+    buf_init(&trailer, CONTENT_MAX);
+    uint64_t qid = 0;
+    int rc = read_trailer(m, disk, &trailer, err);
+    if (rc == OK)
+        rc = parked_parse(buf_slice(&trailer), &c->arena, &p, err);
+    buf_clear(&trailer);
+    if (rc == OK && (id_parse(p.message.qid, &qid) != OK || qid != m->qid || p.count == 0))
+        rc = error_set(err, ERR_CORRUPT, "parked message does not belong to its name");
+    if (rc == OK && record_put(&c->encoded, &envelope_record, &p.envelope) != OK)
+        rc = error_set(err, ERR_CORRUPT, "parked message with a malformed envelope");
+    if (rc != OK) {
+        content_free(c);
+        return rc;
+    }
+    c->envelope_raw = buf_slice(&c->encoded);
+    take_parked(m, c, &p);
+    return OK;
+}
+
+static int open_file(struct message *m, struct disk *disk)
+{
+    char path[SPOOL_BIG_PATH];
+    if (m->parked)
+        parked_path(m->qid, m->size, path);
+    else
+        spool_big_path(m->big, path);
+    return disk->ops->open(disk, path, DISK_READ);
+}
+
+int message_read_body(struct message *m, struct disk *disk, size_t from, size_t n, struct buf *b)
+{
+    if (from > m->size || n > m->size - from)
+        return ERR_LIMIT;
+    if (m->content && m->content->body.p)
+        return buf_put(b, slice_first(slice_from_index(m->content->body, from), n));
+    char *room = buf_reserve(b, n);
+    int fd = room ? open_file(m, disk) : -EMSGSIZE;
+    if (fd < 0)
+        return disk_error(NULL, fd, "");
+    ssize_t got = disk->ops->read(disk, fd, room, n, (int64_t)from);
+    disk->ops->close(disk, fd);
+    if (got != (ssize_t)n)
+        return ERR_IO;
+    buf_claim(b, n);
+    return OK;
+}
+
+int message_open_body(struct message *m, struct disk *disk)
+{
+    if (!m->content || !m->content->body.p)
+        return open_file(m, disk);
+    int fd = memfd_create("message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    struct slice s = m->content->body;
+    if (write(fd, s.p, s.n) != (ssize_t)s.n) {
+        fd_close(&fd);
+        return -EIO;
+    }
+    lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+void rcpt_note(
+    struct rcpt *r, uint32_t status, struct slice dsn, struct slice text, struct slice mta)
+{
+    dsn = slice_first(dsn, 16);
+    text = slice_first(text, 480);
+    mta = slice_first(mta, 255);
+    char *copy = xcalloc(dsn.n + text.n + mta.n + 1, 1);
+    memcpy(copy, dsn.p, dsn.n);
+    memcpy(copy + dsn.n, text.p, text.n);
+    memcpy(copy + dsn.n + text.n, mta.p, mta.n);
+    free(r->text);
+    r->text = copy;
+    r->st.status = status;
+    r->st.dsn = (struct slice){copy, dsn.n};
+    r->st.text = (struct slice){copy + dsn.n, text.n};
+    r->st.mta = (struct slice){copy + dsn.n + text.n, mta.n};
+}
+
+size_t message_open_count(const struct message *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->content->count; i++)
+        n += m->content->rcpts[i].st.state != RCPT_DONE;
+    return n;
+}
+
+static struct parked_message message_line(const struct message *m, char id[ID_TEXT])
+{
+    id_print(m->qid, id);
+    return (struct parked_message){.qid = slice_of(id),
+        .due = m->due_wall,
+        .held = m->held,
+        .warned = m->warned,
+        .delivered = m->delivered,
+        .bounced = m->bounced};
+}
+
+static struct parked_state *all_states(const struct content *c)
+{
+    struct parked_state *states = xcalloc(c->count, sizeof(*states));
+    for (size_t i = 0; i < c->count; i++)
+        states[i] = c->rcpts[i].st;
+    return states;
+}
+
+int message_put_parked(const struct message *m, struct buf *b)
+{
+    struct content *c = m->content;
+    char id[ID_TEXT];
+    struct recipient *to = xcalloc(c->count, sizeof(*to));
+    for (size_t i = 0; i < c->count; i++)
+        to[i] = c->rcpts[i].to;
+    struct parked p = {.message = message_line(m, id),
+        .envelope = c->envelope,
+        .recipients = to,
+        .states = all_states(c),
+        .count = c->count};
+    int rc = parked_put(b, &p);
+    free(p.states);
+    free(to);
+    return rc;
+}
+
+int message_put_update(const struct message *m, struct buf *b)
+{
+    char id[ID_TEXT];
+    struct parked_message line = message_line(m, id);
+    struct parked_state *states = all_states(m->content);
+    int rc = parked_put_update(b, &line, states, m->content->count);
+    free(states);
+    return rc;
+}

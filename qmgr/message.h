@@ -1,0 +1,83 @@
+/*
+ * A queued message in memory. The small part always exists; content (envelope, recipients, body)
+ * only while there is something to do with it. Between attempts a message is parked and its
+ * content is dropped: then it costs sizeof(struct message).
+ *
+ *     committing -> loaded -> (attempts) -> settled: finished, or parked and unloaded
+ *                     ^                                        |
+ *                     +------------------ due -----------------+
+ */
+#pragma once
+
+#include "libmail/envelope.h"
+#include "libutil/arena.h"
+#include "libutil/heap.h"
+#include "libutil/list.h"
+#include "libutil/log.h"
+#include "qmgr/spool.h"
+
+struct rcpt {
+    struct recipient to;    /* slices into the content */
+    struct parked_state st; /* slices into text */
+    char *text;             /* dsn, text, mta, one after the other; free(3) */
+    bool busy;              /* queued in the scheduler, under way, or waiting for a sync */
+};
+
+struct content {
+    struct envelope envelope;
+    struct slice envelope_raw; /* encoded */
+    struct slice body;         /* p == NULL: in a file */
+    struct rcpt *rcpts;
+    size_t count;
+    struct buf record;  /* young: the ACCEPT record that all slices point into */
+    struct arena arena; /* parked: what was read from the file */
+    struct buf encoded; /* parked: envelope_raw */
+};
+
+struct message {
+    uint64_t qid, serial, size;
+    uint64_t generation; /* of the log segment; 0 when not in the log */
+    struct list all;
+    struct heap_node due; /* monotonic ms; waiting, or a step to be repeated */
+    int64_t due_wall;     /* ms since 1970, for listings */
+    uint64_t parked_end;  /* where the next update goes */
+    struct content *content;
+    struct list jobs; /* in the scheduler */
+    struct log log;
+    size_t busy;      /* recipients with busy set */
+    uint32_t changes; /* counts changes of recipients' states */
+    uint32_t saved;   /* the value of `changes` the disk knows */
+    uint32_t delivered, bounced;
+    bool committing, parked, held, warned, deleted;
+    bool moving;      /* a PARK, FORGET or REMOVE is under way */
+    bool reporting;   /* a report is under way */
+    bool damaged;     /* its file cannot be read */
+    bool flush;       /* all recipients are due now */
+    uint32_t updates; /* UPDATE jobs under way */
+    uint32_t agent_failures;
+    int64_t report_after; /* ms since 1970: the bounce agent is not asked again before */
+    char big[LOGREC_BIG_NAME];
+};
+
+struct message *message_new(uint64_t qid, uint64_t size);
+void message_free(struct message *);
+void message_unload(struct message *);
+
+/* Fills content from an ACCEPT record, which is taken. ERR_CORRUPT when malformed. */
+int message_load_record(struct message *, struct buf *record, struct error *) MUST_USE;
+/* Fills content from the parked file. */
+int message_load_parked(struct message *, struct disk *, struct error *) MUST_USE;
+/* The body into b (young or parked, at most b->max bytes). */
+int message_read_body(
+    struct message *, struct disk *, size_t from, size_t n, struct buf *b) MUST_USE;
+/* A descriptor from which exactly the first `size` bytes are the body; -errno. */
+int message_open_body(struct message *, struct disk *);
+
+/* Sets what the last attempt said; strings are copied. */
+void rcpt_note(
+    struct rcpt *, uint32_t status, struct slice dsn, struct slice text, struct slice mta);
+/* Recipients not RCPT_DONE. */
+size_t message_open_count(const struct message *);
+/* The whole first block / an update with the states of all recipients. */
+int message_put_parked(const struct message *, struct buf *) MUST_USE;
+int message_put_update(const struct message *, struct buf *) MUST_USE;

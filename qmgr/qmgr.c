@@ -1,0 +1,145 @@
+#include "qmgr/qmgr.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "libmail/proto/inject.h"
+#include "libmail/proto/queue.h"
+
+enum {
+    INITIAL_WINDOW = 5,
+    MAX_LOADED = 20000,
+    MAX_RECIPIENTS = 100000,
+    FIGURES_MS = 60000,
+    DRAIN_POLL_MS = 50,
+    DRAIN_MOST_MS = 8000
+};
+
+static int read_settings(struct qmgr *q, const struct conf *conf, struct error *err)
+{
+    const struct conf_block *out = conf_one(conf, "outbound");
+    const struct conf_block *queue = conf_one(conf, "queue");
+    q->set = (struct settings){
+        .retry_from = conf_int(out, "retry-from"),
+        .retry_to = conf_int(out, "retry-to"),
+        .lifetime = conf_int(out, "lifetime"),
+        .bounce_lifetime = conf_int(out, "bounce-lifetime"),
+        .delay_warning = conf_int(out, "delay-warning"),
+        .concurrency = (unsigned)conf_int(out, "concurrency"),
+        .message_size = (uint64_t)conf_int(conf_root(conf), "message-size"),
+        .max_loaded = MAX_LOADED,
+        .max_recipients = MAX_RECIPIENTS,
+        .spool = {.segment_size = (uint32_t)conf_int(queue, "segment-size") & ~UINT32_C(4095),
+            .segments = (unsigned)conf_int(queue, "segments")},
+    };
+    if (!slice_to_cstr(
+            conf_string(conf_root(conf), "spool"), q->set.spool_path, sizeof(q->set.spool_path)))
+        return error_set(err, ERR_LIMIT, "the path of the spool is too long");
+    return OK;
+}
+
+int qmgr_configure(struct daemon *d, struct error *err)
+{
+    struct qmgr *q = NEW(struct qmgr);
+    d->data = q;
+    q->daemon = d;
+    q->log = &d->log;
+    map_init(&q->messages);
+    list_init(&q->all);
+    heap_init(&q->due);
+    int rc = read_settings(q, d->conf, err);
+    if (rc != OK)
+        return rc;
+    d->paths.root = q->set.spool_path;
+    q->dir_fd = open(q->set.spool_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (q->dir_fd < 0)
+        return error_sys(err, "cannot open the spool directory %s", q->set.spool_path);
+    return OK;
+}
+
+/* Figures for the log, and for whoever wonders what the committer does. */
+static void log_figures(void *arg)
+{
+    struct qmgr *q = arg;
+    const struct spool_figures *f = committer_figures(q->committer);
+    log_event(q->log, spool_commits, .batches = f->batches, .records = f->records,
+        .syncs = f->syncs, .bytes = f->bytes, .free_segments = f->free_segments,
+        .queued = map_count(&q->messages));
+    timer_start(&q->figures_timer, FIGURES_MS);
+}
+
+int qmgr_start(struct daemon *d, struct error *err)
+{
+    struct qmgr *q = d->data;
+    struct schedule_policy policy = {
+        .initial = INITIAL_WINDOW, .limit = q->set.concurrency, .dead_ms = q->set.retry_from};
+    q->loop = d->loop;
+    timer_init(&q->due_timer, q->loop, queue_due, q);
+    timer_init(&q->figures_timer, q->loop, log_figures, q);
+    q->disk = disk_posix_new(q->dir_fd, q->set.spool_path, err);
+    if (!q->disk)
+        return err->code;
+    int rc = recover_open(q, err);
+    if (rc != OK)
+        return rc;
+    q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
+    q->committer = committer_new(q->loop, q->spool, true, queue_on_batch, q, err);
+    if (!q->committer)
+        return err->code;
+    timer_start(&q->figures_timer, FIGURES_MS);
+    return OK;
+}
+
+/* What was begun is finished; the rest stays in the spool and is found at the next start. */
+static void drain_poll(void *arg)
+{
+    struct qmgr *q = arg;
+    bool over = loop_now(q->loop) >= q->drain_until;
+    if (over || (q->attempts == 0 && committer_pending(q->committer) == 0)) {
+        committer_free(q->committer);
+        spool_close(q->spool);
+        daemon_exit(q->daemon);
+        return;
+    }
+    timer_start(&q->due_timer, DRAIN_POLL_MS);
+}
+
+void qmgr_drain(struct daemon *d)
+{
+    struct qmgr *q = d->data;
+    q->draining = true;
+    q->drain_until = loop_now(q->loop) + DRAIN_MOST_MS;
+    timer_stop(&q->figures_timer);
+    timer_stop(&q->due_timer);
+    timer_init(&q->due_timer, q->loop, drain_poll, q);
+    timer_start(&q->due_timer, 0);
+}
+
+unsigned qmgr_sessions(struct daemon *d)
+{
+    struct qmgr *q = d->data;
+    return (unsigned)map_count(&q->messages);
+}
+
+static void agent_up(struct peer *peer)
+{
+    struct qmgr *q = peer->daemon->data;
+    schedule_wake(q->schedule);
+}
+
+const struct daemon_conv qmgr_convs[] = {
+    {.conv = CONV_INJECT,
+        .side = IPC_SERVER,
+        .proto = &inject_proto,
+        .on_message = inject_message,
+        .on_down = inject_down},
+    {.conv = CONV_DELIVER,
+        .side = IPC_CLIENT,
+        .proto = &deliver_proto,
+        .on_up = agent_up,
+        .on_down = sync_peer_down},
+    {.conv = CONV_QUEUE, .side = IPC_SERVER, .proto = &queue_proto, .on_message = admin_message},
+    {.proto = NULL},
+};

@@ -1,0 +1,125 @@
+/*
+ * The queue manager's parts and how they call each other. Everything here runs in the loop.
+ *
+ *     inject.c   new messages (server of INJECT)
+ *     queue.c    a message's life: load, attempt, settle, park, forget
+ *     attempt.c  work for agents (client of DELIVER), syncs of local deliveries
+ *     report.c   reports to senders through the bounce agent
+ *     admin.c    listing and acting on messages (server of QUEUE)
+ *     recover.c  what the spool holds at start
+ */
+#pragma once
+
+#include "libmail/proto/deliver.h"
+#include "libutil/daemon.h"
+#include "libutil/map.h"
+#include "qmgr/committer.h"
+#include "qmgr/events.h"
+#include "qmgr/message.h"
+#include "qmgr/schedule.h"
+#include "qmgr/spool.h"
+
+enum {
+    SYNC_DELAY_MS = 200,    /* local deliveries wait so long for a common sync (I10) */
+    SYNC_MESSAGES = 1000,   /* or until there are so many */
+    AGENT_AWAY_MS = 3000,   /* an agent's restart is not the destination's fault */
+    DISK_RETRY_MS = 2000,   /* after the disk refused to note something */
+    REPORT_RETRY_MS = 10000 /* after the bounce agent refused */
+};
+
+struct settings {
+    int64_t retry_from, retry_to, lifetime, bounce_lifetime, delay_warning;
+    unsigned concurrency;
+    uint64_t message_size;
+    size_t max_loaded;     /* messages with content at a time */
+    size_t max_recipients; /* of one message */
+    struct spool_config spool;
+    char spool_path[4096];
+};
+
+struct qmgr {
+    struct daemon *daemon;
+    struct loop *loop;
+    struct log *log;
+    struct settings set;
+    struct disk *disk;
+    struct spool *spool;
+    struct committer *committer;
+    struct schedule *schedule;
+    struct map messages; /* by qid */
+    struct list all;     /* by serial */
+    struct heap due;
+    struct timer due_timer, figures_timer;
+    uint64_t serial;
+    size_t loaded;
+    int dir_fd; /* of the spool; the disk takes it */
+    int64_t drain_until;
+    bool draining, pressed;
+    uint64_t troubles;  /* found at start */
+    int64_t park_after; /* loop time: the disk refused, parking waits */
+    size_t attempts;    /* under way */
+};
+
+/* --- queue.c --- */
+struct message *queue_find(struct qmgr *, uint64_t qid);
+/* Enters a message into the queue's tables. ERR_EXISTS when the qid is known. */
+int queue_add(struct qmgr *, struct message *) MUST_USE;
+void queue_remove(struct qmgr *, struct message *);
+/* Begins attempts for all recipients that are due. */
+void queue_deliver(struct qmgr *, struct message *);
+/* All attempts are over: report, finish, or park. Does nothing while something is under way. */
+void queue_settle(struct qmgr *, struct message *);
+/* Wakes the message after so long: to load it, or to settle it again. */
+void queue_wake_in(struct qmgr *, struct message *, int64_t ms);
+/* One recipient needs nothing more; the disk learns it soon. */
+void queue_rcpt_done(struct qmgr *, struct message *, struct rcpt *, bool delivered);
+/* One recipient has the message, durably; perhaps the sender wants to hear of it. */
+void queue_delivered(struct qmgr *, struct message *, struct rcpt *);
+/* An attempt failed for now. site: the agent was away, which counts as no attempt. */
+void queue_rcpt_defer(struct qmgr *, struct message *, struct rcpt *, int64_t wait_ms);
+/* Puts DONE for these on the disk (recipients just marked RCPT_DONE). */
+void queue_note_done(struct qmgr *, struct message *, const uint32_t *indexes, size_t n);
+/* Makes content present. */
+int queue_load(struct qmgr *, struct message *, struct error *) MUST_USE;
+/* Moves a message out of the log now, whatever it is doing. */
+void queue_park(struct qmgr *, struct message *, const char *why);
+/* Takes waiting work of this message back from the scheduler. */
+void queue_unschedule(struct qmgr *, struct message *);
+void queue_on_batch(void *arg);
+void queue_due(void *arg);
+int64_t queue_expires(const struct qmgr *, const struct message *);
+
+/* --- attempt.c --- */
+extern const struct schedule_ops attempt_ops;
+/* The role that serves this transport, or -1. */
+int attempt_agent(struct slice transport);
+/* An attempt was made and failed for now: wait (0: by the retry schedule), or expire. */
+void attempt_deferred(struct qmgr *, struct message *, struct rcpt *, int64_t wait_ms);
+/* One line about one recipient. */
+void attempt_log(struct qmgr *, struct message *, const struct rcpt *, const char *result);
+
+/* --- sync.c: local deliveries become durable together (I10) --- */
+void sync_add(struct qmgr *, struct peer *, struct message *, uint32_t index);
+void sync_peer_down(struct peer *);
+
+/* --- report.c --- */
+/* Tells the sender what there is to tell. True when a report was begun and queue_settle will be
+ * called again. */
+bool report_begin(struct qmgr *, struct message *);
+
+/* --- inject.c --- */
+void inject_message(struct peer *, struct ipc_in *);
+void inject_down(struct peer *);
+
+/* --- admin.c --- */
+void admin_message(struct peer *, struct ipc_in *);
+
+/* --- recover.c --- */
+int recover_open(struct qmgr *, struct error *) MUST_USE;
+
+/* --- qmgr.c --- */
+int qmgr_configure(struct daemon *, struct error *);
+int qmgr_start(struct daemon *, struct error *);
+void qmgr_drain(struct daemon *);
+unsigned qmgr_sessions(struct daemon *);
+extern const struct daemon_conv qmgr_convs[];

@@ -1,0 +1,469 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "qmgr/qmgr.h"
+
+static const int64_t far_future = INT64_C(365) * 86400 * 1000;
+
+struct message *queue_find(struct qmgr *q, uint64_t qid)
+{
+    return map_get_id(&q->messages, qid);
+}
+
+int queue_add(struct qmgr *q, struct message *m)
+{
+    if (m->qid == 0 || queue_find(q, m->qid))
+        return ERR_EXISTS;
+    map_set_id(&q->messages, m->qid, m);
+    m->serial = ++q->serial;
+    log_set_id(&m->log, q->log, "qid", m->qid);
+    list_append(&q->all, &m->all);
+    q->loaded += m->content != NULL;
+    return OK;
+}
+
+void queue_remove(struct qmgr *q, struct message *m)
+{
+    map_remove_id(&q->messages, m->qid);
+    heap_remove(&q->due, &m->due);
+    list_remove(&m->all);
+    q->loaded -= m->content != NULL;
+    message_free(m);
+}
+
+static void arm_due_timer(struct qmgr *q)
+{
+    struct heap_node *first = heap_min(&q->due);
+    timer_stop(&q->due_timer);
+    if (!first || q->draining)
+        return;
+    int64_t wait = first->key - loop_now(q->loop);
+    timer_start(&q->due_timer, MAX(wait, (int64_t)0));
+}
+
+void queue_wake_in(struct qmgr *q, struct message *m, int64_t ms)
+{
+    heap_set(&q->due, &m->due, loop_now(q->loop) + MIN(MAX(ms, (int64_t)0), far_future));
+    if (heap_min(&q->due) == &m->due)
+        arm_due_timer(q);
+}
+
+int64_t queue_expires(const struct qmgr *q, const struct message *m)
+{
+    const struct envelope *e = &m->content->envelope;
+    return e->received + (e->sender.n ? q->set.lifetime : q->set.bounce_lifetime);
+}
+
+/* --- the disk's answers ---------------------------------------------------------------------- */
+
+static void log_failure(struct message *m, const char *what, const struct spool_job *job)
+{
+    log_event(&m->log, spool_failed, .what = slice_of(what), .reason = slice_of(job->error.text));
+}
+
+static void finished(struct spool_job *job, void *arg)
+{
+    struct qmgr *q = arg;
+    struct message *m = queue_find(q, job->qid);
+    m->moving = false;
+    if (job->code == OK) {
+        queue_remove(q, m);
+    } else {
+        log_failure(m, "cannot remove a finished message from the spool", job);
+        queue_wake_in(q, m, DISK_RETRY_MS);
+    }
+    spool_job_free(job);
+}
+
+static int forget_record(struct spool_job *job)
+{
+    logrec_begin(&job->record, LOGREC_FORGET, job->qid);
+    return logrec_finish(&job->record);
+}
+
+/* The message is over. */
+static void finish(struct qmgr *q, struct message *m)
+{
+    struct spool_job *job = spool_job_new(m->parked ? SPOOL_REMOVE : SPOOL_FORGET, m->qid);
+    job->size = m->size;
+    job->lazy = true;
+    job->done = finished;
+    job->arg = q;
+    if (!m->parked) {
+        job->generation = m->generation;
+        snprintf(job->big, sizeof(job->big), "%s", m->big);
+        if (forget_record(job) != OK)
+            return;
+    }
+    if (!m->deleted)
+        log_event(&m->log, msg_done,
+            .result = m->bounced == 0 ? SLICE_LIT("delivered")
+                      : m->delivered  ? SLICE_LIT("partial")
+                                      : SLICE_LIT("failed"),
+            .delivered = m->delivered, .bounced = m->bounced,
+            .life_ms = loop_wall(q->loop) - m->content->envelope.received);
+    m->moving = true;
+    committer_submit(q->committer, job);
+}
+
+/* Nothing to do before it is due again: the content goes. */
+static void rest(struct qmgr *q, struct message *m)
+{
+    if (m->content) {
+        message_unload(m);
+        q->loaded--;
+    }
+    if (m->held)
+        heap_remove(&q->due, &m->due);
+    else
+        queue_wake_in(q, m, m->due_wall - loop_wall(q->loop));
+}
+
+static void parked(struct spool_job *job, void *arg)
+{
+    struct qmgr *q = arg;
+    struct message *m = queue_find(q, job->qid);
+    m->moving = false;
+    if (job->code == OK) {
+        m->parked = true;
+        m->generation = 0;
+        m->parked_end = job->size + buf_len(&job->text);
+        m->big[0] = '\0';
+        m->saved = (uint32_t)job->offset;
+    } else {
+        log_failure(m, "cannot park a message", job);
+        q->park_after = loop_now(q->loop) + DISK_RETRY_MS;
+    }
+    spool_job_free(job);
+    if (!m->parked && m->busy == 0)
+        queue_wake_in(q, m, DISK_RETRY_MS);
+    else
+        queue_settle(q, m);
+}
+
+void queue_park(struct qmgr *q, struct message *m, const char *why)
+{
+    if (m->parked || m->moving || m->committing || !m->content)
+        return;
+    struct spool_job *job = spool_job_new(SPOOL_PARK, m->qid);
+    job->size = m->size;
+    job->body = m->content->body.p ? m->content->body : (struct slice){"", 0};
+    snprintf(job->big, sizeof(job->big), "%s", m->big);
+    job->generation = m->generation;
+    job->due = m->held ? 0 : MAX(m->due_wall, (int64_t)1);
+    job->lazy = true;
+    job->offset = m->changes; /* what the file will know */
+    job->done = parked;
+    job->arg = q;
+    if (message_put_parked(m, &job->text) != OK || forget_record(job) != OK) {
+        log_event(&m->log, spool_failed, .what = SLICE_LIT("cannot park a message"),
+            .reason = SLICE_LIT("its envelope is too large"));
+        spool_job_free(job);
+        queue_wake_in(q, m, DISK_RETRY_MS);
+        return;
+    }
+    log_event(&m->log, msg_park, .why = slice_of(why), .next = m->due_wall);
+    m->moving = true;
+    committer_submit(q->committer, job);
+}
+
+static void updated(struct spool_job *job, void *arg)
+{
+    struct qmgr *q = arg;
+    struct message *m = queue_find(q, job->qid);
+    m->updates--;
+    if (job->code != OK) {
+        log_failure(m, "cannot update a parked message", job);
+        /* Later updates lie behind a gap: begin again where this one should be. */
+        m->parked_end = MIN(m->parked_end, job->offset);
+        m->saved = m->changes - 1;
+        if (m->busy == 0)
+            queue_wake_in(q, m, DISK_RETRY_MS);
+    } else if (m->updates == 0) {
+        queue_settle(q, m);
+    }
+    spool_job_free(job);
+}
+
+static void update(struct qmgr *q, struct message *m)
+{
+    struct spool_job *job = spool_job_new(SPOOL_UPDATE, m->qid);
+    job->size = m->size;
+    job->offset = m->parked_end;
+    job->due = m->held ? 0 : MAX(m->due_wall, (int64_t)1);
+    job->lazy = true;
+    job->done = updated;
+    job->arg = q;
+    if (message_put_update(m, &job->text) != OK) {
+        spool_job_free(job);
+        return;
+    }
+    m->parked_end += buf_len(&job->text);
+    m->saved = m->changes;
+    m->updates++;
+    committer_submit(q->committer, job);
+}
+
+static void noted(struct spool_job *job, void *arg)
+{
+    (void)arg; /* a failure only means that a crash may repeat this delivery */
+    spool_job_free(job);
+}
+
+void queue_note_done(struct qmgr *q, struct message *m, const uint32_t *indexes, size_t n)
+{
+    if (n == 0 || message_open_count(m) == 0)
+        return; /* the message is about to be forgotten as a whole */
+    if (m->parked) {
+        if (m->updates == 0)
+            update(q, m);
+        return;
+    }
+    struct spool_job *job = spool_job_new(SPOOL_DONE, m->qid);
+    job->lazy = true;
+    job->done = noted;
+    logrec_begin(&job->record, LOGREC_DONE, m->qid);
+    for (size_t i = 0; i < n; i++)
+        buf_u32(&job->record, indexes[i]);
+    if (logrec_finish(&job->record) != OK)
+        spool_job_free(job);
+    else
+        committer_submit(q->committer, job);
+}
+
+/* --- recipients ------------------------------------------------------------------------------ */
+
+static void changed(struct message *m)
+{
+    m->changes++;
+}
+
+void queue_rcpt_done(struct qmgr *q, struct message *m, struct rcpt *r, bool delivered)
+{
+    (void)q;
+    r->st.state = RCPT_DONE;
+    if (delivered)
+        m->delivered++;
+    else
+        m->bounced++;
+    changed(m);
+}
+
+void queue_delivered(struct qmgr *q, struct message *m, struct rcpt *r)
+{
+    attempt_log(q, m, r, "delivered");
+    /* RFC 3461 §5.2.2: we answer for local mailboxes and for relays that do not know DSN. */
+    bool ours = schedule_is_local(r->to.transport) || r->st.status == RELAYED_NO_DSN;
+    if (ours && (r->to.notify & NOTIFY_SUCCESS) && m->content->envelope.sender.n > 0) {
+        r->st.state = RCPT_DELIVERED;
+        changed(m);
+    } else {
+        queue_rcpt_done(q, m, r, true);
+    }
+}
+
+void queue_rcpt_defer(struct qmgr *q, struct message *m, struct rcpt *r, int64_t wait_ms)
+{
+    r->st.state = RCPT_WAITING;
+    r->st.next = loop_wall(q->loop) + wait_ms;
+    changed(m);
+}
+
+/* --- attempts -------------------------------------------------------------------------------- */
+
+int queue_load(struct qmgr *q, struct message *m, struct error *err)
+{
+    if (m->content)
+        return OK;
+    int rc = message_load_parked(m, q->disk, err);
+    if (rc == OK)
+        q->loaded++;
+    return rc;
+}
+
+static bool same_destination(const struct recipient *a, const struct recipient *b)
+{
+    return slice_eq(a->transport, b->transport) &&
+           (schedule_is_local(a->transport) || slice_ieq(a->nexthop, b->nexthop));
+}
+
+/* lookupd named an agent that this system does not have. */
+static void defer_unknown(struct qmgr *q, struct message *m, struct rcpt *r)
+{
+    rcpt_note(r, DEFERRED, SLICE_LIT("4.3.5"), SLICE_LIT("no delivery agent for this transport"),
+        SLICE_LIT(""));
+    attempt_deferred(q, m, r, 0);
+}
+
+/* Hands over all due recipients that go where `first` goes. */
+static void schedule_group(struct qmgr *q, struct message *m, size_t first, int64_t now)
+{
+    struct content *c = m->content;
+    uint32_t *indexes = xcalloc(c->count - first, sizeof(*indexes));
+    size_t n = 0;
+    for (size_t i = first; i < c->count; i++) {
+        struct rcpt *r = &c->rcpts[i];
+        if (r->busy || r->st.state != RCPT_WAITING || r->st.next > now ||
+            !same_destination(&c->rcpts[first].to, &r->to))
+            continue;
+        r->busy = true;
+        m->busy++;
+        indexes[n++] = (uint32_t)i;
+    }
+    const struct recipient *to = &c->rcpts[first].to;
+    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n);
+    free(indexes);
+}
+
+void queue_deliver(struct qmgr *q, struct message *m)
+{
+    struct content *c = m->content;
+    /* Recipients due soon go along, so that a message does not wake for each of them. */
+    int64_t now = loop_wall(q->loop) + q->set.retry_from / 8;
+    heap_remove(&q->due, &m->due);
+    for (size_t i = 0; m->flush && i < c->count; i++)
+        c->rcpts[i].st.next = 0;
+    m->flush = false;
+    if (q->draining || m->held || m->deleted) {
+        queue_settle(q, m);
+        return;
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        struct rcpt *r = &c->rcpts[i];
+        if (r->busy || r->st.state != RCPT_WAITING || r->st.next > now)
+            continue;
+        if (attempt_agent(r->to.transport) < 0)
+            defer_unknown(q, m, r);
+        else
+            schedule_group(q, m, i, now);
+    }
+    if (m->busy == 0)
+        queue_settle(q, m);
+}
+
+void queue_unschedule(struct qmgr *q, struct message *m)
+{
+    (void)q;
+    LIST_EACH(it, &m->jobs)
+    {
+        struct sched_job *job = LIST_ENTRY(it, struct sched_job, sibling);
+        for (size_t i = job->next; i < job->count; i++) {
+            m->content->rcpts[job->recipients[i]].busy = false;
+            m->busy--;
+        }
+        schedule_drop(job);
+    }
+}
+
+/* --- after attempts -------------------------------------------------------------------------- */
+
+/* When the message is to be looked at again, by its recipients' times. */
+static int64_t next_due(const struct message *m)
+{
+    int64_t due = INT64_MAX;
+    for (size_t i = 0; i < m->content->count; i++) {
+        const struct parked_state *st = &m->content->rcpts[i].st;
+        if (st->state == RCPT_WAITING)
+            due = MIN(due, st->next);
+        else if (st->state != RCPT_DONE)
+            due = MIN(due, m->report_after);
+    }
+    return due;
+}
+
+void queue_settle(struct qmgr *q, struct message *m)
+{
+    if (m->busy || m->moving || m->reporting || m->committing || m->updates)
+        return;
+    struct error err;
+    if (!m->content && !m->deleted)
+        return;
+    if (m->deleted && queue_load(q, m, &err) != OK) {
+        finish(q, m);
+        return;
+    }
+    if (!m->deleted && report_begin(q, m))
+        return;
+    if (m->deleted || message_open_count(m) == 0) {
+        finish(q, m);
+        return;
+    }
+    int64_t due = next_due(m);
+    if (!m->held && due <= loop_wall(q->loop) && !q->draining) {
+        queue_deliver(q, m);
+        return;
+    }
+    if (due != m->due_wall)
+        changed(m);
+    m->due_wall = due;
+    if (!m->parked)
+        queue_park(q, m, m->held ? "held" : "deferred");
+    else if (m->saved != m->changes)
+        update(q, m);
+    else
+        rest(q, m);
+}
+
+static void load_failed(struct qmgr *q, struct message *m, const struct error *err)
+{
+    log_event(&m->log, spool_trouble, .what = SLICE_LIT("cannot read a parked message"),
+        .reason = slice_of(err->text));
+    m->damaged = err->code == ERR_CORRUPT || err->code == ERR_VERSION;
+    m->held = m->held || m->damaged;
+    if (!m->damaged)
+        queue_wake_in(q, m, 30 * DISK_RETRY_MS);
+}
+
+void queue_due(void *arg)
+{
+    struct qmgr *q = arg;
+    struct heap_node *node;
+    for (unsigned n = 0; (node = heap_min(&q->due)) != NULL && n < 200; n++) {
+        if (node->key > loop_now(q->loop) || q->draining)
+            break;
+        struct message *m = CONTAINER_OF(node, struct message, due);
+        struct error err;
+        if (!m->content && q->loaded >= q->set.max_loaded) {
+            queue_wake_in(q, m, 1000);
+            continue;
+        }
+        heap_remove(&q->due, node);
+        if (m->busy || m->moving || m->reporting || m->committing || m->updates)
+            continue;
+        if (m->deleted)
+            queue_settle(q, m);
+        else if (queue_load(q, m, &err) != OK)
+            load_failed(q, m, &err);
+        else
+            queue_deliver(q, m);
+    }
+    arm_due_timer(q);
+}
+
+/* When the log runs short of segments, the messages in the oldest one get files of their own. */
+static void relieve(struct qmgr *q, const struct spool_figures *f)
+{
+    if (loop_now(q->loop) < q->park_after)
+        return;
+    LIST_EACH(it, &q->all)
+    {
+        struct message *m = LIST_ENTRY(it, struct message, all);
+        if (m->generation && m->generation <= f->oldest) {
+            m->due_wall = MAX(m->due_wall, loop_wall(q->loop));
+            queue_park(q, m, "the log is full");
+        }
+    }
+}
+
+void queue_on_batch(void *arg)
+{
+    struct qmgr *q = arg;
+    const struct spool_figures *f = committer_figures(q->committer);
+    if (f->free_segments <= 1)
+        relieve(q, f);
+    if (f->full && !q->pressed)
+        log_event(q->log, spool_failed, .what = SLICE_LIT("new mail is refused for now"),
+            .reason = SLICE_LIT("every segment of the spool log holds undelivered mail"));
+    q->pressed = f->full;
+}

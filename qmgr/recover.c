@@ -1,0 +1,69 @@
+#include <stdlib.h>
+
+#include "qmgr/qmgr.h"
+
+struct recovery {
+    struct qmgr *q;
+    uint64_t log, parked;
+};
+
+static void found_message(struct spool_found *found, void *arg)
+{
+    struct recovery *rec = arg;
+    struct qmgr *q = rec->q;
+    struct message *m = message_new(found->qid, found->accept.size);
+    struct error err;
+    m->generation = found->generation;
+    if (message_load_record(m, &found->record, &err) != OK || queue_add(q, m) != OK) {
+        log_event(q->log, spool_trouble, .what = SLICE_LIT("corrupt record"),
+            .reason = slice_of("an accepted message with a malformed envelope"));
+        message_free(m);
+        return;
+    }
+    for (size_t i = 0; i < found->ndone; i++) {
+        struct rcpt *r =
+            found->done[i] < m->content->count ? &m->content->rcpts[found->done[i]] : NULL;
+        if (r && r->st.state != RCPT_DONE)
+            queue_rcpt_done(q, m, r, true);
+    }
+    queue_wake_in(q, m, 0);
+    rec->log++;
+}
+
+static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
+{
+    struct recovery *rec = arg;
+    struct qmgr *q = rec->q;
+    struct message *m = message_new(qid, size);
+    m->parked = true;
+    m->held = due == 0;
+    m->due_wall = due;
+    if (queue_add(q, m) != OK) {
+        message_free(m);
+        return;
+    }
+
+    if (!m->held)
+        queue_wake_in(q, m, due - loop_wall(q->loop));
+    rec->parked++;
+}
+
+static void found_trouble(const char *what, const char *reason, void *arg)
+{
+    struct recovery *rec = arg;
+    rec->q->troubles++;
+    log_event(rec->q->log, spool_trouble, .what = slice_of(what), .reason = slice_of(reason));
+}
+
+int recover_open(struct qmgr *q, struct error *err)
+{
+    static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
+    struct recovery rec = {.q = q};
+    int64_t begun = loop_wall(q->loop);
+    q->spool = spool_open(q->disk, &q->set.spool, &ops, &rec, err);
+    if (!q->spool)
+        return err->code;
+    log_event(q->log, spool_recovered, .log = rec.log, .parked = rec.parked,
+        .troubles = q->troubles, .took_ms = loop_wall(q->loop) - begun);
+    return OK;
+}

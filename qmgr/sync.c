@@ -1,0 +1,127 @@
+#include <stdlib.h>
+
+#include "qmgr/qmgr.h"
+
+struct sync_item {
+    struct message *m; /* busy, so it stays */
+    uint32_t index;
+};
+
+struct sync_items {
+    struct sync_item *items;
+    size_t n, cap;
+};
+
+/* Deliveries of one agent process that it has not made durable yet. */
+struct sync_batch {
+    struct qmgr *q;
+    struct peer *peer;
+    struct timer timer;
+    struct sync_items waiting, flying;
+    bool asked;
+};
+
+static void items_clear(struct sync_items *l)
+{
+    free(l->items);
+    *l = (struct sync_items){0};
+}
+
+static void batch_free(struct sync_batch *b)
+{
+    timer_stop(&b->timer);
+    items_clear(&b->waiting);
+    items_clear(&b->flying);
+    free(b);
+}
+
+/* Marks one delivery and lets the message go on once its last one of this batch is through. */
+static void conclude(struct qmgr *q, const struct sync_item *item, bool durable)
+{
+    struct message *m = item->m;
+    struct rcpt *r = &m->content->rcpts[item->index];
+    if (durable) {
+        queue_delivered(q, m, r);
+    } else {
+        rcpt_note(r, DEFERRED, SLICE_LIT("4.3.0"),
+            SLICE_LIT("the delivery agent was interrupted before the mailbox was synced"),
+            SLICE_LIT(""));
+        attempt_deferred(q, m, r, AGENT_AWAY_MS);
+    }
+    r->busy = false;
+    m->busy--;
+    if (r->st.state == RCPT_DONE)
+        queue_note_done(q, m, &item->index, 1);
+    queue_settle(q, m);
+}
+
+static void conclude_all(struct qmgr *q, struct sync_items *l, bool durable)
+{
+    struct sync_items taken = *l;
+    *l = (struct sync_items){0};
+    for (size_t i = 0; i < taken.n; i++)
+        conclude(q, &taken.items[i], durable);
+    items_clear(&taken);
+}
+
+static void on_synced(struct ipc_in *in, void *arg)
+{
+    struct sync_batch *b = arg;
+    const struct deliver_synced *done = in ? in->msg : NULL;
+    bool durable = done && done->code == OK;
+    b->asked = false;
+    if (done && !durable)
+        log_event(b->q->log, agent_trouble,
+            .agent = slice_of(b->peer ? role_info(b->peer->role)->program : ""),
+            .reason = done->text);
+    conclude_all(b->q, &b->flying, durable);
+    if (b->waiting.n > 0 && in)
+        timer_start(&b->timer, b->waiting.n >= SYNC_MESSAGES ? 0 : SYNC_DELAY_MS);
+}
+
+static void ask(void *arg)
+{
+    struct sync_batch *b = arg;
+    if (b->asked || b->waiting.n == 0)
+        return;
+    timer_stop(&b->timer);
+    b->flying = b->waiting;
+    b->waiting = (struct sync_items){0};
+    b->asked = true;
+    struct deliver_sync request;
+    ipc_call(b->peer->ipc, deliver_sync_type, 0, &request, -1, on_synced, b);
+}
+
+void sync_add(struct qmgr *q, struct peer *peer, struct message *m, uint32_t index)
+{
+    struct sync_batch *b = peer->data;
+    if (!b) {
+        b = NEW(struct sync_batch);
+        b->q = q;
+        b->peer = peer;
+        timer_init(&b->timer, q->loop, ask, b);
+        peer->data = b;
+    }
+    struct sync_items *l = &b->waiting;
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->items = xrealloc(l->items, l->cap, sizeof(*l->items));
+    }
+    l->items[l->n++] = (struct sync_item){m, index};
+    if (l->n >= SYNC_MESSAGES)
+        ask(b);
+    else if (!timer_active(&b->timer) && !b->asked)
+        timer_start(&b->timer, SYNC_DELAY_MS);
+}
+
+void sync_peer_down(struct peer *peer)
+{
+    struct sync_batch *b = peer->data;
+    if (!b)
+        return;
+    peer->data = NULL;
+    b->peer = NULL;
+    conclude_all(b->q, &b->flying, false);
+    conclude_all(b->q, &b->waiting, false);
+    batch_free(b);
+}

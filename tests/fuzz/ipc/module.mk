@@ -1,1 +1,0 @@
-$(eval $(call fuzz_target,ipc,mail util,$(UTIL_PKGS)))
