@@ -73,7 +73,7 @@ OBJS += $(BUILD)/obj/tests/fuzz/fuzz_$(1).o
 endef
 
 # Packages behind libutil; the linker keeps only those a program needs.
-UTIL_PKGS := openssl libcap libseccomp lmdb -ldb-5.3
+UTIL_PKGS := openssl libcap libseccomp lmdb -ldb-5.3 -lcrypt
 
 FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk */*/*/module.mk */*/*/*/module.mk))
 include $(FRAGMENTS)

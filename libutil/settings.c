@@ -24,7 +24,7 @@
 static const struct conf_key tls_keys[] = {
     {.name = "cert",
         .type = CONF_PATH,
-        .readers = FRONTS | ADMIN,
+        .readers = FRONTS | R(KEYD) | ADMIN,
         .example = "tls/cert.pem",
         .help = "Certificate chain in PEM form, our own certificate first. Without it no TLS is "
                 "offered."},
@@ -188,8 +188,9 @@ static const struct conf_key auth_keys[] = {
         .min = 1,
         .max = 100000,
         .readers = R(AUTHD),
-        .help = "After this many failures in the window, further logins from the address, or to "
-                "the account, are refused unseen. The same host is exempt."},
+        .help = "After this many failures in the window, further logins from that address (IPv6: "
+                "its /64) are refused unseen; after ten times as many, logins to that account. "
+                "Clients on the same host are exempt."},
     {.name = "window",
         .type = CONF_DURATION,
         .def = "10m",
@@ -332,7 +333,8 @@ static const struct conf_key dns_keys[] = {
         .type = CONF_PATH,
         .readers = R(DNSD),
         .example = "/usr/share/dns/root.key",
-        .help = "DNSSEC trust anchor. Unset: answers are not validated."},
+        .help = "DNSSEC trust anchor. Unset: /usr/share/dns/root.key if it is there; without one, "
+                "answers are not validated."},
     {.name = "cache",
         .type = CONF_SIZE,
         .def = "4M",
@@ -386,7 +388,7 @@ static const struct conf_schema log_schema = {log_keys};
         .help = "Processes of " role "; 0: one for each processor."                          \
     }
 static const struct conf_key workers_keys[] = {WORKERS("smtpd", "0"), WORKERS("imap-login", "0"),
-    WORKERS("pop3-login", "0"), WORKERS("virtual", "0"), WORKERS("remote", "1"), {0}};
+    WORKERS("pop3-login", "0"), WORKERS("virtual", "0"), {0}};
 static const struct conf_schema workers_schema = {workers_keys};
 
 static const struct conf_key root_keys[] = {

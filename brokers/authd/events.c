@@ -1,0 +1,3 @@
+#include "brokers/authd/events.h"
+
+LOG_EVENTS_DEFINE(authd, AUTHD_EVENTS)

@@ -1,0 +1,270 @@
+#include "brokers/authd/users.h"
+
+#include "libutil/map.h"
+
+struct users {
+    const struct conf *conf;
+    struct table *table;
+    struct accounts *accounts; /* NULL: no local domains */
+    struct map domains;        /* name -> block */
+    const struct conf_block *local;
+    char table_dir[4096], etc[256];
+    const char *directories[3];
+};
+
+static void lower(char *s)
+{
+    for (; *s; s++)
+        if (*s >= 'A' && *s <= 'Z')
+            *s = (char)(*s + ('a' - 'A'));
+}
+
+static void add_domains(struct users *u, const struct conf *conf)
+{
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "domain", b));)
+        for (size_t i = 0; i < conf_args(b); i++) {
+            char name[256];
+            if (!slice_to_cstr(conf_arg(b, i), name, sizeof(name)))
+                continue;
+            lower(name);
+            map_set(&u->domains, slice_of(name), (void *)(uintptr_t)b);
+        }
+}
+
+struct users *users_new(const struct conf *conf, const char *etc, struct error *err)
+{
+    struct users *u = NEW(struct users);
+    struct slice spec = conf_string(conf_root(conf), "users");
+    size_t n = 0;
+    u->conf = conf;
+    u->local = conf_one(conf, "local");
+    map_init(&u->domains);
+    add_domains(u, conf);
+    snprintf(u->etc, sizeof(u->etc), "%s", etc);
+    u->table = table_open(spec, err);
+    if (u->table && conf_list_len(u->local, "domains") > 0) {
+        u->accounts = accounts_open(etc, err);
+        u->directories[n++] = u->etc;
+    }
+    if (!u->table || (n && !u->accounts)) {
+        users_free(u);
+        return NULL;
+    }
+    if (table_directory(spec, u->table_dir, sizeof(u->table_dir)))
+        u->directories[n++] = u->table_dir;
+    return u;
+}
+
+void users_free(struct users *u)
+{
+    if (!u)
+        return;
+    table_close(u->table);
+    accounts_close(u->accounts);
+    map_clear(&u->domains);
+    free(u);
+}
+
+const char *const *users_directories(const struct users *u)
+{
+    return u->directories;
+}
+
+uint64_t users_generation(struct users *u)
+{
+    return table_generation(u->table);
+}
+
+void user_wipe(struct user *user)
+{
+    explicit_bzero(user, sizeof(*user));
+}
+
+/* --- entries ---------------------------------------------------------------------------------- */
+static int parse_entry(struct slice entry, struct user *user, struct slice *directory)
+{
+    struct slice hash = slice_trim(slice_cut(&entry, ':'));
+    *directory = slice_trim(entry);
+    user->disabled = slice_starts(hash, "!");
+    hash = slice_from_index(hash, user->disabled);
+    /* The prefix other servers write before hashes of crypt(3). */
+    if (slice_istarts(hash, "{CRYPT}"))
+        hash = slice_from_index(hash, 7);
+    if (!user->disabled && (hash.n == 0 || hash.p[0] == '{'))
+        return ERR_SYNTAX;
+    return slice_to_cstr(hash, user->hash, sizeof(user->hash)) ? OK : ERR_SYNTAX;
+}
+
+static bool is_safe_part(struct slice part)
+{
+    return part.n > 0 && part.n < 255 && !slice_is(part, ".") && !slice_is(part, "..") &&
+           slice_chr(part, '/') < 0;
+}
+
+/* The store template for one user. */
+static int expand(
+    struct slice store, struct slice local, struct slice domain, char *out, size_t size)
+{
+    struct buf b;
+    buf_init(&b, size - 1);
+    if (!is_safe_part(local) || !is_safe_part(domain))
+        return ERR_SYNTAX;
+    while (store.n) {
+        if (slice_starts(store, "{user}")) {
+            buf_put(&b, local);
+            store = slice_from_index(store, 6);
+        } else if (slice_starts(store, "{domain}")) {
+            buf_put(&b, domain);
+            store = slice_from_index(store, 8);
+        } else {
+            buf_putc(&b, store.p[0]);
+            store = slice_from_index(store, 1);
+        }
+    }
+    bool ok = !b.failed && slice_to_cstr(buf_slice(&b), out, size);
+    buf_clear(&b);
+    return ok ? OK : ERR_LIMIT;
+}
+
+static bool is_relative(struct slice path)
+{
+    for (struct slice rest = path; rest.p;)
+        if (!is_safe_part(slice_cut(&rest, '/')))
+            return false;
+    return path.n > 0;
+}
+
+/* Reads the entry of `key`; *directory stays in `entry`, which the caller wipes. */
+static int read_entry(struct users *u, struct slice key, struct user *user, struct buf *entry,
+    struct slice *directory, struct error *err)
+{
+    int rc = table_get(u->table, key, entry, err);
+    if (rc)
+        return rc;
+    if (parse_entry(buf_slice(entry), user, directory))
+        return error_set(err, ERR_SYNTAX,
+            "the users table's entry for %.*s is not HASH[:DIRECTORY]",
+            SLICE_FMT(slice_first(key, 200)));
+    return OK;
+}
+
+static int virtual_user(struct users *u, const struct conf_block *domain_block, struct slice local,
+    struct slice domain, struct user *user, struct error *err)
+{
+    struct buf entry;
+    struct slice directory;
+    buf_init(&entry, TABLE_VALUE_MAX);
+    int rc = read_entry(u, slice_of(user->name), user, &entry, &directory, err);
+    user->uid = user->gid = -1;
+    if (rc == OK && directory.n == 0)
+        rc = expand(
+            conf_string(domain_block, "store"), local, domain, user->mail, sizeof(user->mail));
+    else if (rc == OK &&
+             (!is_relative(directory) || !slice_to_cstr(directory, user->mail, sizeof(user->mail))))
+        rc = ERR_SYNTAX;
+    if (rc == ERR_SYNTAX || rc == ERR_LIMIT)
+        error_set(err, rc, "%s cannot name a mail directory", user->name);
+    buf_wipe(&entry);
+    return rc;
+}
+
+/* --- system users ----------------------------------------------------------------------------- */
+static bool is_local_domain(const struct users *u, struct slice domain)
+{
+    for (size_t i = 0; u->accounts && i < conf_list_len(u->local, "domains"); i++)
+        if (slice_ieq(conf_list_at(u->local, "domains", i), domain))
+            return true;
+    return false;
+}
+
+static int system_user(struct users *u, struct slice local, struct user *user, struct error *err)
+{
+    struct account account;
+    struct buf entry;
+    struct slice directory, mailbox = conf_string(u->local, "mailbox");
+    if (!u->accounts)
+        return ERR_NOT_FOUND;
+    int rc = accounts_find(u->accounts, local, &account, err);
+    if (rc)
+        return rc;
+    if (account.uid < (uid_t)conf_int(u->local, "min-uid"))
+        return ERR_NOT_FOUND;
+    buf_init(&entry, TABLE_VALUE_MAX);
+    rc = read_entry(u, slice_of(user->name), user, &entry, &directory, err);
+    if (rc == ERR_NOT_FOUND)
+        rc = read_entry(u, local, user, &entry, &directory, err);
+    buf_wipe(&entry);
+    user->system = true;
+    user->uid = account.uid;
+    user->gid = account.gid;
+    if (rc == OK && snprintf(user->mail, sizeof(user->mail), "%s/%.*s", account.home,
+                        SLICE_FMT(mailbox)) >= (int)sizeof(user->mail))
+        rc = error_set(err, ERR_SYNTAX, "the home directory's name is too long");
+    return rc;
+}
+
+/* --- names ------------------------------------------------------------------------------------ */
+int users_mailbox(struct users *u, struct slice address, struct user *user, struct error *err)
+{
+    *user = (struct user){0};
+    if (!slice_to_cstr(address, user->name, sizeof(user->name)))
+        return ERR_NOT_FOUND;
+    lower(user->name);
+    struct slice name = slice_of(user->name);
+    ptrdiff_t at = slice_rchr(name, '@');
+    if (at <= 0)
+        return ERR_NOT_FOUND;
+    struct slice domain = slice_from_index(name, (size_t)at + 1);
+    const struct conf_block *b = map_get(&u->domains, domain);
+    if (!b || conf_isset(b, "relay"))
+        return ERR_NOT_FOUND;
+    return virtual_user(u, b, slice_first(name, (size_t)at), domain, user, err);
+}
+
+int users_login(struct users *u, struct slice login, struct user *user, struct error *err)
+{
+    char name[256];
+    *user = (struct user){0};
+    if (!slice_to_cstr(login, name, sizeof(name)) || login.n == 0)
+        return ERR_NOT_FOUND;
+    lower(name);
+    char *at = strrchr(name, '@');
+    if (at && !is_local_domain(u, slice_of(at + 1)))
+        return users_mailbox(u, login, user, err);
+    if (!u->accounts)
+        return ERR_NOT_FOUND;
+    /* A bare name is one of the host's accounts, and is known by its first domain. */
+    struct slice domain = at ? slice_of(at + 1) : conf_list_at(u->local, "domains", 0);
+    struct slice local = at ? slice_from(name, (size_t)(at - name)) : slice_of(name);
+    if (snprintf(user->name, sizeof(user->name), "%.*s@%.*s", SLICE_FMT(local),
+            SLICE_FMT(domain)) >= (int)sizeof(user->name))
+        return ERR_NOT_FOUND;
+    lower(user->name);
+    return system_user(u, local, user, err);
+}
+
+struct any {
+    char *out;
+    size_t size;
+};
+
+static int take_hash(struct slice key, struct slice value, void *arg)
+{
+    struct any *any = arg;
+    struct user user = {0};
+    struct slice directory;
+    (void)key;
+    int rc = parse_entry(value, &user, &directory);
+    bool usable = rc == OK && user.hash[0] && strlen(user.hash) < any->size;
+    if (usable)
+        memcpy(any->out, user.hash, strlen(user.hash) + 1);
+    user_wipe(&user);
+    return usable;
+}
+
+bool users_any_hash(struct users *u, char *out, size_t size)
+{
+    struct error err;
+    struct any any = {out, size};
+    return table_each(u->table, take_hash, &any, &err) == 1;
+}

@@ -1,0 +1,26 @@
+/*
+ * The system's accounts as /etc/passwd lists them, readable inside a sandbox: the directory is
+ * kept open and the file reread when it changes. Name services beyond the file are not asked:
+ * their libraries load code and open sockets.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "libutil/error.h"
+#include "libutil/slice.h"
+
+struct accounts;
+
+struct account {
+    char name[256];
+    uid_t uid;
+    gid_t gid;
+    char home[1024];
+};
+
+/* directory: "/etc", or another for tests. */
+struct accounts *accounts_open(const char *directory, struct error *) MUST_USE;
+void accounts_close(struct accounts *);
+/* 0, ERR_NOT_FOUND, or a failure to be taken as temporary. Names are compared exactly. */
+int accounts_find(struct accounts *, struct slice name, struct account *, struct error *) MUST_USE;
