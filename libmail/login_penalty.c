@@ -77,6 +77,7 @@ int64_t login_penalty_add(
     unsigned a = count_failure(p, 'a', address, now);
     unsigned u = account.n ? count_failure(p, 'u', account, now) : 0;
     unsigned n = MIN(MAX(a, u), 10);
+    assert(n > 0);
     return MIN((int64_t)FIRST_MS << (n - 1), DELAY_MAX_MS);
 }
 

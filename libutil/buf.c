@@ -59,6 +59,7 @@ static void compact(struct buf *b)
 {
     if (b->off == 0)
         return;
+    assert(b->data);
     memmove(b->data, b->data + b->off, b->len - b->off);
     b->len -= b->off;
     b->off = 0;

@@ -49,6 +49,7 @@ int conf_explain(const char *dotted, struct buf *out, struct error *err)
         }
         schema = k->block;
     }
+    assert(k); /* even "" has one part */
     print_key(dotted, k, out);
     return OK;
 }
