@@ -39,4 +39,6 @@ void fd_close(int *fd);
 
 /* After the headers that declare them. */
 #undef alloca
+#undef sprintf
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol gets alloca strncpy
