@@ -1,3 +1,0 @@
-#include "smtpd/events.h"
-
-LOG_EVENTS_DEFINE(smtpd, SMTPD_EVENTS)
