@@ -102,6 +102,14 @@ static const struct conf_key listen_keys[] = {
         .max = 1000000,
         .readers = FRONTS,
         .help = "Connections that one process serves at a time."},
+    {.name = "max-client-sessions",
+        .type = CONF_INT,
+        .def = "50",
+        .min = 1,
+        .max = 1000000,
+        .readers = R(SMTPD),
+        .help = "Connections that one process serves for one client address at a time. The same "
+                "host is exempt."},
     {0}};
 static const struct conf_schema listen_schema = {listen_keys};
 

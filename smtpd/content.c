@@ -1,0 +1,63 @@
+#include "smtpd/content.h"
+
+#include "libmail/date.h"
+#include "libmail/header.h"
+#include "libmail/msgid.h"
+#include "libutil/error.h"
+
+size_t content_header_end(struct slice text, size_t *scanned)
+{
+    if (slice_starts(text, "\r\n"))
+        return 2;
+    ptrdiff_t at = slice_find(slice_from_index(text, *scanned), SLICE_LIT("\r\n\r\n"));
+    if (at >= 0)
+        return *scanned + (size_t)at + 4;
+    *scanned = text.n > 3 ? text.n - 3 : 0;
+    return 0;
+}
+
+/* RFC 6409 §8: what a mail client left out. */
+static void add_missing(const struct content_job *job, struct slice head, struct buf *out)
+{
+    struct header_field f;
+    char date[DATE_TEXT];
+    if (!header_find(head, "Date", &f)) {
+        date_print(job->received.when, date);
+        (void)buf_printf(out, "Date: %s\r\n", date);
+    }
+    if (!header_find(head, "Message-ID", &f)) {
+        (void)buf_puts(out, "Message-ID: ");
+        (void)msgid_new(job->hostname, out);
+        (void)buf_puts(out, "\r\n");
+    }
+    if (!header_find(head, "From", &f)) {
+        if (job->sender.n)
+            (void)buf_printf(out, "From: <%.*s>\r\n", SLICE_FMT(job->sender));
+        else
+            (void)buf_printf(out, "From: MAILER-DAEMON@%.*s\r\n", SLICE_FMT(job->hostname));
+    }
+}
+
+int content_begin(const struct content_job *job, struct slice head, struct buf *out,
+    struct slice *message_id, struct smtp_refusal *why)
+{
+    struct header_field f;
+    struct slice fields = header_part(head);
+    struct slice rest = slice_from_index(head, fields.n);
+    if (header_count(head, "Received") >= RECEIVED_HOPS_MAX) {
+        *why = (struct smtp_refusal){554, "5.4.6", "Too many hops: this message is in a loop"};
+        return ERR_DENIED;
+    }
+    (void)received_print(&job->received, out);
+    if (job->complete)
+        add_missing(job, head, out);
+    (void)buf_put(out, fields);
+    /* Text that is no field would become part of the header, or of our own fields. */
+    bool ended = slice_is(fields, "\r\n") || slice_ends(fields, "\r\n\r\n");
+    if (!ended && rest.n)
+        (void)buf_puts(out, "\r\n");
+    (void)buf_put(out, rest);
+    *message_id = header_find(buf_slice(out), "Message-ID", &f) ? msgid_find(f.body)
+                                                                : (struct slice){NULL, 0};
+    return out->failed ? ERR_LIMIT : OK;
+}

@@ -1,0 +1,3 @@
+#include "smtpd/events.h"
+
+LOG_EVENTS_DEFINE(smtpd, SMTPD_EVENTS)

@@ -1,0 +1,64 @@
+/*
+ * One smtpd process: settings, listening sockets, the sessions on them, and the limits on how
+ * many there may be.
+ */
+#pragma once
+
+#include "libutil/daemon.h"
+#include "libutil/keysign.h"
+#include "libutil/map.h"
+#include "libutil/net.h"
+#include "libutil/tls.h"
+
+enum smtp_protocol { PROTOCOL_SMTP, PROTOCOL_SUBMISSION, PROTOCOL_LMTP, PROTOCOL_SUBMIT };
+enum smtp_demand { DEMAND_NONE, DEMAND_OPTIONAL, DEMAND_REQUIRED };
+enum smtp_plaintext { PLAINTEXT_NEVER, PLAINTEXT_LOOPBACK, PLAINTEXT_ALWAYS };
+
+/* One listening socket with its settings. */
+struct service {
+    struct server *server;
+    struct list link;
+    char name[64];
+    char address[256];
+    enum smtp_protocol protocol;
+    enum smtp_demand tls, auth;
+    enum smtp_plaintext plaintext_auth;
+    bool implicit_tls; /* TLS from the first byte */
+    int64_t timeout;   /* ms */
+    unsigned max_errors, max_recipients, max_sessions, max_client_sessions;
+    int fd;
+    struct io *io;
+    struct timer again; /* accepting resumes when this fires */
+    unsigned sessions;
+};
+
+struct server {
+    struct daemon *daemon;
+    struct slice hostname;
+    uint64_t message_size;
+    struct net_block *networks;
+    size_t nnetworks;
+    struct tls_context *tls; /* NULL: no certificate */
+    struct keysign keys;
+    struct list services;
+    struct list sessions;
+    unsigned nsessions;
+    struct map clients;  /* address -> number of sessions */
+    uint64_t qmgr_epoch; /* changes with every new channel to qmgr */
+};
+
+/* The callbacks of the daemon_spec. */
+int server_configure(struct daemon *, struct error *);
+void server_on_listener(struct daemon *, struct listener *);
+void server_qmgr_up(struct peer *);
+void server_drain(struct daemon *);
+unsigned server_sessions(struct daemon *);
+
+/* Reads settings other than the certificate; tests use it without a daemon around it. */
+int server_settings(struct server *, struct daemon *, struct error *);
+/* Sets a service's values from the listen block of its name, or from the defaults. */
+void service_settings(struct service *, const struct conf *, const char *protocol);
+/* Whether clients at this address may relay without logging in. */
+bool server_trusts(const struct server *, const struct net_addr *);
+/* A session has gone. */
+void server_forget(struct server *, struct service *, struct slice client, bool loopback);

@@ -1,0 +1,99 @@
+#include "smtpd/transaction.h"
+
+#include "libutil/error.h"
+
+struct transaction *transaction_new(const struct log *session_log)
+{
+    struct transaction *t = NEW(struct transaction);
+    t->state = TXN_MAIL;
+    t->fd = -1;
+    t->qid = id_new();
+    log_set_id(&t->log, session_log, "qid", t->qid);
+    arena_init(&t->arena, TXN_ARENA_MAX);
+    buf_init(&t->recipients, TXN_RECIPIENTS_MAX);
+    buf_init(&t->content, TXN_HEADER_MAX + 4 * TXN_LINE_MAX);
+    map_init(&t->seen);
+    return t;
+}
+
+void transaction_free(struct transaction *t)
+{
+    if (!t)
+        return;
+    fd_close(&t->fd);
+    buf_clear(&t->recipients);
+    buf_clear(&t->content);
+    map_clear(&t->seen);
+    arena_reset(&t->arena);
+    free(t);
+}
+
+void transaction_fail(
+    struct transaction *t, unsigned code, const char *dsn, const char *text, const char *rule)
+{
+    if (t->failure.code)
+        return;
+    t->failure = (struct smtp_refusal){code, dsn, text};
+    t->failure_rule = rule;
+    buf_clear(&t->content);
+}
+
+/* True when this mailbox is new to the message; remembers it. */
+static bool is_new(struct transaction *t, const struct recipient *r, struct buf *key)
+{
+    buf_reset(key);
+    if (buf_printf(key, "%.*s\n%.*s\n%.*s", SLICE_FMT(r->transport), SLICE_FMT(r->nexthop),
+            SLICE_FMT(r->address)))
+        return true;
+    return map_set(&t->seen, buf_slice(key), t) == NULL;
+}
+
+/* After a failed addition: what is not packed has not been seen. */
+static void remember_packed(struct transaction *t, struct buf *key)
+{
+    struct reader reader = reader_of(buf_slice(&t->recipients));
+    struct recipient r;
+    map_clear(&t->seen);
+    map_init(&t->seen);
+    while (reader.rest.n && record_get(&reader, &recipient_record, &r) == OK)
+        (void)is_new(t, &r, key);
+}
+
+static int add_one(struct transaction *t, struct recipient *r, struct buf *key)
+{
+    if (!is_new(t, r, key))
+        return OK;
+    r->original = t->rcpt_text;
+    r->orcpt = t->rcpt.orcpt;
+    r->notify = t->rcpt.notify;
+    int rc = record_put(&t->recipients, &recipient_record, r);
+    t->nrecipients += rc == OK;
+    return rc;
+}
+
+int transaction_add_recipients(struct transaction *t, struct slice packed)
+{
+    struct reader reader = reader_of(packed);
+    struct recipient r;
+    struct buf key;
+    size_t before = buf_len(&t->recipients);
+    unsigned count = t->nrecipients;
+    int rc = packed.n ? OK : ERR_SYNTAX;
+    buf_init(&key, 4096);
+    while (rc == OK && reader.rest.n) {
+        rc = record_get(&reader, &recipient_record, &r);
+        if (rc == OK)
+            rc = add_one(t, &r, &key);
+    }
+    if (rc == OK) {
+        t->accepted++;
+        t->state = TXN_RCPT;
+    } else {
+        t->recipients.failed = false;
+        buf_truncate(&t->recipients, before);
+        t->nrecipients = count;
+        remember_packed(t, &key);
+    }
+    buf_clear(&key);
+    return rc;
+}

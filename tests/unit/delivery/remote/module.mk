@@ -1,0 +1,1 @@
+$(eval $(call unit_test,delivery/remote/test_route,remote mail util,$(UTIL_PKGS)))
