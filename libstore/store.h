@@ -93,7 +93,7 @@ struct store_msg {
     uint64_t modseq;
     uint64_t size;                  /* RFC822.SIZE */
     int64_t date;                   /* INTERNALDATE */
-    unsigned char guid[STORE_GUID]; /* never changes, kept by COPY; as hex the POP3 UIDL */
+    unsigned char guid[STORE_GUID]; /* never changes, unique; as hex the POP3 UIDL */
     bool gone; /* expunged by someone; leaves the view at the next store_refresh that may */
 };
 
@@ -206,8 +206,8 @@ struct store_copied {
     uint32_t *from, *to;
     size_t n;
 };
-/* All of `uids` that are in the view, or nothing. Durable when it returns. The copies share the
- * file, the GUID and the internal date. */
+/* All of `uids` that are in the view, or nothing. Durable when it returns. The copies
+ * share the file and the internal date and have GUIDs of their own. */
 int store_copy(struct store_mailbox *, const struct uidset *uids, struct slice folder,
     struct store_copied *, struct error *) MUST_USE;
 void store_copied_clear(struct store_copied *);

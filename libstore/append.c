@@ -1,0 +1,374 @@
+/* New messages: written beside the mailbox, then given a name and a place in the log. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+enum { MEMORY = 256 * 1024, FD_CHUNK = 64 * 1024, COMPARE_MAX = 64 << 20, CACHE_MAX = 8 << 20 };
+
+struct store_append {
+    struct store *store;
+    struct box *box;
+    char tmp[FILE_NAME_MAX]; /* under the box's directory; empty: no file yet */
+    int fd;
+    struct buf buf;   /* not yet in the file */
+    uint64_t written; /* bytes in the file */
+    uint64_t size;    /* with CRLF */
+    bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
+    int failed;       /* error of an earlier write */
+};
+
+int store_append_begin(struct store *s, struct slice folder, uint64_t size_hint,
+    struct store_append **out, struct error *err)
+{
+    struct box *b;
+    int rc = store_box(s, folder, &b, err);
+    if (rc)
+        return rc;
+    s->box = NULL; /* ours until the end */
+    struct store_append *a = NEW(struct store_append);
+    *a = (struct store_append){.store = s, .box = b, .fd = -1};
+    buf_init(&a->buf, (size_t)MEMORY * 4);
+    if (size_hint && size_hint < MEMORY)
+        buf_reserve(&a->buf, (size_t)size_hint + size_hint / 32 + 64);
+    *out = a;
+    return OK;
+}
+
+static void end(struct store_append *a)
+{
+    if (a->tmp[0])
+        unlinkat(a->box->dirfd, a->tmp, 0);
+    fd_close(&a->fd);
+    buf_clear(&a->buf);
+    if (a->store->box)
+        box_close(a->box);
+    else
+        a->store->box = a->box;
+    free(a);
+}
+
+void store_append_abort(struct store_append *a)
+{
+    if (a)
+        end(a);
+}
+
+static int open_tmp(struct store_append *a, struct error *err)
+{
+    unsigned char guid[STORE_GUID];
+    char hex[2 * STORE_GUID + 1];
+    guid_new(a->store, guid);
+    guid_hex(guid, hex);
+    snprintf(a->tmp, sizeof(a->tmp), "tmp/%s.veredus", hex);
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    a->fd = openat(a->box->dirfd, a->tmp, flags, 0600);
+    if (a->fd < 0 && errno == ENOENT && maildir_make(a->box->dirfd, err) == OK)
+        a->fd = openat(a->box->dirfd, a->tmp, flags, 0600);
+    if (a->fd < 0) {
+        a->tmp[0] = '\0';
+        return error_sys(err, "creating a message file");
+    }
+    return OK;
+}
+
+static int flush(struct store_append *a, struct error *err)
+{
+    int rc = a->fd < 0 ? open_tmp(a, err) : OK;
+    struct slice bytes = buf_slice(&a->buf);
+    if (!rc)
+        rc = io_write(a->fd, bytes, -1, err, "a message");
+    a->written += bytes.n;
+    buf_reset(&a->buf);
+    return rc;
+}
+
+/* A line up to its LF, or the start of one without. */
+static void put_piece(struct store_append *a, struct slice piece, bool whole)
+{
+    bool lf_mode = a->store->opt.coexist, cr = a->held_cr;
+    if (lf_mode && cr && !(whole && piece.n == 0)) {
+        buf_putc(&a->buf, '\r');
+        a->size++;
+    }
+    if (piece.n)
+        cr = piece.p[piece.n - 1] == '\r';
+    if (lf_mode && piece.n && cr)
+        piece.n--;
+    buf_put(&a->buf, piece);
+    a->size += piece.n;
+    a->held_cr = cr;
+    if (!whole)
+        return;
+    if (!lf_mode && !cr)
+        buf_putc(&a->buf, '\r');
+    buf_putc(&a->buf, '\n');
+    a->size += !lf_mode && cr ? 1 : 2;
+    a->held_cr = false;
+}
+
+int store_append_write(struct store_append *a, struct slice s, struct error *err)
+{
+    while (s.n && !a->failed) {
+        /* At most twice the size, when every byte is a line end. */
+        struct slice part = slice_first(s, MEMORY);
+        ptrdiff_t lf = slice_chr(part, '\n');
+        struct slice piece = lf < 0 ? part : slice_first(part, (size_t)lf);
+        put_piece(a, piece, lf >= 0);
+        s = slice_from_index(s, piece.n + (lf >= 0));
+        if (buf_len(&a->buf) >= MEMORY)
+            a->failed = flush(a, err);
+    }
+    return a->failed;
+}
+
+int store_append_fd(struct store_append *a, int fd, uint64_t size, struct error *err)
+{
+    char *chunk = xrealloc(NULL, FD_CHUNK, 1);
+    for (uint64_t at = 0; at < size && !a->failed;) {
+        size_t n = (size_t)MIN((uint64_t)FD_CHUNK, size - at);
+        a->failed = io_read(fd, chunk, n, at, err);
+        if (!a->failed)
+            a->failed = store_append_write(a, slice_from(chunk, n), err);
+        at += n;
+    }
+    free(chunk);
+    return a->failed;
+}
+
+/* The whole content in memory: still there, or mapped from the file. */
+static int content_of(struct store_append *a, struct slice *out, void **map, struct error *err)
+{
+    *map = NULL;
+    if (a->fd < 0) {
+        *out = buf_slice(&a->buf);
+        return OK;
+    }
+    *out = slice_from(NULL, (size_t)a->written);
+    if (a->written == 0)
+        return OK;
+    *map = mmap(NULL, (size_t)a->written, PROT_READ, MAP_PRIVATE, a->fd, 0);
+    if (*map == MAP_FAILED) {
+        *map = NULL;
+        return error_sys(err, "mapping a message");
+    }
+    out->p = *map;
+    return OK;
+}
+
+/* Everything that needs no lock: the file is complete, and so are its texts. */
+static int prepare(struct store_append *a, bool durable, struct buf *texts, struct error *err)
+{
+    struct slice content;
+    void *map;
+    if (a->failed)
+        return error_set(err, a->failed, "an earlier write failed");
+    if (a->held_cr && a->store->opt.coexist) {
+        buf_putc(&a->buf, '\r');
+        a->size++;
+    }
+    int rc = a->fd >= 0 ? flush(a, err) : OK;
+    if (!rc)
+        rc = content_of(a, &content, &map, err);
+    if (rc)
+        return rc;
+    cache_build(content, texts);
+    if (map)
+        munmap(map, content.n);
+    if (a->fd < 0)
+        rc = flush(a, err);
+    if (!rc && durable && fdatasync(a->fd))
+        rc = error_sys(err, "syncing a message");
+    return rc;
+}
+
+static uint64_t mix(uint64_t v)
+{
+    v = (v ^ v >> 33) * 0xff51afd7ed558ccdu;
+    v = (v ^ v >> 33) * 0xc4ceb9fe1a85ec53u;
+    return v ^ v >> 33;
+}
+
+/* A delivery's file has the same name however often it is tried. */
+static void guid_of_delivery(uint64_t delivery, unsigned char guid[STORE_GUID])
+{
+    uint64_t second = mix(delivery);
+    memcpy(guid, &delivery, 8);
+    memcpy(guid + 8, &second, 8);
+}
+
+static const struct disk_delivery *find_delivery(const struct box *b, uint64_t id)
+{
+    for (size_t i = b->ndeliveries; i--;)
+        if (b->deliveries[i].id == id)
+            return &b->deliveries[i];
+    return NULL;
+}
+
+/* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
+ * mailbox of our own its file would be where we are going to put ours. */
+static struct disk_rec *find_guid(const struct box *b, const unsigned char guid[STORE_GUID])
+{
+    char path[FILE_NAME_MAX];
+    struct disk_rec ours = {0};
+    struct stat st;
+    memcpy(ours.guid, guid, STORE_GUID);
+    file_path(b, &ours, path);
+    if (!b->store->opt.coexist && fstatat(b->dirfd, path, &st, AT_SYMLINK_NOFOLLOW))
+        return NULL;
+    for (size_t i = box_count(b); i--;) {
+        struct disk_rec *rec = box_rec(b, i);
+        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
+            return rec;
+    }
+    return NULL;
+}
+
+enum likeness { SAME, BROKEN, OTHER };
+
+/* Compares the stored file with ours: a machine that stopped can have kept a record and lost the
+ * file, or its end. */
+static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
+{
+    struct buf old;
+    struct error ignored;
+    char path[FILE_NAME_MAX];
+    enum likeness like = BROKEN;
+    void *map;
+    struct slice ours;
+    file_path(a->box, rec, path);
+    struct stat st;
+    if (fstatat(a->box->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) && file_locate(a->box, rec, path))
+        return BROKEN;
+    buf_init(&old, COMPARE_MAX);
+    if (content_of(a, &ours, &map, &ignored) == OK) {
+        int rc = io_slurp(a->box->dirfd, path, &old, &ignored);
+        struct slice theirs = buf_slice(&old);
+        if (!rc && slice_eq(theirs, ours))
+            like = SAME;
+        else if (!rc && (theirs.n >= ours.n || !slice_eq(theirs, slice_first(ours, theirs.n))))
+            like = OTHER;
+        if (map)
+            munmap(map, ours.n);
+    }
+    buf_clear(&old);
+    return like;
+}
+
+static int rename_into(struct store_append *a, const struct disk_rec *rec, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    file_path(a->box, rec, path);
+    if (renameat(a->box->dirfd, a->tmp, a->box->dirfd, path))
+        return error_sys(err, "renaming a message file");
+    a->tmp[0] = '\0';
+    return OK;
+}
+
+/* Locked. True when this delivery was made before, and *out tells about it; a file that was lost
+ * with the machine is put in place again. */
+static bool delivered_before(struct store_append *a, uint64_t id, struct store_appended *out,
+    bool *collision, struct error *err, int *rc)
+{
+    struct box *b = a->box;
+    unsigned char guid[STORE_GUID];
+    guid_of_delivery(id, guid);
+    const struct disk_delivery *d = find_delivery(b, id);
+    struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid);
+    *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
+    if (!rec)
+        return d != NULL; /* expunged meanwhile */
+    switch (compare(a, rec)) {
+    case SAME:
+        return true;
+    case BROKEN:
+        *rc = rename_into(a, rec, err);
+        return true;
+    case OTHER:
+        break;
+    }
+    *collision = true;
+    return false;
+}
+
+static int sync_all(struct box *b, const char *where, struct error *err)
+{
+    int fd = openat(b->dirfd, where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) || fsync(b->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    fd_close(&fd);
+    return rc;
+}
+
+/* Locked: the file gets its name, the log its record. */
+static int place(struct store_append *a, const struct store_append_options *opt, bool fixed_guid,
+    struct slice texts, struct store_appended *out, struct error *err)
+{
+    struct box *b = a->box;
+    uint32_t now = (uint32_t)time(NULL);
+    struct op op = {.type = OP_APPEND, .delivery = opt->delivery, .time = now};
+    struct disk_rec *rec = &op.rec;
+    rec->size = a->size;
+    rec->date = opt->date > 0 && opt->date <= UINT32_MAX ? (uint32_t)opt->date : now;
+    rec->flags = opt->flags & (STORE_RECENT - 1);
+    rec->bits = REC_SIZED;
+    if (!a->store->opt.coexist) {
+        rec->bits |= REC_CRLF;
+    } else {
+        rec->file_flags = rec->flags;
+        rec->bits |= rec->flags ? 0 : REC_NEW;
+    }
+    if (fixed_guid)
+        guid_of_delivery(opt->delivery, rec->guid);
+    else
+        guid_new(a->store, rec->guid);
+    int rc = box_reserve(b, 1, err);
+    if (!rc)
+        rc = rename_into(a, rec, err);
+    if (rc)
+        return rc;
+    rec->uid = b->head.uidnext;
+    box_begin(b);
+    rc = box_keywords_define(b, opt->keywords, opt->nkeywords, &rec->keywords, err);
+    if (!rc && texts.n)
+        rc = cache_put(b, rec->uid, texts, &rec->cache, &op.cache_end, err);
+    if (!rc && opt->durable)
+        rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
+    if (!rc) {
+        txn_op(&b->txn, &op);
+        rc = box_commit(b, 1, true, err);
+    }
+    if (!rc && opt->durable && fdatasync(b->log_fd))
+        rc = error_sys(err, "syncing veredus.log");
+    else if (rc)
+        file_unlink(b, rec);
+    *out = (struct store_appended){b->head.uidvalidity, rec->uid, false};
+    return rc;
+}
+
+int store_append_commit(struct store_append *a, const struct store_append_options *opt,
+    struct store_appended *out, struct error *err)
+{
+    struct buf texts;
+    buf_init(&texts, CACHE_MAX);
+    bool before = false, collision = false;
+    int rc = prepare(a, opt->durable, &texts, err);
+    if (!rc)
+        rc = box_lock(a->box, err);
+    if (!rc) {
+        if (opt->delivery)
+            before = delivered_before(a, opt->delivery, out, &collision, err, &rc);
+        if (!before)
+            rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), out, err);
+        box_unlock(a->box);
+    }
+    buf_clear(&texts);
+    if (!rc && !before)
+        box_announce(a->box);
+    end(a);
+    return rc;
+}

@@ -1,0 +1,390 @@
+/* A folder's state: opening, following the log, locking, committing. */
+#include "libutil/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+enum { NAMES_MAX = 1 << 28, BOOT_TOLERANCE = 2 };
+
+size_t box_count(const struct box *b)
+{
+    return b->nbase + b->nextra;
+}
+
+struct disk_rec *box_rec(const struct box *b, size_t pos)
+{
+    return pos < b->nbase ? &b->base[pos] : &b->extra[pos - b->nbase];
+}
+
+size_t box_find(const struct box *b, uint32_t uid)
+{
+    size_t low = 0, high = box_count(b);
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (box_rec(b, mid)->uid < uid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+struct disk_rec *box_find_rec(const struct box *b, uint32_t uid)
+{
+    size_t pos = box_find(b, uid);
+    struct disk_rec *rec = pos < box_count(b) ? box_rec(b, pos) : NULL;
+    return rec && rec->uid == uid && !(rec->bits & REC_GONE) ? rec : NULL;
+}
+
+int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
+{
+    int fd = openat(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_sys(err, "folder %s", disk);
+    struct box *b = NEW(struct box);
+    *b = (struct box){.store = s, .dirfd = fd, .log_fd = -1, .cache_fd = -1};
+    snprintf(b->disk, sizeof(b->disk), "%s", disk);
+    buf_init(&b->names, NAMES_MAX);
+    buf_init(&b->txn, FORMAT_TXN_MAX);
+    buf_init(&b->cached, FORMAT_TXN_MAX);
+    *out = b;
+    return OK;
+}
+
+void box_close(struct box *b)
+{
+    if (!b)
+        return;
+    box_unload(b);
+    buf_clear(&b->txn);
+    buf_clear(&b->cached);
+    fd_close(&b->dirfd);
+    free(b);
+}
+
+/* Applies whole transactions from `bytes`; *state tells what is at the end. */
+static int apply_bytes(struct box *b, struct slice bytes, enum txn_state *state)
+{
+    struct disk_txn head;
+    struct slice ops;
+    while ((*state = txn_peek(bytes, &head, &ops)) == TXN_GOOD) {
+        bool known = head.sequence <= b->head.sequence;
+        if (!known && (head.previous != b->head.sequence || box_apply(b, &head, ops))) {
+            *state = TXN_BAD;
+            break;
+        }
+        b->log_off += head.length;
+        bytes = slice_from_index(bytes, head.length);
+    }
+    return *state == TXN_BAD ? ERR_CORRUPT : OK;
+}
+
+static int read_log(struct box *b, const struct stat *st, enum txn_state *state, struct error *err)
+{
+    *state = TXN_END;
+    if ((uint64_t)st->st_size < b->log_off)
+        return error_set(err, ERR_CORRUPT, "veredus.log has become shorter");
+    size_t n = (size_t)st->st_size - b->log_off;
+    if (n == 0)
+        return OK;
+    char *bytes = xrealloc(NULL, n, 1);
+    int rc = io_read(b->log_fd, bytes, n, b->log_off, err);
+    if (!rc && apply_bytes(b, slice_from(bytes, n), state))
+        rc = error_set(err, ERR_CORRUPT, "veredus.log is damaged at byte %llu",
+            (unsigned long long)b->log_off);
+    free(bytes);
+    return rc;
+}
+
+/* The log was rotated: goes on with the new one where this box stands. */
+static int switch_log(struct box *b, struct error *err)
+{
+    struct disk_log log;
+    int fd, rc = box_open_log(b, &fd, &log, err);
+    if (rc)
+        return rc;
+    if (log.sequence != b->head.sequence || log.uidvalidity != b->head.uidvalidity) {
+        fd_close(&fd);
+        return box_reload(b, err);
+    }
+    if (log.cache_id != b->head.cache_id) {
+        /* Places in the old cache file mean nothing in the new one. */
+        for (size_t i = 0; i < box_count(b); i++)
+            box_rec(b, i)->cache = 0;
+        fd_close(&b->cache_fd);
+        b->head.cache_id = log.cache_id;
+        b->head.cache_end = log.cache_end;
+    }
+    fd_close(&b->log_fd);
+    b->log_fd = fd;
+    b->log_off = sizeof(log);
+    return OK;
+}
+
+/* Reads to the end of the log, and of the logs that replaced it. */
+int box_follow(struct box *b, bool *switched, enum txn_state *state, struct error *err)
+{
+    for (int turns = 0; turns < 100; turns++) {
+        struct stat st;
+        if (fstat(b->log_fd, &st))
+            return error_sys(err, "veredus.log");
+        int rc = read_log(b, &st, state, err);
+        if (st.st_nlink > 0)
+            return rc;
+        /* What is wrong with a log that was replaced, the new index tells better. */
+        rc = switch_log(b, err);
+        if (rc)
+            return rc;
+        *switched = true;
+    }
+    return error_set(err, ERR_BUSY, "veredus.log keeps being replaced");
+}
+
+int box_catch_up(struct box *b, struct error *err)
+{
+    bool switched;
+    enum txn_state state;
+    int rc = box_follow(b, &switched, &state, err);
+    if (rc != ERR_CORRUPT)
+        return rc;
+    rc = box_rebuild(b->store, b->disk, false, err);
+    return rc ? rc : box_follow(b, &switched, &state, err);
+}
+
+static int lock_fd(int fd, struct error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    for (int waited = 0, pause = 1; fcntl(fd, F_OFD_SETLK, &lock); waited += pause) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+            return error_sys(err, "locking veredus.log");
+        if (waited >= LOCK_WAIT_MS)
+            return error_set(err, ERR_BUSY, "another process holds veredus.log");
+        pause = MIN(pause * 2, 50);
+        nanosleep(&(struct timespec){.tv_nsec = pause * 1000000L}, NULL);
+    }
+    return OK;
+}
+
+static int write_txn(struct box *b, const struct disk_txn *values, struct error *err)
+{
+    int rc = txn_seal(&b->txn, values);
+    if (rc)
+        return error_set(err, rc, "too much for one transaction");
+    struct slice bytes = buf_slice(&b->txn);
+    rc = io_write(b->log_fd, bytes, (int64_t)b->log_off, err, "veredus.log");
+    if (rc) {
+        int kept = errno;
+        if (ftruncate(b->log_fd, (off_t)b->log_off))
+            errno = kept; /* what is there is torn, and cut by the next writer */
+        return rc;
+    }
+    enum txn_state state;
+    if (apply_bytes(b, bytes, &state))
+        return error_set(err, ERR_CORRUPT, "our own transaction does not apply");
+    return OK;
+}
+
+static struct disk_txn next_txn(const struct box *b)
+{
+    return (struct disk_txn){.uidnext = b->head.uidnext,
+        .reserved = b->head.reserved,
+        .previous = b->head.sequence,
+        .sequence = b->head.sequence + 1};
+}
+
+/* UIDs and sequence numbers handed out before the machine stopped may be unknown now: go past
+ * all that can have been used. */
+static int note_boot(struct box *b, struct error *err)
+{
+    int64_t boot = io_boot(), moved = boot - b->head.boot;
+    if (moved >= -BOOT_TOLERANCE && moved <= BOOT_TOLERANCE)
+        return OK;
+    struct disk_txn t = next_txn(b);
+    if (t.reserved > UINT32_MAX - 2 * UID_BLOCK)
+        return error_set(err, ERR_LIMIT, "this mailbox has used up its UIDs");
+    t.sequence += BOOT_JUMP;
+    t.uidnext = MAX(t.uidnext, t.reserved + 1);
+    t.reserved += UID_BLOCK;
+    box_begin(b);
+    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)boot});
+    int rc = write_txn(b, &t, err);
+    if (!rc && fdatasync(b->log_fd))
+        rc = error_sys(err, "syncing veredus.log");
+    return rc;
+}
+
+static int lock_once(struct box *b, bool *again, struct error *err)
+{
+    enum txn_state state = TXN_END;
+    *again = false;
+    int rc = lock_fd(b->log_fd, err);
+    if (!rc)
+        rc = box_follow(b, again, &state, err);
+    if (rc || *again)
+        return rc;
+    /* Nobody is writing: what is torn stays so. Its messages may be in the Maildir. */
+    if (state == TXN_TORN)
+        return error_set(err, ERR_CORRUPT, "veredus.log has a torn end");
+    b->locked = true;
+    rc = note_boot(b, err);
+    if (rc)
+        box_unlock(b);
+    return rc;
+}
+
+static void unlock_fd(int fd)
+{
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+int box_lock(struct box *b, struct error *err)
+{
+    bool again = true;
+    for (int turns = 0; turns < 100 && again; turns++) {
+        int rc = lock_once(b, &again, err);
+        if (rc == ERR_CORRUPT) {
+            unlock_fd(b->log_fd);
+            rc = box_rebuild(b->store, b->disk, false, err);
+            again = true;
+        }
+        if (rc) {
+            unlock_fd(b->log_fd);
+            return rc;
+        }
+    }
+    return again ? error_set(err, ERR_BUSY, "veredus.log keeps being replaced") : OK;
+}
+
+void box_unlock(struct box *b)
+{
+    if (!b->locked)
+        return;
+    if (b->log_off > LOG_ROTATE + box_count(b) * sizeof(struct disk_rec) / 2) {
+        /* Failing costs nothing: the log goes on growing, and the next one tries again. */
+        struct error ignored;
+        if (box_rotate(b, &ignored) == OK && !b->keep && box_reload(b, &ignored) == OK)
+            return;
+    }
+    unlock_fd(b->log_fd);
+    b->locked = false;
+}
+
+/* Loads; when there is nothing to load, or it is damaged, makes it from the Maildir first. */
+static int load_or_rebuild(struct box *b, struct error *err)
+{
+    enum txn_state state = TXN_END;
+    bool switched;
+    int rc = box_load(b, err);
+    if (!rc)
+        rc = box_follow(b, &switched, &state, err);
+    if (!rc && state == TXN_TORN) {
+        /* Either someone is writing this moment, or it needs the repair that a lock brings. */
+        rc = box_lock(b, err);
+        box_unlock(b);
+    }
+    if (rc != ERR_NOT_FOUND && rc != ERR_CORRUPT)
+        return rc;
+    box_unload(b);
+    rc = maildir_make(b->dirfd, err);
+    if (!rc)
+        rc = box_rebuild(b->store, b->disk, false, err);
+    if (!rc)
+        rc = box_load(b, err);
+    return rc ? rc : box_catch_up(b, err);
+}
+
+int box_open(struct store *s, const char *disk, struct box **out, struct error *err)
+{
+    struct box *b;
+    int rc = box_open_dir(s, disk, &b, err);
+    if (rc)
+        return rc;
+    rc = load_or_rebuild(b, err);
+    if (!rc && s->opt.coexist)
+        rc = box_scan(b, err);
+    if (rc)
+        box_close(b);
+    else
+        *out = b;
+    return rc;
+}
+
+void box_begin(struct box *b)
+{
+    assert(b->locked);
+    txn_start(&b->txn);
+}
+
+int box_commit(struct box *b, uint32_t uids, bool visible, struct error *err)
+{
+    struct disk_txn t = next_txn(b);
+    t.uidnext += uids;
+    t.visible = visible;
+    assert(t.uidnext <= t.reserved + 1);
+    return write_txn(b, &t, err);
+}
+
+int box_reserve(struct box *b, uint32_t n, struct error *err)
+{
+    struct disk_txn t = next_txn(b);
+    if (n > UINT32_MAX - 2 * UID_BLOCK - t.uidnext)
+        return error_set(err, ERR_LIMIT, "this mailbox has used up its UIDs");
+    if (t.uidnext + n <= t.reserved + 1)
+        return OK;
+    t.reserved = t.uidnext + n + UID_BLOCK;
+    box_begin(b);
+    int rc = write_txn(b, &t, err);
+    if (!rc && fdatasync(b->log_fd))
+        rc = error_sys(err, "syncing veredus.log");
+    return rc;
+}
+
+void box_announce(struct box *b)
+{
+    const struct store_options *opt = &b->store->opt;
+    struct buf name;
+    if (!opt->changed)
+        return;
+    buf_init(&name, STORE_NAME_MAX * 4);
+    if (strcmp(b->disk, ".") == 0)
+        opt->changed(opt->arg, SLICE_LIT("INBOX"), b->head.modseq);
+    else if (name_from_disk(slice_of(b->disk), &name) == OK)
+        opt->changed(opt->arg, buf_slice(&name), b->head.modseq);
+    buf_clear(&name);
+}
+
+int box_keyword(const struct box *b, struct slice name)
+{
+    for (size_t i = 0; i < b->nkeywords; i++)
+        if (slice_ieq(slice_of(b->keywords[i]), name))
+            return (int)i;
+    return -1;
+}
+
+int box_keywords_define(
+    struct box *b, const struct slice *names, size_t n, uint64_t *bits, struct error *err)
+{
+    *bits = 0;
+    uint32_t next = (uint32_t)b->nkeywords;
+    for (size_t i = 0; i < n; i++) {
+        int bit = box_keyword(b, names[i]);
+        for (size_t j = 0; bit < 0 && j < i; j++)
+            if (slice_ieq(names[i], names[j]))
+                bit = -2; /* defined a moment ago; its bit is set already */
+        if (bit == -1 && (next >= STORE_KEYWORDS_MAX || names[i].n == 0 || names[i].n > 255))
+            return error_set(err, ERR_LIMIT, "too many keywords in this mailbox");
+        if (bit == -1) {
+            txn_op(&b->txn, &(struct op){.type = OP_KEYWORD, .number = next, .name = names[i]});
+            bit = (int)next++;
+        }
+        if (bit >= 0)
+            *bits |= (uint64_t)1 << bit;
+    }
+    return OK;
+}

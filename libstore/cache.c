@@ -1,0 +1,272 @@
+/* veredus.cache: texts made from messages once, when they arrive. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+#include "libmail/imapstruct.h"
+#include "libmail/mime.h"
+#include "libutil/crc32c.h"
+
+enum {
+    UNIT = 8,
+    TEXT_MAX = 1 << 20,
+    ARENA_MAX = 64 << 20,
+    RECORD_MAX = 8 * TEXT_MAX,
+    COMPACT_SLACK = 1 << 20,
+    CACHE_RECORD_VERSION = 1
+};
+
+struct cache_head {
+    char magic[8];
+    uint32_t crc; /* of what follows */
+    uint32_t version;
+    uint64_t id;
+    uint64_t spare;
+};
+
+struct cache_rec {
+    uint32_t length; /* with this header, without padding */
+    uint32_t crc;    /* of what follows */
+    uint32_t uid;
+    uint32_t version;
+    uint32_t header_size;
+    uint32_t n[4]; /* envelope, body, bodystructure, header */
+};
+
+static const char cache_magic[8] = "VRDCACH";
+
+static void put_header_fields(struct slice header, struct buf *out)
+{
+    static const char *const wanted[] = {"Date", "From", "Sender", "Reply-To", "To", "Cc", "Bcc",
+        "Subject", "Message-ID", "In-Reply-To", "References"};
+    struct header_iter it;
+    struct header_field field;
+    header_iter_init(&it, header);
+    while (mime_field_next(&it, &field))
+        for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+            if (slice_iis(field.name, wanted[i]))
+                mime_put_crlf(out, field.raw);
+    buf_puts(out, "\r\n");
+}
+
+/* What a message gets whose structure is too large to be told: one opaque text. */
+static void put_fallback(struct slice content, struct buf *texts)
+{
+    static const char nil_envelope[] = "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)";
+    for (size_t i = 0; i < 3; i++)
+        buf_reset(&texts[i]);
+    buf_puts(&texts[0], nil_envelope);
+    unsigned long long size = mime_crlf_size(content);
+    buf_printf(&texts[1], "(\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"8BIT\" %llu)", size);
+    buf_printf(&texts[2],
+        "(\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"8BIT\" %llu NIL NIL NIL NIL)", size);
+}
+
+void cache_build(struct slice content, struct buf *out)
+{
+    struct buf texts[4];
+    struct arena arena;
+    arena_init(&arena, ARENA_MAX);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        buf_init(&texts[i], TEXT_MAX);
+    struct mime_part *root = mime_parse(content, &arena);
+    if (!root || imap_put_envelope(mime_header(content, root), &arena, &texts[0]) ||
+        imap_put_body(content, root, &arena, false, &texts[1]) ||
+        imap_put_body(content, root, &arena, true, &texts[2]))
+        put_fallback(content, texts);
+    struct cache_rec rec = {.version = CACHE_RECORD_VERSION};
+    if (root) {
+        rec.header_size = (uint32_t)root->header_size;
+        put_header_fields(mime_header(content, root), &texts[3]);
+    }
+    if (texts[3].failed)
+        buf_reset(&texts[3]);
+    rec.length = sizeof(rec);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        rec.length += rec.n[i] = (uint32_t)buf_len(&texts[i]);
+    buf_reset(out);
+    buf_put(out, slice_from(&rec, sizeof(rec)));
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        buf_put(out, buf_slice(&texts[i]));
+        buf_clear(&texts[i]);
+    }
+    arena_reset(&arena);
+}
+
+static uint32_t head_crc(const struct cache_head *h)
+{
+    size_t from = offsetof(struct cache_head, crc) + 4;
+    return crc32c(0, slice_from((const char *)h + from, sizeof(*h) - from));
+}
+
+/* Opens the file if it is the one the index speaks of; ERR_NOT_FOUND when it is not. */
+static int cache_open(struct box *b, struct error *err)
+{
+    struct cache_head h;
+    if (b->cache_fd >= 0)
+        return OK;
+    int fd = openat(b->dirfd, "veredus.cache", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_sys(err, "opening veredus.cache");
+    int rc = io_read(fd, &h, sizeof(h), 0, err);
+    if (!rc && (memcmp(h.magic, cache_magic, sizeof(h.magic)) != 0 || h.crc != head_crc(&h)))
+        rc = ERR_CORRUPT;
+    if (!rc && h.version > FORMAT_VERSION)
+        rc = error_set(err, ERR_VERSION, "veredus.cache was written by a newer release");
+    else if (rc || h.id != b->head.cache_id)
+        rc = error_set(err, ERR_NOT_FOUND, "veredus.cache is not the one of this index");
+    if (rc)
+        fd_close(&fd);
+    b->cache_fd = fd;
+    return rc;
+}
+
+/* An empty cache file with this id in place of whatever there is. */
+static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
+{
+    struct cache_head h = {.version = FORMAT_VERSION, .id = id};
+    memcpy(h.magic, cache_magic, sizeof(h.magic));
+    h.crc = head_crc(&h);
+    int fd = openat(
+        b->dirfd, "veredus.cache.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_sys(err, "creating veredus.cache");
+    int rc = io_write(fd, slice_from(&h, sizeof(h)), 0, err, "veredus.cache");
+    if (!rc && renameat(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
+        rc = error_sys(err, "renaming veredus.cache");
+    if (rc)
+        fd_close(&fd);
+    *out = fd;
+    return rc;
+}
+
+int cache_put(struct box *b, uint32_t uid, struct slice built, uint32_t *place, uint32_t *end,
+    struct error *err)
+{
+    int rc = cache_open(b, err);
+    if (rc == ERR_NOT_FOUND)
+        rc = cache_create(b, b->head.cache_id, &b->cache_fd, err);
+    if (rc)
+        return rc;
+    uint64_t units = MAX(b->head.cache_end, sizeof(struct cache_head) / UNIT);
+    uint64_t after = units + (built.n + UNIT - 1) / UNIT;
+    if (after > UINT32_MAX)
+        return error_set(err, ERR_LIMIT, "veredus.cache is full");
+    struct cache_rec rec;
+    assert(built.n >= sizeof(rec));
+    memcpy(&rec, built.p, sizeof(rec));
+    rec.uid = uid;
+    size_t from = offsetof(struct cache_rec, crc) + 4;
+    rec.crc = crc32c(0, slice_from((const char *)&rec + from, sizeof(rec) - from));
+    rec.crc = crc32c(rec.crc, slice_from_index(built, sizeof(rec)));
+    struct buf whole;
+    buf_init(&whole, built.n);
+    rc = buf_put(&whole, slice_from(&rec, sizeof(rec)));
+    if (!rc)
+        rc = buf_put(&whole, slice_from_index(built, sizeof(rec)));
+    if (!rc)
+        rc =
+            io_write(b->cache_fd, buf_slice(&whole), (int64_t)(units * UNIT), err, "veredus.cache");
+    buf_clear(&whole);
+    *place = (uint32_t)units;
+    *end = (uint32_t)after;
+    return rc;
+}
+
+int cache_parse(struct slice built, struct store_cache *c)
+{
+    struct cache_rec rec;
+    struct slice part[4];
+    if (built.n < sizeof(rec))
+        return ERR_CORRUPT;
+    memcpy(&rec, built.p, sizeof(rec));
+    struct reader r = reader_of(slice_from_index(built, sizeof(rec)));
+    for (size_t i = 0; i < ARRAY_LEN(part); i++)
+        part[i] = get_bytes(&r, rec.n[i]);
+    if (!reader_done(&r) || rec.version != CACHE_RECORD_VERSION)
+        return ERR_CORRUPT;
+    *c = (struct store_cache){part[0], part[1], part[2], part[3], rec.header_size};
+    return OK;
+}
+
+/* The whole record, checked, into b->cached. */
+static int read_record(struct box *b, const struct disk_rec *r)
+{
+    struct cache_rec rec;
+    struct error ignored;
+    uint64_t at = (uint64_t)r->cache * UNIT;
+    if (r->cache == 0 || cache_open(b, &ignored))
+        return ERR_NOT_FOUND;
+    enum { FIRST = 4096 };
+    buf_reset(&b->cached);
+    char *room = buf_reserve(&b->cached, FIRST);
+    ssize_t n = room ? pread(b->cache_fd, room, FIRST, (off_t)at) : -1;
+    if (n < (ssize_t)sizeof(rec))
+        return ERR_NOT_FOUND;
+    memcpy(&rec, room, sizeof(rec));
+    if (rec.uid != r->uid || rec.length < sizeof(rec) || rec.length > RECORD_MAX)
+        return ERR_NOT_FOUND;
+    buf_claim(&b->cached, MIN((size_t)n, rec.length));
+    size_t missing = rec.length - buf_len(&b->cached);
+    if (missing) {
+        room = buf_reserve(&b->cached, missing);
+        if (!room || io_read(b->cache_fd, room, missing, at + buf_len(&b->cached), &ignored))
+            return ERR_NOT_FOUND;
+        buf_claim(&b->cached, missing);
+    }
+    size_t from = offsetof(struct cache_rec, crc) + 4;
+    if (crc32c(0, slice_from_index(buf_slice(&b->cached), from)) != rec.crc)
+        return ERR_NOT_FOUND;
+    return OK;
+}
+
+int cache_get(struct box *b, const struct disk_rec *r, struct store_cache *c)
+{
+    if (read_record(b, r) || cache_parse(buf_slice(&b->cached), c))
+        return ERR_NOT_FOUND;
+    return OK;
+}
+
+/* Copies live records to the new file; a record that cannot be read is made again later. */
+static int copy_live(struct box *b, struct box *to, struct error *err)
+{
+    for (size_t i = 0; i < box_count(b); i++) {
+        struct disk_rec *rec = box_rec(b, i);
+        if ((rec->bits & REC_GONE) || read_record(b, rec)) {
+            rec->cache = 0;
+            continue;
+        }
+        uint32_t end;
+        int rc = cache_put(to, rec->uid, buf_slice(&b->cached), &rec->cache, &end, err);
+        if (rc)
+            return rc;
+        to->head.cache_end = end;
+    }
+    return OK;
+}
+
+int cache_compact(struct box *b, struct error *err)
+{
+    uint64_t used = (uint64_t)b->head.cache_end * UNIT;
+    size_t gone = box_count(b) - b->live;
+    if (used < COMPACT_SLACK || gone < b->live)
+        return OK;
+    struct box to = {.dirfd = b->dirfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
+    if (cache_open(b, err))
+        b->cache_fd = -1; /* nothing to copy from */
+    int rc = cache_create(b, to.head.cache_id, &to.cache_fd, err);
+    if (!rc)
+        rc = copy_live(b, &to, err);
+    if (rc) {
+        /* The old file is gone from the directory; its texts are made again when asked for. */
+        fd_close(&to.cache_fd);
+        return rc;
+    }
+    fd_close(&b->cache_fd);
+    b->cache_fd = to.cache_fd;
+    b->head.cache_id = to.head.cache_id;
+    b->head.cache_end = to.head.cache_end;
+    return OK;
+}

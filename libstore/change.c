@@ -1,0 +1,346 @@
+/* Changing flags, expunging, copying. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/view.h"
+
+enum { SYNC_EACH_MAX = 8 };
+
+static struct slice ranges_of(const struct uidset *s)
+{
+    return slice_from(s->ranges, s->n * sizeof(*s->ranges));
+}
+
+/* The next live message of the view that is in `uids` (NULL: all), in order; *at (the sequence
+ * number returned last) and *range start at 0. */
+static struct disk_rec *next_in(
+    const struct store_mailbox *mb, const struct uidset *uids, size_t *range, uint32_t *at)
+{
+    for (uint32_t seq = *at + 1; seq <= mb->count; seq++) {
+        struct disk_rec *rec = view_rec(mb, seq);
+        while (uids && *range < uids->n && rec->uid > uids->ranges[*range].max)
+            ++*range;
+        if (uids && *range == uids->n)
+            return NULL;
+        if (uids && rec->uid < uids->ranges[*range].min) {
+            seq = store_seq_from(mb, uids->ranges[*range].min) - 1;
+            continue;
+        }
+        if (rec->bits & REC_GONE)
+            continue;
+        *at = seq;
+        return rec;
+    }
+    return NULL;
+}
+
+#define EACH_IN(mb, uids, rec) \
+    size_t rec##_range = 0;    \
+    uint32_t rec##_seq = 0;    \
+    for (struct disk_rec * rec; (rec = next_in((mb), (uids), &rec##_range, &rec##_seq));)
+
+static bool would_change(
+    const struct disk_rec *rec, enum store_how how, uint32_t flags, uint64_t keywords)
+{
+    switch (how) {
+    case STORE_ADD:
+        return (rec->flags | flags) != rec->flags || (rec->keywords | keywords) != rec->keywords;
+    case STORE_REMOVE:
+        return (rec->flags & flags) || (rec->keywords & keywords);
+    case STORE_REPLACE:
+        break;
+    }
+    return rec->flags != flags || rec->keywords != keywords;
+}
+
+static uint64_t known_keywords(const struct box *b, const struct store_flags *f)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < f->nkeywords; i++) {
+        int bit = box_keyword(b, f->keywords[i]);
+        if (bit >= 0)
+            bits |= (uint64_t)1 << bit;
+    }
+    return bits;
+}
+
+/* Sorts the messages into those to be changed and those refused; `pending` had changes by others
+ * that were not reported yet. */
+static void sort_out(struct store_mailbox *mb, const struct uidset *uids,
+    const struct store_flags *f, const struct op *op, struct uidset *set, struct uidset *refused,
+    struct uidset *pending)
+{
+    EACH_IN(mb, uids, rec)
+    {
+        if (f->unchanged_since && rec->modseq > f->unchanged_since) {
+            if (refused)
+                uidset_add(refused, rec->uid);
+        } else if (would_change(rec, f->how, op->flags, op->keywords)) {
+            uidset_add(set, rec->uid);
+            if (rec->bits & REC_DIRTY)
+                uidset_add(pending, rec->uid);
+        }
+    }
+}
+
+/* Our own change is reported by its result, not by the next refresh. */
+static void not_dirty(struct box *b, const struct uidset *set, const struct uidset *pending)
+{
+    for (uint32_t uid = 0; uidset_next(set, &uid);) {
+        struct disk_rec *rec = box_find_rec(b, uid);
+        if (rec && !uidset_has(pending, uid))
+            rec->bits &= (uint16_t)~REC_DIRTY;
+    }
+}
+
+static int change_locked(struct store_mailbox *mb, const struct uidset *uids,
+    const struct store_flags *f, struct uidset *set, struct uidset *refused, struct error *err)
+{
+    struct box *b = mb->box;
+    struct uidset pending = {0};
+    struct op op = {.type = OP_FLAGS, .number = f->how, .flags = f->flags & (STORE_RECENT - 1)};
+    int rc = OK;
+    box_begin(b);
+    if (f->how == STORE_REMOVE)
+        op.keywords = known_keywords(b, f);
+    else
+        rc = box_keywords_define(b, f->keywords, f->nkeywords, &op.keywords, err);
+    if (rc)
+        return rc;
+    sort_out(mb, uids, f, &op, set, refused, &pending);
+    op.ranges = ranges_of(set);
+    if (set->n) {
+        txn_op(&b->txn, &op);
+        rc = box_commit(b, 0, true, err);
+    }
+    if (!rc)
+        not_dirty(b, set, &pending);
+    uidset_clear(&pending);
+    return rc;
+}
+
+static int writable(const struct store_mailbox *mb, struct error *err)
+{
+    return mb->read_only ? error_set(err, ERR_DENIED, "the mailbox is open read only") : OK;
+}
+
+int store_change(struct store_mailbox *mb, const struct uidset *uids, const struct store_flags *f,
+    struct uidset *changed, struct uidset *refused, struct error *err)
+{
+    struct uidset set = {0};
+    int rc = writable(mb, err);
+    if (!rc)
+        rc = box_lock(mb->box, err);
+    if (rc)
+        return rc;
+    rc = change_locked(mb, uids, f, &set, refused, err);
+    box_unlock(mb->box);
+    if (!rc && set.n)
+        box_announce(mb->box);
+    if (!rc && changed)
+        for (size_t i = 0; i < set.n; i++)
+            uidset_add_range(changed, set.ranges[i].min, set.ranges[i].max);
+    uidset_clear(&set);
+    return rc;
+}
+
+int store_expunge(struct store_mailbox *mb, const struct uidset *uids, bool deleted_only,
+    struct uidset *expunged, struct error *err)
+{
+    struct box *b = mb->box;
+    struct uidset set = {0};
+    int rc = writable(mb, err);
+    if (!rc)
+        rc = box_lock(b, err);
+    if (rc)
+        return rc;
+    EACH_IN(mb, uids, rec)
+    {
+        if (!deleted_only || (rec->flags & STORE_DELETED))
+            uidset_add(&set, rec->uid);
+    }
+    if (set.n) {
+        box_begin(b);
+        txn_op(&b->txn,
+            &(struct op){
+                .type = OP_EXPUNGE, .time = (uint32_t)time(NULL), .ranges = ranges_of(&set)});
+        rc = box_commit(b, 0, true, err);
+    }
+    /* The files last, while the log is ours: what it calls expunged may go. */
+    for (uint32_t uid = 0; !rc && uidset_next(&set, &uid);)
+        file_unlink(b, box_rec(b, box_find(b, uid)));
+    box_unlock(b);
+    if (!rc && set.n)
+        box_announce(b);
+    for (size_t i = 0; !rc && expunged && i < set.n; i++)
+        uidset_add_range(expunged, set.ranges[i].min, set.ranges[i].max);
+    uidset_clear(&set);
+    return rc;
+}
+
+/* A copy on its way: its operation, and where its file is linked. */
+struct copy {
+    struct op op;
+    uint32_t from;
+    uint64_t keywords; /* bits of the source */
+    bool cached;
+};
+
+static int link_file(struct box *from, const struct disk_rec *rec, struct box *to, struct copy *c,
+    bool sync, struct error *err)
+{
+    char source[FILE_NAME_MAX], target[FILE_NAME_MAX];
+    int fd, rc = file_open(from, rec, &fd, err);
+    if (rc)
+        return rc;
+    if (sync && fdatasync(fd))
+        rc = error_sys(err, "syncing a message");
+    fd_close(&fd);
+    c->from = rec->uid;
+    c->keywords = rec->keywords;
+    c->op = (struct op){.type = OP_APPEND, .rec = *rec};
+    c->op.rec.name = c->op.rec.cache = 0;
+    c->op.rec.bits = rec->bits & (REC_SIZED | REC_CRLF);
+    c->op.rec.file_flags = to->store->opt.coexist ? rec->flags : 0;
+    guid_new(to->store, c->op.rec.guid);
+    file_path(from, rec, source);
+    file_path(to, &c->op.rec, target);
+    if (!rc && linkat(from->dirfd, source, to->dirfd, target, 0) &&
+        (errno != ENOENT || file_locate(from, rec, source) ||
+            linkat(from->dirfd, source, to->dirfd, target, 0)))
+        rc = error_sys(err, "linking message %u", rec->uid);
+    return rc;
+}
+
+static int sync_links(struct box *from, struct box *to, size_t n, struct error *err)
+{
+    if (n > SYNC_EACH_MAX && syncfs(from->dirfd))
+        return error_sys(err, "syncing messages");
+    int fd = openat(to->dirfd, "cur", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) || fsync(to->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    fd_close(&fd);
+    return rc;
+}
+
+/* The source's keywords by name in the target. */
+static int map_keywords(
+    struct box *from, struct box *to, struct copy *c, size_t n, struct error *err)
+{
+    struct slice names[STORE_KEYWORDS_MAX];
+    uint64_t bit[STORE_KEYWORDS_MAX], all = 0, ignored;
+    size_t nnames = 0;
+    for (size_t i = 0; i < n; i++)
+        all |= c[i].keywords;
+    uint32_t next = (uint32_t)to->nkeywords;
+    for (size_t k = 0; k < from->nkeywords; k++) {
+        bit[k] = 0;
+        if (!(all >> k & 1))
+            continue;
+        struct slice name = slice_of(from->keywords[k]);
+        int there = box_keyword(to, name);
+        if (there < 0) {
+            names[nnames++] = name;
+            there = (int)next++;
+        }
+        if (there < STORE_KEYWORDS_MAX)
+            bit[k] = (uint64_t)1 << there;
+    }
+    for (size_t i = 0; i < n; i++) {
+        c[i].op.rec.keywords = 0;
+        for (size_t k = 0; k < from->nkeywords; k++)
+            if (c[i].keywords >> k & 1)
+                c[i].op.rec.keywords |= bit[k];
+    }
+    return box_keywords_define(to, names, nnames, &ignored, err);
+}
+
+static int commit_copies(
+    struct box *from, struct box *to, struct copy *c, size_t n, struct error *err)
+{
+    int rc = box_reserve(to, (uint32_t)n, err);
+    if (rc)
+        return rc;
+    box_begin(to);
+    rc = map_keywords(from, to, c, n, err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        struct store_cache ignored;
+        struct disk_rec *source = box_find_rec(from, c[i].from);
+        c[i].op.rec.uid = to->head.uidnext + (uint32_t)i;
+        if (source && cache_get(from, source, &ignored) == OK) {
+            rc = cache_put(to, c[i].op.rec.uid, buf_slice(&from->cached), &c[i].op.rec.cache,
+                &c[i].op.cache_end, err);
+            if (!rc)
+                to->head.cache_end = c[i].op.cache_end;
+        }
+        txn_op(&to->txn, &c[i].op);
+    }
+    if (!rc)
+        rc = box_commit(to, (uint32_t)n, true, err);
+    if (!rc && fdatasync(to->log_fd))
+        rc = error_sys(err, "syncing veredus.log");
+    return rc;
+}
+
+static void report_copies(
+    const struct box *to, const struct copy *c, size_t n, struct store_copied *out)
+{
+    *out = (struct store_copied){.uidvalidity = to->head.uidvalidity, .n = n};
+    out->from = xcalloc(n, sizeof(*out->from));
+    out->to = xcalloc(n, sizeof(*out->to));
+    for (size_t i = 0; i < n; i++) {
+        out->from[i] = c[i].from;
+        out->to[i] = c[i].op.rec.uid;
+    }
+}
+
+int store_copy(struct store_mailbox *mb, const struct uidset *uids, struct slice folder,
+    struct store_copied *out, struct error *err)
+{
+    struct box *to;
+    *out = (struct store_copied){0};
+    int rc = store_box(mb->store, folder, &to, err);
+    if (!rc)
+        rc = maildir_make(to->dirfd, err);
+    if (rc)
+        return rc;
+    size_t n = 0, total = 0;
+    EACH_IN(mb, uids, counted)
+    {
+        (void)counted;
+        total++;
+    }
+    struct copy *copies = xcalloc(total, sizeof(*copies));
+    EACH_IN(mb, uids, rec)
+    {
+        if (rc)
+            break;
+        rc = link_file(mb->box, rec, to, &copies[n], total <= SYNC_EACH_MAX, err);
+        n += !rc;
+    }
+    if (!rc && n)
+        rc = sync_links(mb->box, to, n, err);
+    if (!rc && n)
+        rc = box_lock(to, err);
+    if (!rc && n) {
+        rc = commit_copies(mb->box, to, copies, n, err);
+        if (!rc)
+            report_copies(to, copies, n, out);
+        box_unlock(to);
+    }
+    for (size_t i = 0; rc && i < n; i++)
+        file_unlink(to, &copies[i].op.rec);
+    if (!rc && n)
+        box_announce(to);
+    free(copies);
+    return rc;
+}
+
+void store_copied_clear(struct store_copied *c)
+{
+    free(c->from);
+    free(c->to);
+    *c = (struct store_copied){0};
+}

@@ -1,0 +1,186 @@
+#include "libstore/name.h"
+
+#include "libstore/store.h"
+
+static const char base64_imap[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
+
+bool name_is_inbox(struct slice folder)
+{
+    return slice_iis(folder, "INBOX");
+}
+
+/* Takes one UTF-8 code point; 0 for anything malformed (RFC 3629) or U+0000. */
+static uint32_t take_utf8(struct slice *s)
+{
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    unsigned char first = (unsigned char)s->p[0];
+    size_t more = first < 0x80 ? 0 : first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    uint32_t c = more == 0 ? first : first & (0x3fu >> more);
+    if ((first >= 0x80 && first < 0xc2) || first > 0xf4 || s->n <= more)
+        return 0;
+    for (size_t i = 1; i <= more; i++) {
+        unsigned char next = (unsigned char)s->p[i];
+        if ((next & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (next & 0x3f);
+    }
+    if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+        return 0;
+    *s = slice_from_index(*s, more + 1);
+    return c;
+}
+
+static void put_utf8(struct buf *out, uint32_t c)
+{
+    if (c < 0x80) {
+        buf_u8(out, (uint8_t)c);
+        return;
+    }
+    unsigned more = c >= 0x10000 ? 3 : c >= 0x800 ? 2 : 1;
+    buf_u8(out, (uint8_t)(0xf00u >> more | c >> (6 * more)));
+    while (more--)
+        buf_u8(out, (uint8_t)(0x80 | (c >> (6 * more) & 0x3f)));
+}
+
+/* Bits waiting to be written as base64 digits. */
+struct shift {
+    uint32_t bits;
+    unsigned n;
+    bool open;
+};
+
+static void shift_unit(struct buf *out, struct shift *s, uint32_t unit)
+{
+    if (!s->open)
+        buf_putc(out, '&');
+    s->open = true;
+    s->bits = s->bits << 16 | unit;
+    for (s->n += 16; s->n >= 6; s->n -= 6)
+        buf_putc(out, base64_imap[s->bits >> (s->n - 6) & 63]);
+}
+
+static void shift_end(struct buf *out, struct shift *s)
+{
+    if (!s->open)
+        return;
+    if (s->n)
+        buf_putc(out, base64_imap[s->bits << (6 - s->n) & 63]);
+    buf_putc(out, '-');
+    *s = (struct shift){0};
+}
+
+static void put_disk(struct buf *out, struct shift *shift, uint32_t c)
+{
+    if (c >= 0x10000) {
+        shift_unit(out, shift, 0xd800 + ((c - 0x10000) >> 10));
+        shift_unit(out, shift, 0xdc00 + ((c - 0x10000) & 0x3ff));
+    } else if (c >= 0x7f || c == '.') {
+        shift_unit(out, shift, c);
+    } else {
+        shift_end(out, shift);
+        if (c == '&')
+            buf_puts(out, "&-");
+        else
+            buf_putc(out, c == STORE_SEPARATOR ? '.' : (char)c);
+    }
+}
+
+int name_to_disk(struct slice folder, char out[NAME_DISK_MAX])
+{
+    if (name_is_inbox(folder)) {
+        memcpy(out, ".", 2);
+        return OK;
+    }
+    if (folder.n == 0 || folder.n > STORE_NAME_MAX)
+        return ERR_SYNTAX;
+    struct buf disk;
+    struct shift shift = {0};
+    buf_init(&disk, STORE_NAME_MAX);
+    buf_putc(&disk, '.');
+    int rc = OK;
+    uint32_t before = STORE_SEPARATOR;
+    for (struct slice rest = folder; rest.n && !rc;) {
+        uint32_t c = take_utf8(&rest);
+        if (c < ' ' || (c >= 0x7f && c <= 0x9f) || (c == STORE_SEPARATOR && before == c))
+            rc = ERR_SYNTAX;
+        put_disk(&disk, &shift, c);
+        before = c;
+    }
+    shift_end(&disk, &shift);
+    /* The directory is the store's own when a name ends in its separator. */
+    if (disk.failed || before == STORE_SEPARATOR ||
+        !slice_to_cstr(buf_slice(&disk), out, NAME_DISK_MAX))
+        rc = ERR_SYNTAX;
+    buf_clear(&disk);
+    return rc;
+}
+
+/* Decodes base64 up to '-' behind '&'; false when malformed. */
+static bool take_shifted(struct slice *s, struct buf *out)
+{
+    uint32_t bits = 0, high = 0;
+    unsigned n = 0;
+    while (s->n && s->p[0] != '-') {
+        const char *digit = memchr(base64_imap, s->p[0], 64);
+        if (!digit)
+            return false;
+        *s = slice_from_index(*s, 1);
+        bits = bits << 6 | (uint32_t)(digit - base64_imap);
+        n += 6;
+        if (n < 16)
+            continue;
+        n -= 16;
+        uint32_t unit = bits >> n & 0xffff;
+        if (unit >= 0xd800 && unit < 0xdc00)
+            high = unit;
+        else if (high)
+            put_utf8(out, 0x10000 + ((high - 0xd800) << 10) + (unit - 0xdc00)), high = 0;
+        else
+            put_utf8(out, unit);
+    }
+    if (s->n == 0)
+        return false;
+    *s = slice_from_index(*s, 1);
+    return high == 0;
+}
+
+static int decode(struct slice disk, struct buf *out)
+{
+    for (struct slice rest = slice_from_index(disk, 1); rest.n;) {
+        char c = rest.p[0];
+        rest = slice_from_index(rest, 1);
+        if (c == '&' && rest.n && rest.p[0] == '-') {
+            buf_putc(out, '&');
+            rest = slice_from_index(rest, 1);
+        } else if (c == '&') {
+            if (!take_shifted(&rest, out))
+                return ERR_SYNTAX;
+        } else {
+            buf_putc(out, c == '.' ? STORE_SEPARATOR : c);
+        }
+    }
+    return out->failed ? ERR_SYNTAX : OK;
+}
+
+int name_from_disk(struct slice disk, struct buf *out)
+{
+    char again[NAME_DISK_MAX];
+    size_t before = buf_len(out);
+    int rc = ERR_SYNTAX;
+    if (disk.n >= 2 && disk.p[0] == '.')
+        rc = decode(disk, out);
+    struct slice name = slice_from_index(buf_slice(out), before);
+    /* One name per directory and one directory per name, whatever a stranger created there. */
+    if (!rc && (name_to_disk(name, again) || !slice_is(disk, again)))
+        rc = ERR_SYNTAX;
+    if (rc)
+        buf_truncate(out, MIN(before, buf_len(out)));
+    return rc;
+}
+
+int store_name_check(struct slice folder)
+{
+    char disk[NAME_DISK_MAX];
+    return name_to_disk(folder, disk);
+}

@@ -1,0 +1,203 @@
+/*
+ * Inside libstore: a store, and a box, the state of one folder as index and log tell it.
+ *
+ * A box is read by catching up: records come from the mapped index (privately, so that changes
+ * stay in memory), then from the log. It is changed by lock, transaction, commit. Positions
+ * count records in UID order, expunged ones (REC_GONE) included until the box is loaded anew.
+ */
+#pragma once
+
+#include "libstore/format.h"
+#include "libstore/name.h"
+#include "libstore/store.h"
+#include "libutil/map.h"
+
+enum {
+    UID_BLOCK = 1024,       /* UIDs reserved at a time (I8) */
+    BOOT_JUMP = 1 << 20,    /* sequence numbers skipped after the machine started */
+    DELIVERIES_MAX = 2048,  /* delivery ids remembered per mailbox */
+    TOMB_DAYS = 30,         /* how long expunged UIDs are remembered */
+    LOG_ROTATE = 64 * 1024, /* beyond this and half the index the log is folded in */
+    FILE_NAME_MAX = 300,
+    LOCK_WAIT_MS = 30 * 1000
+};
+
+struct box {
+    struct store *store;
+    char disk[NAME_DISK_MAX]; /* directory in the store */
+    int dirfd, log_fd, cache_fd;
+    bool locked;
+    bool keep; /* a view looks at the records: never load anew behind its back */
+
+    void *map;
+    size_t map_len;
+    struct disk_rec *base, *extra;
+    size_t nbase, nextra, cap_extra;
+    bool base_heap;
+    struct disk_tomb *tombs;
+    size_t ntombs, cap_tombs;
+    struct disk_delivery *deliveries;
+    size_t ndeliveries, cap_deliveries;
+    char *keywords[STORE_KEYWORDS_MAX];
+    size_t nkeywords;
+    struct buf names;
+    size_t live;
+
+    struct disk_index head; /* the values after log_off */
+    uint64_t log_off;
+    struct buf txn;
+    struct buf cached; /* the cache record read last */
+};
+
+struct store {
+    int fd;
+    struct store_options opt;
+    struct box *box; /* used last for append and status */
+    int maildrop_fd;
+    unsigned char seed[16];
+    uint32_t counter;
+};
+
+/* --- box.c: loading, catching up, committing --- */
+/* Opens the folder's directory and state, making or repairing files as needed. */
+int box_open(struct store *, const char *disk, struct box **, struct error *) MUST_USE;
+/* Only the directory: no state is loaded. */
+int box_open_dir(struct store *, const char *disk, struct box **, struct error *) MUST_USE;
+void box_close(struct box *);
+/* Applies what others committed. ERR_NOT_FOUND: the folder is gone or was replaced. */
+int box_catch_up(struct box *, struct error *) MUST_USE;
+/* One turn of it: reads to the end of the log, and of the logs that replaced it (*switched).
+ * ERR_CORRUPT when it is damaged. */
+int box_follow(struct box *, bool *switched, enum txn_state *, struct error *) MUST_USE;
+/* Locks against other writers and catches up; repairs a torn log. */
+int box_lock(struct box *, struct error *) MUST_USE;
+void box_unlock(struct box *);
+size_t box_count(const struct box *);
+struct disk_rec *box_rec(const struct box *, size_t pos);
+/* Position of the first record with a UID >= uid. */
+size_t box_find(const struct box *, uint32_t uid);
+/* The record of this UID, NULL when there is none or it is gone. */
+struct disk_rec *box_find_rec(const struct box *, uint32_t uid);
+/* Locked: starts a transaction in box->txn, for txn_op. */
+void box_begin(struct box *);
+/* Writes and applies it. uids: how many new UIDs it uses. visible: announce it. */
+int box_commit(struct box *, uint32_t uids, bool visible, struct error *) MUST_USE;
+/* Locked: makes sure that n UIDs from uidnext on may be used, whatever crashes (I8). */
+int box_reserve(struct box *, uint32_t n, struct error *) MUST_USE;
+void box_announce(struct box *);
+/* Bit of a keyword, any case; -1 when it is not defined. */
+int box_keyword(const struct box *, struct slice name);
+/* Locked: bits of these keywords, adding operations for new ones to the transaction. */
+int box_keywords_define(
+    struct box *, const struct slice *names, size_t n, uint64_t *bits, struct error *) MUST_USE;
+
+/* --- boxload.c --- */
+/* ERR_NOT_FOUND: there is neither index nor log; ERR_CORRUPT: they need a rebuild. */
+int box_load(struct box *, struct error *) MUST_USE;
+void box_unload(struct box *);
+/* Loads the new index and log of a box whose log was replaced. With `keep`, records that are not
+ * there any more stay, as gone, and positions do not change. */
+int box_reload(struct box *, struct error *) MUST_USE;
+/* Opens the log and reads its header. */
+int box_open_log(struct box *, int *fd, struct disk_log *, struct error *) MUST_USE;
+/* Maps the index, privately: what the log changes stays in this process. */
+int box_map_index(struct box *, struct error *) MUST_USE;
+/* Checks an index image and takes header, records and the rest from it. Lenient: whatever is
+ * good, for rebuilding. */
+int box_take_index(struct box *, bool lenient, struct error *) MUST_USE;
+/* Applies the operations of one transaction. */
+int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
+void box_add_tomb(struct box *, const struct disk_rec *, uint32_t time);
+struct disk_rec *box_push(struct box *, const struct disk_rec *);
+uint32_t box_name(struct box *, struct slice name);
+
+/* --- boxwrite.c: snapshots --- */
+/* Locked, or with the directory locked: writes a new index and an empty log, and goes on with
+ * them. A box with `keep` keeps its records in memory as they are. */
+int box_rotate(struct box *, struct error *) MUST_USE;
+
+/* --- rebuild.c --- */
+/* Makes index and log from the Maildir and whatever is left of them. Boxes that are open find
+ * their log replaced. With `force` even when nothing is damaged. */
+int box_rebuild(struct store *, const char *disk, bool force, struct error *) MUST_USE;
+/* The lock of a directory: for what is there before any log. */
+int dir_lock(int dirfd, struct error *) MUST_USE;
+void dir_unlock(int dirfd);
+
+/* --- maildir.c: names of message files, directory scans --- */
+struct found_file {
+    char *base; /* name up to the ':' */
+    uint8_t flags;
+    bool in_new;
+    bool known; /* an index record has it */
+    bool odd;   /* its name is not what we would make of base and flags */
+    struct found_file *next;
+};
+struct found {
+    struct map files; /* base -> struct found_file */
+    struct found_file *list;
+    size_t n;
+    uint64_t cur_mtime, new_mtime; /* 0: too young to be trusted */
+};
+/* Base name of a record's file. */
+void file_base(const struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]);
+/* Path of a record's file under the box's directory, as we expect it. */
+void file_path(const struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]);
+/* Opens it read only, looking through the directories when it is not where we expect it. */
+int file_open(struct box *, const struct disk_rec *, int *fd, struct error *) MUST_USE;
+/* Finds where it really is; ERR_NOT_FOUND. */
+int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) MUST_USE;
+void file_unlink(struct box *, const struct disk_rec *);
+int found_read(int dirfd, struct found *, struct error *) MUST_USE;
+void found_clear(struct found *);
+struct found_file *found_get(const struct found *, const char *base);
+/* A record for a file no index knows. The name goes into the operation. */
+void found_record(const struct found_file *, int dirfd, struct op *op);
+/* Records for the files not `known`, oldest first; free the array. */
+struct op *found_records(const struct found *, int dirfd, size_t *n);
+/* The letters of flags as in file names. */
+void info_of(uint8_t flags, char out[8]);
+/* The three directories, made where missing. */
+int maildir_make(int dirfd, struct error *) MUST_USE;
+
+/* --- scan.c: coexisting with other tools --- */
+/* Compares with the directories when their times changed. */
+int box_scan(struct box *, struct error *) MUST_USE;
+/* Writes flags into file names, and moves files out of new/. */
+int box_write_names(struct box *, struct error *) MUST_USE;
+
+/* --- cache.c --- */
+/* Makes the texts of a message (either line end) into box->txn's sibling buffer. */
+void cache_build(struct slice content, struct buf *out);
+/* Locked: writes built texts; *place and *end are for the operation. */
+int cache_put(struct box *, uint32_t uid, struct slice built, uint32_t *place, uint32_t *end,
+    struct error *) MUST_USE;
+/* The record's texts from the file into box->cached; ERR_NOT_FOUND when there are none. */
+int cache_get(struct box *, const struct disk_rec *, struct store_cache *) MUST_USE;
+int cache_parse(struct slice built, struct store_cache *) MUST_USE;
+/* Locked, while rotating: copies what is live into a new file when most is not. Sets head's
+ * cache_id and cache_end and the records' places. */
+int cache_compact(struct box *, struct error *) MUST_USE;
+
+/* --- io.c --- */
+int io_write(int fd, struct slice, int64_t offset, struct error *, const char *what) MUST_USE;
+/* Reads exactly n bytes at offset; ERR_CORRUPT when the file is shorter. */
+int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *) MUST_USE;
+/* Writes a file whole under a temporary name, syncs it and renames it into place. */
+int io_replace(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
+/* A whole small file; ERR_NOT_FOUND, ERR_LIMIT. */
+int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_USE;
+int64_t io_boot(void);
+
+/* --- append.c, mailbox.c --- */
+void guid_new(struct store *, unsigned char guid[STORE_GUID]);
+void guid_hex(const unsigned char guid[STORE_GUID], char out[2 * STORE_GUID + 1]);
+/* The box of a folder, kept open for the next time. */
+int store_box(struct store *, struct slice folder, struct box **, struct error *) MUST_USE;
+void store_drop_box(struct store *);
+/* Finds size and line ends by reading, into the record in memory; a missing file has size 0. */
+void body_size(struct box *, struct disk_rec *);
+/* Content of a message with CRLF line ends. */
+int body_read(struct box *, const struct disk_rec *, struct store_body *, struct error *) MUST_USE;
+/* A new UIDVALIDITY, greater than any this store gave. */
+int store_new_uidvalidity(struct store *, uint32_t *, struct error *) MUST_USE;

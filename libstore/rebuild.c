@@ -1,0 +1,312 @@
+/*
+ * Making index and log anew from the Maildir and whatever is left of them.
+ *
+ * A UID is kept when its record is found whole. UIDVALIDITY is kept when an index or log header
+ * tells it and the log is there: then no UID can have been given that is not below `reserved`
+ * of the last whole transaction, plus one block for each reservation that the lost bytes of the
+ * log can have held. Otherwise everything is numbered anew under a new UIDVALIDITY (I8).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+enum { LOG_MAX = 1 << 30, LEAST_TXN = sizeof(struct disk_txn) };
+
+int dir_lock(int dirfd, struct error *err)
+{
+    for (int waited = 0, pause = 1; flock(dirfd, LOCK_EX | LOCK_NB); waited += pause) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return error_sys(err, "locking the mail directory");
+        if (waited >= LOCK_WAIT_MS)
+            return error_set(err, ERR_BUSY, "another process holds the mail directory");
+        pause = MIN(pause * 2, 50);
+        nanosleep(&(struct timespec){.tv_nsec = pause * 1000000L}, NULL);
+    }
+    return OK;
+}
+
+void dir_unlock(int dirfd)
+{
+    flock(dirfd, LOCK_UN);
+}
+
+struct salvage {
+    bool index, log; /* which header is good */
+    bool log_there;
+    uint64_t lost; /* bytes of the log that are no transaction */
+};
+
+/* Records by themselves, when the header of the index is of no use. */
+static void take_bare_records(struct box *b)
+{
+    if (!b->map || b->map_len < sizeof(b->head))
+        return;
+    uint32_t last = 0;
+    struct disk_rec *rec = (struct disk_rec *)(void *)((char *)b->map + sizeof(b->head));
+    for (size_t n = (b->map_len - sizeof(b->head)) / sizeof(*rec); n; n--, rec++) {
+        if (!rec_valid(rec) || rec->uid <= last || rec->name)
+            continue;
+        last = rec->uid;
+        box_push(b, rec);
+    }
+    b->nbase = 0;
+}
+
+static int salvage_index(struct box *b, struct salvage *s, struct error *err)
+{
+    int rc = box_map_index(b, err);
+    if (rc && rc != ERR_NOT_FOUND && rc != ERR_CORRUPT)
+        return rc;
+    if (!rc)
+        rc = box_take_index(b, true, err);
+    if (rc == ERR_VERSION)
+        return rc;
+    s->index = rc == OK;
+    if (!s->index) {
+        b->head = (struct disk_index){0};
+        b->nbase = b->live = 0;
+        take_bare_records(b);
+    }
+    return OK;
+}
+
+/* Applies what is whole, and remembers the highest numbers even of what does not apply. */
+static void salvage_txns(struct box *b, struct slice log, struct salvage *s)
+{
+    while (log.n) {
+        struct disk_txn head;
+        struct slice ops;
+        size_t step;
+        if (txn_peek(log, &head, &ops) == TXN_GOOD) {
+            if (head.sequence > b->head.sequence && box_apply(b, &head, ops))
+                s->lost += head.length;
+            b->head.sequence = MAX(b->head.sequence, head.sequence);
+            b->head.uidnext = MAX(b->head.uidnext, head.uidnext);
+            b->head.reserved = MAX(b->head.reserved, head.reserved);
+            step = head.length;
+        } else {
+            step = txn_resync(log);
+            s->lost += step;
+        }
+        log = slice_from_index(log, step);
+    }
+}
+
+static int salvage_log(struct box *b, struct salvage *s, struct error *err)
+{
+    struct disk_log head;
+    struct buf bytes;
+    buf_init(&bytes, LOG_MAX);
+    int rc = io_slurp(b->dirfd, "veredus.log", &bytes, err);
+    s->log_there = rc == OK;
+    if (rc == ERR_NOT_FOUND)
+        return OK;
+    if (rc)
+        goto out;
+    int check = ERR_CORRUPT;
+    if (buf_len(&bytes) >= sizeof(head)) {
+        memcpy(&head, buf_slice(&bytes).p, sizeof(head));
+        check = log_check(&head);
+    }
+    if (check == ERR_VERSION) {
+        rc = error_set(err, check, "veredus.log was written by a newer release");
+        goto out;
+    }
+    if (check == OK && s->index && head.uidvalidity != b->head.uidvalidity)
+        check = ERR_CORRUPT;
+    s->log = check == OK;
+    if (!s->log)
+        s->lost += sizeof(head);
+    if (s->log && !s->index) {
+        uint32_t above = box_count(b) ? box_rec(b, box_count(b) - 1)->uid + 1 : 1;
+        b->head.uidvalidity = head.uidvalidity;
+        b->head.uidnext = MAX(head.uidnext, above);
+        b->head.reserved = MAX(head.reserved, b->head.uidnext);
+        b->head.sequence = b->head.modseq = head.sequence;
+        b->head.first_recent = b->head.uidnext;
+    }
+    salvage_txns(b, slice_from_index(buf_slice(&bytes), sizeof(head)), s);
+out:
+    buf_clear(&bytes);
+    return rc;
+}
+
+/* Gives every record a new number. */
+static int number_anew(struct box *b, struct error *err)
+{
+    uint32_t uid = 0;
+    for (size_t i = 0; i < box_count(b); i++) {
+        struct disk_rec *rec = box_rec(b, i);
+        if (!(rec->bits & REC_GONE))
+            rec->uid = ++uid;
+        rec->cache = 0;
+    }
+    b->ntombs = 0;
+    b->ndeliveries = 0;
+    b->head.uidnext = uid + 1;
+    b->head.reserved = uid + UID_BLOCK;
+    b->head.first_recent = uid + 1;
+    b->head.cache_id = 0;
+    return store_new_uidvalidity(b->store, &b->head.uidvalidity, err);
+}
+
+static int choose_numbers(struct box *b, const struct salvage *s, struct error *err)
+{
+    uint64_t blocks = s->lost ? 1 + s->lost / LEAST_TXN : 0;
+    bool known = (s->index || s->log) && s->log_there && b->head.uidvalidity;
+    uint64_t above = b->head.reserved + blocks * UID_BLOCK;
+    if (!known || above > UINT32_MAX / 2)
+        return number_anew(b, err);
+    if (blocks) {
+        b->head.uidnext = (uint32_t)above + 1;
+        b->head.reserved = (uint32_t)above + UID_BLOCK;
+    }
+    return OK;
+}
+
+static bool has_tomb(const struct box *b, const unsigned char guid[STORE_GUID])
+{
+    for (size_t i = 0; i < b->ntombs; i++)
+        if (memcmp(b->tombs[i].guid, guid, STORE_GUID) == 0)
+            return true;
+    return false;
+}
+
+/* Records without file go, unless a rename hid it from us. */
+static void match_records(struct box *b, struct found *f)
+{
+    char base[FILE_NAME_MAX], path[FILE_NAME_MAX];
+    for (size_t i = 0; i < box_count(b); i++) {
+        struct disk_rec *rec = box_rec(b, i);
+        if (rec->bits & REC_GONE)
+            continue;
+        file_base(b, rec, base);
+        struct found_file *file = found_get(f, base);
+        if (file) {
+            file->known = true;
+            rec->file_flags = file->flags;
+            rec->bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
+        } else if (file_locate(b, rec, path)) {
+            rec->modseq = b->head.sequence;
+            box_add_tomb(b, rec, (uint32_t)time(NULL));
+            rec->bits |= REC_GONE;
+            b->live--;
+        }
+    }
+}
+
+static int adopt_files(struct box *b, struct found *f, struct error *err)
+{
+    size_t n;
+    struct op *ops = found_records(f, b->dirfd, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (!b->store->opt.coexist && ops[i].name.n == 0 && has_tomb(b, ops[i].rec.guid)) {
+            /* Expunged, but we died before its file was removed. */
+            file_unlink(b, &ops[i].rec);
+            continue;
+        }
+        if (b->head.uidnext >= UINT32_MAX / 2) {
+            free(ops);
+            return error_set(err, ERR_LIMIT, "this mailbox has used up its UIDs");
+        }
+        ops[i].rec.uid = b->head.uidnext++;
+        ops[i].rec.modseq = b->head.sequence;
+        ops[i].rec.name = box_name(b, ops[i].name);
+        box_push(b, &ops[i].rec);
+    }
+    free(ops);
+    b->head.reserved = MAX(b->head.reserved, b->head.uidnext + UID_BLOCK);
+    return OK;
+}
+
+static int rebuild_from(struct box *b, struct error *err)
+{
+    struct salvage s = {0};
+    struct found f;
+    struct error why;
+    int rc = salvage_index(b, &s, &why);
+    if (!rc)
+        rc = salvage_log(b, &s, &why);
+    if (rc)
+        return error_set(err, rc, "%s", why.text);
+    rc = found_read(b->dirfd, &f, err);
+    if (rc)
+        return rc;
+    bool fresh = !s.index && !s.log && !s.log_there;
+    b->head.sequence += fresh ? 1 : BOOT_JUMP;
+    b->head.modseq = b->head.sequence;
+    if (s.lost || !s.index || !s.log)
+        b->head.tomb_floor = b->head.sequence;
+    match_records(b, &f);
+    rc = choose_numbers(b, &s, err);
+    if (!rc)
+        rc = adopt_files(b, &f, err);
+    if (b->head.cache_id == 0) {
+        unsigned char id[STORE_GUID];
+        guid_new(b->store, id);
+        memcpy(&b->head.cache_id, id + 8, sizeof(b->head.cache_id));
+        b->head.cache_end = 0;
+    }
+    b->head.boot = io_boot();
+    b->head.cur_mtime = f.cur_mtime;
+    b->head.new_mtime = f.new_mtime;
+    found_clear(&f);
+    return rc ? rc : box_rotate(b, err);
+}
+
+/* Whether somebody repaired it before us. */
+static bool intact(struct box *b)
+{
+    struct error ignored;
+    bool switched = false;
+    enum txn_state state = TXN_BAD;
+    bool good = box_load(b, &ignored) == OK && box_follow(b, &switched, &state, &ignored) == OK &&
+                state == TXN_END;
+    box_unload(b);
+    return good;
+}
+
+/* Locks whatever is called veredus.log, good or not; *fd -1 when there is none. Held until the
+ * new log is in place: writers that wait for it find it replaced. */
+static int lock_log(int dirfd, int *fd, struct error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat st;
+    for (;;) {
+        *fd = openat(dirfd, "veredus.log", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (*fd < 0)
+            return errno == ENOENT ? OK : error_sys(err, "opening veredus.log");
+        int rc = fcntl(*fd, F_OFD_SETLKW, &lock);
+        if ((rc || fstat(*fd, &st)) && errno != EINTR)
+            return error_sys(err, "locking veredus.log");
+        if (!rc && st.st_nlink > 0)
+            return OK;
+        fd_close(fd);
+    }
+}
+
+int box_rebuild(struct store *s, const char *disk, bool force, struct error *err)
+{
+    struct box *b;
+    int rc = box_open_dir(s, disk, &b, err);
+    if (rc)
+        return rc;
+    rc = dir_lock(b->dirfd, err);
+    if (rc) {
+        box_close(b);
+        return rc;
+    }
+    int log;
+    rc = lock_log(b->dirfd, &log, err);
+    if (!rc && (force || !intact(b)))
+        rc = rebuild_from(b, err);
+    fd_close(&log);
+    dir_unlock(b->dirfd);
+    box_close(b);
+    return rc;
+}

@@ -1,0 +1,198 @@
+/* coexist: other tools use this Maildir. What they do is found by comparing; what we do is
+ * written into the file names when the mailbox is left. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+enum { FILE_FLAGS = STORE_SEEN | STORE_ANSWERED | STORE_FLAGGED | STORE_DELETED | STORE_DRAFT };
+
+static uint64_t mtime_of(int dirfd, const char *name)
+{
+    struct stat st;
+    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
+        return 0;
+    return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+}
+
+static void put_flags(struct box *b, uint32_t uid, enum store_how how, uint8_t flags)
+{
+    uint32_t range[2] = {uid, uid};
+    if (flags)
+        txn_op(&b->txn, &(struct op){.type = OP_FLAGS,
+                            .number = how,
+                            .flags = flags,
+                            .ranges = slice_from(range, sizeof(range))});
+}
+
+/* The file is there: takes over what changed in its name. */
+static bool compare(struct box *b, const struct disk_rec *rec, const struct found_file *file)
+{
+    bool in_new = rec->bits & REC_NEW;
+    if (file->flags == rec->file_flags && file->in_new == in_new)
+        return false;
+    put_flags(b, rec->uid, STORE_ADD, file->flags & (uint8_t)~rec->file_flags);
+    put_flags(b, rec->uid, STORE_REMOVE, rec->file_flags & (uint8_t)~file->flags);
+    struct op op = {.type = OP_FILE, .rec = *rec};
+    op.rec.file_flags = file->flags;
+    op.rec.bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
+    txn_op(&b->txn, &op);
+    return true;
+}
+
+/* Marks known files, adds operations for what changed, and collects records without file. */
+static bool compare_all(struct box *b, struct found *f, struct uidset *missing)
+{
+    char base[FILE_NAME_MAX];
+    bool visible = false;
+    for (size_t i = 0; i < box_count(b); i++) {
+        struct disk_rec *rec = box_rec(b, i);
+        if (rec->bits & REC_GONE)
+            continue;
+        file_base(b, rec, base);
+        struct found_file *file = found_get(f, base);
+        if (file)
+            file->known = true;
+        if (file)
+            visible |= compare(b, rec, file);
+        else
+            uidset_add(missing, rec->uid);
+    }
+    return visible;
+}
+
+/* A file being renamed while we read can be missed; believe it gone when missed twice. */
+static int look_again(struct box *b, struct uidset *missing, struct error *err)
+{
+    struct found again;
+    struct uidset gone = {0};
+    char base[FILE_NAME_MAX];
+    int rc = found_read(b->dirfd, &again, err);
+    if (rc)
+        return rc;
+    for (uint32_t uid = 0; uidset_next(missing, &uid);) {
+        file_base(b, box_find_rec(b, uid), base);
+        if (!found_get(&again, base))
+            uidset_add(&gone, uid);
+    }
+    found_clear(&again);
+    uidset_clear(missing);
+    *missing = gone;
+    return OK;
+}
+
+static int take_over(struct box *b, struct found *f, struct error *err)
+{
+    struct uidset missing = {0};
+    size_t news = 0;
+    /* Reserving is a transaction of its own and comes first. */
+    int rc = box_reserve(b, (uint32_t)MIN(f->n, UINT32_MAX / 2), err);
+    if (rc)
+        return rc;
+    box_begin(b);
+    bool visible = compare_all(b, f, &missing);
+    struct op *ops = found_records(f, b->dirfd, &news);
+    if (missing.n)
+        rc = look_again(b, &missing, err);
+    if (missing.n)
+        txn_op(&b->txn, &(struct op){.type = OP_EXPUNGE,
+                            .time = (uint32_t)time(NULL),
+                            .ranges = slice_from(missing.ranges, missing.n * 8)});
+    for (size_t i = 0; i < news; i++) {
+        ops[i].rec.uid = b->head.uidnext + (uint32_t)i;
+        txn_op(&b->txn, &ops[i]);
+    }
+    txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = f->cur_mtime, .b = f->new_mtime});
+    visible |= missing.n || news;
+    bool moved = f->cur_mtime != b->head.cur_mtime || f->new_mtime != b->head.new_mtime;
+    if (!rc && (visible || moved))
+        rc = box_commit(b, (uint32_t)news, visible, err);
+    free(ops);
+    uidset_clear(&missing);
+    return rc;
+}
+
+int box_scan(struct box *b, struct error *err)
+{
+    uint64_t cur = mtime_of(b->dirfd, "cur"), new = mtime_of(b->dirfd, "new");
+    if (cur && new &&cur == b->head.cur_mtime &&new == b->head.new_mtime)
+        return OK;
+    struct found f;
+    int rc = box_lock(b, err);
+    if (rc)
+        return rc;
+    rc = found_read(b->dirfd, &f, err);
+    if (!rc) {
+        rc = take_over(b, &f, err);
+        found_clear(&f);
+    }
+    box_unlock(b);
+    return rc;
+}
+
+/* Letters in an existing name that are not ours stay (keywords of other servers, P). */
+static void new_info(const char *path, uint8_t flags, char out[80])
+{
+    char ours[8];
+    const char *info = strstr(path, ":2,");
+    size_t n = 0, i = 0;
+    info_of(flags, ours);
+    for (const char *p = info ? info + 3 : ""; *p && n < 60; p++) {
+        if (strchr("DFRST", *p))
+            continue;
+        while (ours[i] && ours[i] < *p)
+            out[n++] = ours[i++];
+        out[n++] = *p;
+    }
+    while (ours[i])
+        out[n++] = ours[i++];
+    out[n] = '\0';
+}
+
+static void write_name(struct box *b, const struct disk_rec *rec)
+{
+    char from[FILE_NAME_MAX], base[FILE_NAME_MAX], to[2 * FILE_NAME_MAX], info[80];
+    uint8_t flags = rec->flags & FILE_FLAGS;
+    file_path(b, rec, from);
+    struct stat st;
+    if (fstatat(b->dirfd, from, &st, AT_SYMLINK_NOFOLLOW) && file_locate(b, rec, from))
+        return;
+    file_base(b, rec, base);
+    new_info(from, flags, info);
+    snprintf(to, sizeof(to), "cur/%s:2,%s", base, info);
+    if (strcmp(from, to) != 0 && renameat(b->dirfd, from, b->dirfd, to))
+        return;
+    struct op op = {.type = OP_FILE, .rec = *rec};
+    op.rec.file_flags = flags;
+    op.rec.bits &= (uint16_t)~REC_NEW;
+    txn_op(&b->txn, &op);
+}
+
+static bool name_differs(const struct disk_rec *rec)
+{
+    return !(rec->bits & REC_GONE) &&
+           ((rec->flags & FILE_FLAGS) != rec->file_flags || (rec->bits & REC_NEW));
+}
+
+int box_write_names(struct box *b, struct error *err)
+{
+    size_t differ = 0;
+    for (size_t i = 0; i < box_count(b) && !differ; i++)
+        differ += name_differs(box_rec(b, i));
+    if (!differ)
+        return OK;
+    int rc = box_lock(b, err);
+    if (rc)
+        return rc;
+    box_begin(b);
+    for (size_t i = 0; i < box_count(b); i++)
+        if (name_differs(box_rec(b, i)))
+            write_name(b, box_rec(b, i));
+    rc = box_commit(b, 0, false, err);
+    box_unlock(b);
+    return rc;
+}

@@ -1,0 +1,219 @@
+/* Opening a mail directory, and what belongs to it as a whole. */
+#include "libstore/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+enum { OPEN_DIR = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+
+/* One step down, never through a symbolic link. Takes the parent's descriptor. */
+static int step(int parent, struct slice name, bool create, int *out, struct error *err)
+{
+    char part[256];
+    int rc = OK;
+    *out = -1;
+    if (name.n == 0 || slice_is(name, "..") || !slice_to_cstr(name, part, sizeof(part)))
+        rc = error_set(err, ERR_DENIED, "path of the mail directory has a bad part");
+    if (!rc)
+        *out = openat(parent, part, OPEN_DIR | O_NOFOLLOW);
+    if (!rc && *out < 0 && errno == ENOENT && create) {
+        if (mkdirat(parent, part, 0700) == 0 || errno == EEXIST)
+            *out = openat(parent, part, OPEN_DIR | O_NOFOLLOW);
+    }
+    if (!rc && *out < 0)
+        rc = errno == ELOOP || errno == ENOTDIR
+                 ? error_set(err, ERR_DENIED, "mail directory: %s is no directory", part)
+                 : error_sys(err, "mail directory %s", part);
+    fd_close(&parent);
+    return rc;
+}
+
+static int open_below(int at, struct slice path, bool create, int *out, struct error *err)
+{
+    int fd = fcntl(at, F_DUPFD_CLOEXEC, 0), rc = OK;
+    if (fd < 0)
+        return error_sys(err, "mail directory");
+    if (slice_starts(path, "/")) {
+        fd_close(&fd);
+        return error_set(err, ERR_DENIED, "path of the mail directory is absolute");
+    }
+    while (path.n && !rc)
+        rc = step(fd, slice_cut(&path, '/'), create, &fd, err);
+    *out = fd;
+    return rc;
+}
+
+static int open_path(const char *path, bool create, int *out, struct error *err)
+{
+    *out = open(path, OPEN_DIR);
+    if (*out < 0 && errno == ENOENT && create && (mkdir(path, 0700) == 0 || errno == EEXIST))
+        *out = open(path, OPEN_DIR);
+    return *out < 0 ? error_sys(err, "mail directory %s", path) : OK;
+}
+
+int store_open(int at, const char *path, const struct store_options *opt, struct store **out,
+    struct error *err)
+{
+    int fd = -1, rc;
+    if (at == AT_FDCWD)
+        rc = open_path(path, opt->create, &fd, err);
+    else
+        rc = open_below(at, slice_of(path), opt->create, &fd, err);
+    if (rc)
+        return rc;
+    struct store *s = NEW(struct store);
+    s->fd = fd;
+    s->opt = *opt;
+    s->maildrop_fd = -1;
+    if (getrandom(s->seed, sizeof(s->seed), 0) != (ssize_t)sizeof(s->seed)) {
+        store_close(s);
+        return error_sys(err, "random numbers");
+    }
+    *out = s;
+    return OK;
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    store_drop_box(s);
+    fd_close(&s->maildrop_fd);
+    fd_close(&s->fd);
+    free(s);
+}
+
+void store_drop_box(struct store *s)
+{
+    box_close(s->box);
+    s->box = NULL;
+}
+
+int store_box(struct store *s, struct slice folder, struct box **out, struct error *err)
+{
+    char disk[NAME_DISK_MAX];
+    if (name_to_disk(folder, disk))
+        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    if (s->box && strcmp(s->box->disk, disk) != 0)
+        store_drop_box(s);
+    int rc = OK;
+    if (!s->box)
+        rc = box_open(s, disk, &s->box, err);
+    *out = s->box;
+    return rc;
+}
+
+/* Milliseconds, a random number of this handle, and a counter: no two are ever equal. */
+void guid_new(struct store *s, unsigned char guid[STORE_GUID])
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    for (size_t i = 0; i < 6; i++)
+        guid[i] = (unsigned char)(ms >> (8 * (5 - i)));
+    uint32_t count = ++s->counter;
+    memcpy(guid + 6, s->seed, 6);
+    for (size_t i = 0; i < 4; i++)
+        guid[12 + i] = (unsigned char)(count >> (8 * (3 - i)));
+}
+
+int store_status(struct store *s, struct slice folder, struct store_status *st, struct error *err)
+{
+    struct box *b = NULL;
+    bool opened = !s->box;
+    int rc = store_box(s, folder, &b, err);
+    if (!rc && !opened)
+        rc = s->opt.coexist ? box_scan(b, err) : OK;
+    if (!rc)
+        rc = box_catch_up(b, err);
+    if (rc) {
+        store_drop_box(s);
+        return rc;
+    }
+    *st = (struct store_status){.uidnext = b->head.uidnext,
+        .uidvalidity = b->head.uidvalidity,
+        .highestmodseq = b->head.modseq};
+    for (size_t i = 0; i < box_count(b); i++) {
+        struct disk_rec *rec = box_rec(b, i);
+        if (rec->bits & REC_GONE)
+            continue;
+        if (!(rec->bits & REC_SIZED))
+            body_size(b, rec);
+        st->messages++;
+        st->recent += rec->uid >= b->head.first_recent;
+        st->unseen += !(rec->flags & STORE_SEEN);
+        st->deleted += !!(rec->flags & STORE_DELETED);
+        st->size += rec->size;
+    }
+    return OK;
+}
+
+int store_lock_maildrop(struct store *s, struct error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (s->maildrop_fd >= 0)
+        return error_set(err, ERR_BUSY, "the maildrop is locked already");
+    int fd = openat(s->fd, "veredus.maildrop", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_sys(err, "opening veredus.maildrop");
+    if (fcntl(fd, F_OFD_SETLK, &lock)) {
+        bool busy = errno == EAGAIN || errno == EACCES;
+        int rc = busy ? error_set(err, ERR_BUSY, "another session has the maildrop")
+                      : error_sys(err, "locking the maildrop");
+        fd_close(&fd);
+        return rc;
+    }
+    s->maildrop_fd = fd;
+    return OK;
+}
+
+int store_sync(int dirfd, struct error *err)
+{
+    return syncfs(dirfd) ? error_sys(err, "syncing the mail directory") : OK;
+}
+
+static int next_uidvalidity(struct store *s, uint32_t *out, struct error *err)
+{
+    struct buf text;
+    uint64_t last = 0;
+    buf_init(&text, 65536);
+    int rc = io_slurp(s->fd, "veredus.uidvalidity", &text, err);
+    if (!rc && slice_u64(slice_trim(buf_slice(&text)), 1, UINT32_MAX - 1, &last))
+        last = 0; /* unreadable: the clock alone has to do */
+    if (!rc || rc == ERR_NOT_FOUND) {
+        *out = MAX((uint32_t)time(NULL), (uint32_t)last + 1);
+        buf_reset(&text);
+        buf_printf(&text, "%u\n", *out);
+        rc = io_replace(s->fd, "veredus.uidvalidity", buf_slice(&text), err);
+    }
+    buf_clear(&text);
+    return rc;
+}
+
+int store_new_uidvalidity(struct store *s, uint32_t *out, struct error *err)
+{
+    /* A descriptor of its own: the lock must not be mistaken for one that we hold on a box. */
+    int fd = openat(s->fd, "veredus.uidlock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_sys(err, "opening veredus.uidlock");
+    int rc = dir_lock(fd, err);
+    if (!rc)
+        rc = next_uidvalidity(s, out, err);
+    fd_close(&fd);
+    return rc;
+}
+
+int store_rebuild(struct store *s, struct slice folder, struct error *err)
+{
+    char disk[NAME_DISK_MAX];
+    if (name_to_disk(folder, disk))
+        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    store_drop_box(s);
+    return box_rebuild(s, disk, true, err);
+}

@@ -1,0 +1,87 @@
+/* Checking a folder against its Maildir. */
+#include "libstore/private.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int check_message(struct box *b, struct disk_rec *rec, struct buf *report)
+{
+    struct store_body body;
+    struct store_cache cached;
+    struct error err;
+    int problems = 0;
+    if (body_read(b, rec, &body, &err)) {
+        buf_printf(report, "message %u: %s\n", rec->uid, err.text);
+        return 1;
+    }
+    if ((rec->bits & REC_SIZED) && body.content.n != rec->size) {
+        buf_printf(report, "message %u: size %zu, the index says %llu\n", rec->uid, body.content.n,
+            (unsigned long long)rec->size);
+        problems++;
+    }
+    if (rec->cache && cache_get(b, rec, &cached)) {
+        buf_printf(report, "message %u: its texts in veredus.cache cannot be read\n", rec->uid);
+        problems++;
+    }
+    store_body_release(&body);
+    return problems;
+}
+
+static int check_files(struct box *b, struct buf *report, struct error *err)
+{
+    struct found f;
+    char base[FILE_NAME_MAX];
+    int problems = 0, rc = found_read(b->dirfd, &f, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < box_count(b); i++) {
+        file_base(b, box_rec(b, i), base);
+        struct found_file *file = found_get(&f, base);
+        if (file && !(box_rec(b, i)->bits & REC_GONE))
+            file->known = true;
+    }
+    for (struct found_file *file = f.list; file; file = file->next) {
+        if (file->known)
+            continue;
+        buf_printf(report, "file %s is in no index\n", file->base);
+        problems++;
+    }
+    found_clear(&f);
+    return problems;
+}
+
+static int check_folder(struct box *b, struct buf *report, struct error *err)
+{
+    bool switched;
+    enum txn_state state = TXN_END;
+    struct error why = {0};
+    int problems = 0, rc = box_load(b, &why);
+    if (!rc)
+        rc = box_follow(b, &switched, &state, &why);
+    if (rc == ERR_VERSION || rc == ERR_IO || rc == ERR_DENIED)
+        return error_set(err, rc, "%s", why.text);
+    if (rc || state == TXN_TORN) {
+        buf_printf(report, "%s\n", rc ? why.text : "veredus.log has a torn end");
+        return 1;
+    }
+    for (size_t i = 0; i < box_count(b); i++)
+        if (!(box_rec(b, i)->bits & REC_GONE))
+            problems += check_message(b, box_rec(b, i), report);
+    rc = check_files(b, report, err);
+    return rc < 0 ? rc : problems + rc;
+}
+
+int store_verify(struct store *s, struct slice folder, struct buf *report, struct error *err)
+{
+    char disk[NAME_DISK_MAX];
+    struct box *b;
+    int rc = name_to_disk(folder, disk);
+    if (rc)
+        return error_set(err, rc, "not a name for a folder");
+    rc = box_open_dir(s, disk, &b, err);
+    if (rc)
+        return rc;
+    rc = check_folder(b, report, err);
+    box_close(b);
+    return rc;
+}

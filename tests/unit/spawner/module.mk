@@ -1,1 +1,0 @@
-$(eval $(call unit_test,spawner/test_spawner,mail util,$(UTIL_PKGS)))
