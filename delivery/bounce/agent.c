@@ -1,0 +1,347 @@
+#include "delivery/bounce/agent.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "delivery/bounce/events.h"
+#include "delivery/bounce/report.h"
+#include "libmail/proto/inject.h"
+#include "libmail/proto/route.h"
+
+enum {
+    REPORT_MAX = 256 * 1024,    /* text and status of one report */
+    RETURN_UNASKED = 48 * 1024, /* a whole message goes back without RET=FULL up to this */
+    COPY_CHUNK = 64 * 1024
+};
+
+struct agent {
+    struct daemon *daemon;
+    char hostname[256], admin[321];
+    unsigned jobs;
+};
+
+struct job {
+    struct list link; /* in peer->data while the asking qmgr lives */
+    struct agent *agent;
+    struct peer *peer; /* NULL: gone */
+    uint32_t id;
+    struct report report;
+    struct arena arena;    /* copies of what the request pointed to */
+    int fd;                /* the whole message, or -1 */
+    struct buf recipients; /* where the report goes, packed */
+    struct buf text;
+    bool to_admin;
+    int file; /* lent by qmgr, or -1 */
+    uint64_t size;
+    struct log log;
+};
+
+struct jobs {
+    struct list list;
+};
+
+int bounce_configure(struct daemon *d, struct error *err)
+{
+    struct agent *a = NEW(struct agent);
+    a->daemon = d;
+    d->data = a;
+    const struct conf_block *root = conf_root(d->conf);
+    if (!slice_to_cstr(conf_string(root, "hostname"), a->hostname, sizeof(a->hostname)))
+        return error_set(err, ERR_LIMIT, "hostname is too long");
+    struct slice admin = conf_string(root, "admin");
+    int n = admin.n ? snprintf(a->admin, sizeof(a->admin), "%.*s", SLICE_FMT(admin))
+                    : snprintf(a->admin, sizeof(a->admin), "postmaster@%s", a->hostname);
+    if (n < 0 || (size_t)n >= sizeof(a->admin))
+        return error_set(err, ERR_LIMIT, "admin is too long");
+    return OK;
+}
+
+static void job_over(struct job *job, int code, const char *text, uint64_t qid)
+{
+    struct deliver_reported reply = {.code = code, .text = slice_of(text), .qid = qid};
+    struct agent *agent = job->agent;
+    if (job->peer && job->peer->ipc)
+        ipc_reply(job->peer->ipc, job->id, job->report.qid, deliver_reported_type, &reply, -1);
+    if (code != OK)
+        log_event(&job->log, report_failed, .to = job->report.to,
+            .about = job->report.envelope.message_id, .reason = slice_of(text));
+    list_remove(&job->link);
+    arena_reset(&job->arena);
+    buf_clear(&job->recipients);
+    buf_clear(&job->text);
+    fd_close(&job->fd);
+    fd_close(&job->file);
+    free(job);
+    if (--agent->jobs == 0 && agent->daemon->draining)
+        daemon_exit(agent->daemon);
+}
+
+/* --- queueing -------------------------------------------------------------------------------- */
+
+static void on_injected(struct ipc_in *in, void *arg)
+{
+    struct job *job = arg;
+    const struct inject_result *r = in ? in->msg : NULL;
+    static const char *const kinds[] = {"failure", "delay", "success"};
+    if (!r || r->code != 250) {
+        job_over(job, ERR_TEMP, "the queue did not take the report", 0);
+        return;
+    }
+    log_event(&job->log, report_sent, .to = job->report.to,
+        .about = job->report.envelope.message_id, .kind = slice_of(kinds[job->report.kind]),
+        .size = job->size);
+    job_over(job, OK, "", job->report.report_qid);
+}
+
+static void inject(struct job *job)
+{
+    struct agent *a = job->agent;
+    struct buf envelope;
+    bool eight = report_is_8bit(report_returned(&job->report));
+    struct envelope e = {.sender = SLICE_LIT(""),
+        .envid = SLICE_LIT(""),
+        .body = eight ? BODY_8BITMIME : BODY_7BIT,
+        .received = job->report.now,
+        .client = SLICE_LIT(""),
+        .client_name = SLICE_LIT(""),
+        .helo = slice_of(a->hostname),
+        .login = SLICE_LIT(""),
+        /* qmgr drops a report to the postmaster that cannot be delivered either. */
+        .listener = job->to_admin ? SLICE_LIT("double-bounce") : SLICE_LIT("bounce"),
+        .message_id = SLICE_LIT("")};
+    buf_init(&envelope, 4096);
+    struct inject_accept msg = {.txn = job->report.report_qid,
+        .recipients = buf_slice(&job->recipients),
+        .size = job->size,
+        .body = job->file >= 0 ? SLICE_LIT("") : buf_slice(&job->text),
+        .qid = job->report.report_qid};
+    fd_close(&job->file);
+    if (record_put(&envelope, &envelope_record, &e) != OK) {
+        job_over(job, ERR_LIMIT, "the envelope of the report is too large", 0);
+    } else {
+        msg.envelope = buf_slice(&envelope);
+        daemon_call(a->daemon, CONV_INJECT, ROLE_QMGR, inject_accept_type, job->report.report_qid,
+            &msg, -1, on_injected, job);
+    }
+    buf_clear(&envelope);
+}
+
+static int write_all(int fd, struct slice s)
+{
+    while (s.n > 0) {
+        ssize_t n = write(fd, s.p, s.n);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return ERR_IO;
+        s = slice_from_index(s, (size_t)n);
+    }
+    return OK;
+}
+
+/* The rest of a message too large for the request, from qmgr's descriptor to the lent file. */
+static int copy_message(struct job *job)
+{
+    char *chunk = xcalloc(1, COPY_CHUNK);
+    uint64_t done = 0;
+    int rc = OK;
+    while (rc == OK && done < job->report.size) {
+        size_t want = (size_t)MIN(job->report.size - done, (uint64_t)COPY_CHUNK);
+        ssize_t n = pread(job->fd, chunk, want, (off_t)done);
+        rc = n > 0 ? write_all(job->file, slice_from(chunk, (size_t)n)) : ERR_IO;
+        done += n > 0 ? (uint64_t)n : 0;
+    }
+    free(chunk);
+    return rc;
+}
+
+static int fill_file(struct job *job)
+{
+    char boundary[REPORT_BOUNDARY];
+    struct buf tail;
+    buf_init(&tail, 256);
+    buf_reset(&job->text);
+    int rc = report_head(&job->report, &job->text, boundary);
+    if (rc == OK)
+        rc = report_tail(boundary, &tail);
+    if (rc == OK)
+        rc = write_all(job->file, buf_slice(&job->text));
+    if (rc == OK)
+        rc = job->report.whole && job->fd >= 0
+                 ? copy_message(job)
+                 : write_all(job->file, report_returned(&job->report));
+    if (rc == OK)
+        rc = write_all(job->file, buf_slice(&tail));
+    off_t size = rc == OK ? lseek(job->file, 0, SEEK_END) : -1;
+    job->size = size > 0 ? (uint64_t)size : 0;
+    buf_clear(&tail);
+    return size > 0 ? OK : ERR_IO;
+}
+
+static void on_file(struct ipc_in *in, void *arg)
+{
+    struct job *job = arg;
+    const struct inject_file *r = in ? in->msg : NULL;
+    if (!r || r->code != 250 || in->fd < 0) {
+        job_over(job, ERR_TEMP, "the queue lends no file for the report", 0);
+        return;
+    }
+    job->file = in->fd;
+    in->fd = -1;
+    if (fill_file(job) == OK)
+        inject(job);
+    else
+        job_over(job, ERR_TEMP, "the report could not be written", 0);
+}
+
+/* Small reports are built in memory, large ones in a file of qmgr's. */
+static void build(struct job *job)
+{
+    char boundary[REPORT_BOUNDARY];
+    struct report *r = &job->report;
+    buf_reset(&job->text);
+    int rc = report_head(r, &job->text, boundary);
+    if (rc == OK && (!r->whole || job->fd < 0)) {
+        buf_put(&job->text, report_returned(r));
+        rc = report_tail(boundary, &job->text);
+    }
+    job->size = buf_len(&job->text);
+    if (rc != OK) {
+        job_over(job, rc, "the report is too large", 0);
+    } else if (job->size > INJECT_INLINE_BODY || (r->whole && job->fd >= 0)) {
+        struct inject_open open = {.txn = r->report_qid};
+        daemon_call(job->agent->daemon, CONV_INJECT, ROLE_QMGR, inject_open_type, r->qid, &open, -1,
+            on_file, job);
+    } else {
+        inject(job);
+    }
+}
+
+/* --- where to -------------------------------------------------------------------------------- */
+
+static void route(struct job *job);
+
+static void on_routed(struct ipc_in *in, void *arg)
+{
+    struct job *job = arg;
+    const struct route_verdict *v = in ? in->msg : NULL;
+    if (!v || v->code < 200 || (v->code >= 400 && v->code < 500)) {
+        job_over(job, ERR_TEMP, "the sender's address cannot be looked up now", 0);
+    } else if (v->code >= 500 && !job->to_admin) {
+        job->to_admin = job->report.postmaster = true;
+        route(job);
+    } else if (v->code >= 500 || v->recipients.n > INJECT_RECIPIENTS) {
+        log_event(&job->log, report_dropped, .to = job->report.to,
+            .about = job->report.envelope.message_id, .reason = v->text);
+        job_over(job, OK, "", 0);
+    } else if (buf_put(&job->recipients, v->recipients) != OK || v->recipients.n == 0) {
+        job_over(job, ERR_TEMP, "the sender's address leads nowhere", 0);
+    } else {
+        build(job);
+    }
+}
+
+static void route(struct job *job)
+{
+    job->report.to = job->to_admin ? slice_of(job->agent->admin) : job->report.envelope.sender;
+    struct route_check msg = {.address = job->report.to,
+        .sender = SLICE_LIT(""),
+        .login = SLICE_LIT(""),
+        .client = SLICE_LIT(""),
+        .may_relay = true};
+    daemon_call(job->agent->daemon, CONV_ROUTE, ROLE_LOOKUPD, route_check_type, job->report.qid,
+        &msg, -1, on_routed, job);
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+static int take_request(struct job *job, const struct deliver_report *msg)
+{
+    struct report *r = &job->report;
+    struct reader reader = reader_of(arena_dup(&job->arena, msg->envelope));
+    if (record_get(&reader, &envelope_record, &r->envelope) != OK || msg->kind > REPORT_SUCCESS)
+        return ERR_SYNTAX;
+    r->kind = (enum report_kind)msg->kind;
+    r->recipients = arena_dup(&job->arena, msg->recipients);
+    r->original = arena_dup(&job->arena, msg->header);
+    if (!r->recipients.p || !r->original.p)
+        return ERR_LIMIT;
+    r->left_out = msg->left_out;
+    r->will_retry_until = msg->will_retry_until;
+    r->size = msg->size;
+    bool complete = r->original.n == r->size;
+    r->whole = r->kind == REPORT_FAILURE && r->envelope.ret != RET_HDRS &&
+               (r->envelope.ret == RET_FULL || r->size <= RETURN_UNASKED) &&
+               (complete || job->fd >= 0);
+    if (complete || !r->whole)
+        fd_close(&job->fd);
+    r->postmaster = job->to_admin = r->envelope.sender.n == 0;
+    return OK;
+}
+
+void bounce_message(struct peer *peer, struct ipc_in *in)
+{
+    struct agent *a = peer->daemon->data;
+    if (in->type != deliver_report_type) {
+        if (in->type == deliver_start_type)
+            ipc_reply(peer->ipc, in->id, in->trace, deliver_done_type,
+                &(struct deliver_done){.outcomes = SLICE_LIT("")}, -1);
+        else
+            ipc_reply(peer->ipc, in->id, in->trace, deliver_synced_type,
+                &(struct deliver_synced){.code = OK, .text = SLICE_LIT("")}, -1);
+        return;
+    }
+    if (!peer->data) {
+        struct jobs *jobs = NEW(struct jobs);
+        list_init(&jobs->list);
+        peer->data = jobs;
+    }
+    struct job *job = NEW(struct job);
+    job->agent = a;
+    job->peer = peer;
+    job->id = in->id;
+    job->fd = in->fd;
+    job->file = -1;
+    in->fd = -1;
+    arena_init(&job->arena, 1024 * 1024);
+    buf_init(&job->recipients, INJECT_RECIPIENTS);
+    buf_init(&job->text, REPORT_MAX);
+    list_append(&((struct jobs *)peer->data)->list, &job->link);
+    a->jobs++;
+    job->report.qid = in->trace;
+    job->report.report_qid = id_new();
+    job->report.hostname = slice_of(a->hostname);
+    job->report.now = loop_wall(a->daemon->loop);
+    log_set_id(&job->log, &a->daemon->log, "qid", job->report.report_qid);
+    if (take_request(job, in->msg) != OK)
+        job_over(job, ERR_SYNTAX, "malformed request", 0);
+    else
+        route(job);
+}
+
+void bounce_peer_down(struct peer *peer)
+{
+    struct jobs *jobs = peer->data;
+    if (!jobs)
+        return;
+    LIST_EACH(it, &jobs->list)
+    {
+        LIST_ENTRY(it, struct job, link)->peer = NULL;
+        list_remove(it);
+    }
+    free(jobs);
+    peer->data = NULL;
+}
+
+void bounce_drain(struct daemon *d)
+{
+    struct agent *a = d->data;
+    if (a->jobs == 0)
+        daemon_exit(d);
+}
+
+unsigned bounce_sessions(struct daemon *d)
+{
+    return ((struct agent *)d->data)->jobs;
+}
