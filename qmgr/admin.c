@@ -144,11 +144,17 @@ static void put_recipients(const struct content *c, uint32_t *from, struct buf *
     *from = 0;
 }
 
+static struct message *find_visible(struct qmgr *q, uint64_t qid)
+{
+    struct message *m = queue_find(q, qid);
+    return m && !m->deleted ? m : NULL;
+}
+
 static void on_show(struct peer *peer, struct ipc_in *in)
 {
     const struct queue_show *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
-    struct message *m = queue_find(q, msg->qid);
+    struct message *m = find_visible(q, msg->qid);
     struct queue_details reply = {.code = ERR_NOT_FOUND,
         .envelope = SLICE_LIT(""),
         .state = SLICE_LIT(""),
@@ -177,7 +183,7 @@ static void on_body(struct peer *peer, struct ipc_in *in)
 {
     const struct queue_body *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
-    struct message *m = queue_find(q, msg->qid);
+    struct message *m = find_visible(q, msg->qid);
     struct queue_content reply = {.code = ERR_NOT_FOUND};
     int fd = m && !m->committing ? message_open_body(m, q->disk) : -1;
     if (fd >= 0) {
@@ -316,7 +322,7 @@ static void on_act(struct peer *peer, struct ipc_in *in)
     const struct queue_act *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
     const struct verb *verb = find_verb(msg->verb);
-    struct message *m = msg->qid ? queue_find(q, msg->qid) : NULL;
+    struct message *m = msg->qid ? find_visible(q, msg->qid) : NULL;
     struct queue_acted reply = {.code = OK, .text = SLICE_LIT("")};
     if (!verb) {
         reply.code = ERR_UNSUPPORTED;

@@ -7,7 +7,7 @@
 #include "libmail/msgid.h"
 #include "libutil/log.h"
 
-enum { LINE_SOFT = 76 };
+enum { LINE_TEXT = 76, LINE_FIELD = 500 };
 
 /* How each kind is worded. */
 static const struct kind {
@@ -40,13 +40,14 @@ static void put_clean(struct buf *b, struct slice s)
 }
 
 /* Text broken at spaces; further lines begin with indent. */
-static void put_folded(struct buf *b, struct slice s, size_t column, const char *indent)
+static void put_folded(
+    struct buf *b, struct slice s, size_t column, size_t width, const char *indent)
 {
     while (s.n > 0) {
         struct slice word = slice_cut(&s, ' ');
         if (word.n == 0)
             continue;
-        if (column > strlen(indent) && column + 1 + word.n > LINE_SOFT) {
+        if (column > strlen(indent) && column + 1 + word.n > width) {
             buf_printf(b, "\r\n%s", indent);
             column = strlen(indent);
         } else {
@@ -128,7 +129,7 @@ static void put_people(const struct report *r, struct buf *b)
             put_clean(b, rr.mta);
             buf_puts(b, " said:\r\n   ");
         }
-        put_folded(b, rr.text.n ? rr.text : SLICE_LIT("no reason was given"), 4, "    ");
+        put_folded(b, rr.text.n ? rr.text : SLICE_LIT("no reason was given"), 4, LINE_TEXT, "    ");
         buf_puts(b, "\r\n");
     }
     if (r->left_out)
@@ -183,7 +184,7 @@ static void put_recipient(const struct report *r, struct buf *b, const struct re
     }
     if (rr->text.n) {
         buf_printf(b, "Diagnostic-Code: %s;", rr->mta.n ? "smtp" : "X-Veredus");
-        put_folded(b, rr->text, 24, "    ");
+        put_folded(b, rr->text, 24, LINE_TEXT, "    ");
         buf_puts(b, "\r\n");
     }
     if (rr->last_attempt)
