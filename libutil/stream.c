@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -422,6 +424,9 @@ struct stream *stream_new(struct loop *loop, int fd, size_t max_in, size_t max_o
     int flags = fcntl(fd, F_GETFL);
     if (flags >= 0 && !(flags & O_NONBLOCK))
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    /* Flushes are whole batches already: waiting for more (RFC 896) only adds delay. Not every
+     * stream is TCP. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     s->loop = loop;
     s->fd = fd;
     s->ops = ops;

@@ -274,10 +274,10 @@ static void pump(struct session *s)
         return;
     }
     s->offset += (uint64_t)n;
-    int rc = n ? smtp_stuff_feed(&s->stuff, slice_from(chunk, (size_t)n), out)
-               : smtp_stuff_end(&s->stuff, out);
-    (void)rc; /* past its limit the stream fails at the flush */
-    if (n == 0) {
+    /* Past its limit the stream fails at the flush. */
+    (void)!smtp_stuff_feed(&s->stuff, slice_from(chunk, (size_t)n), out);
+    if (s->offset >= s->job->size) {
+        (void)!smtp_stuff_end(&s->stuff, out);
         s->sending = false;
         s->sent = true;
         for (size_t i = 0; i < (s->lmtp ? s->naccepted : 1); i++)
