@@ -93,7 +93,7 @@ struct slice conf_arg(const struct conf_block *, size_t i);
 struct slice conf_where(const struct conf_block *);
 
 /* Values, the declared default when unset. Asking for a key the block's schema does not have,
- * or with another type, is a programmer error (assert). */
+ * or with another type, is a programmer error (assert). A NUL follows every value. */
 
 /* A block of this kind (of the root) with nothing set, so that all keys give their defaults. */
 const struct conf_block *conf_default_block(const struct conf *, const char *kind);

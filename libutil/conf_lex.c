@@ -57,6 +57,7 @@ static enum conf_token lex_quoted(struct conf_lexer *lx)
             return bad(lx, "in quotes, \\ stands only before \" \\ or n");
         out[n++] = (char)c;
     }
+    out[n] = '\0';
     lx->at++;
     char c = peek(lx);
     if (!at_end(lx) && !is_space(c) && !strchr("\n;{}#", c))
@@ -84,7 +85,8 @@ static enum conf_token lex_bare(struct conf_lexer *lx)
     lx->word = slice_first(slice_from_index(lx->text, from), lx->at - from);
     while (lx->word.n && is_space(lx->word.p[lx->word.n - 1]))
         lx->word.n--;
-    return CONF_WORD;
+    lx->word = arena_dup(lx->arena, lx->word);
+    return lx->word.p ? CONF_WORD : bad(lx, "the configuration is too large");
 }
 
 enum conf_token conf_lex(struct conf_lexer *lx, bool block_may_open)

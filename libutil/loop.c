@@ -274,7 +274,7 @@ static int64_t sleep_time(const struct loop *loop)
 static void poll_once(struct loop *loop, int64_t wait_ms)
 {
     if (wait_ms == 0) {
-        event_base_loop(loop->base, EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
+        event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
     } else {
         struct timeval tv = {wait_ms / 1000, wait_ms % 1000 * 1000};
         if (wait_ms > 0)

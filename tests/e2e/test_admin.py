@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from veredus import ALICE, BOB, PASSWORDS, wait_for
+from conftest import make
+from veredus import ALICE, BOB, PASSWORDS, free_port, wait_for
 
 
 def unique(text):
@@ -89,13 +90,12 @@ def test_table_build_and_get(rootless, kind):
 
 def test_aliases_and_virtual_aliases_are_followed(fresh):
     instance = fresh()
-    path = os.path.join(instance.dir, "tables", "more")
     instance.write("tables/more", "team@example.test: alice@example.test, bob@example.test\n"
                                   "chain@example.test: team@example.test\n"
                                   "loop@example.test: loop2@example.test\n"
                                   "loop2@example.test: loop@example.test\n")
     text = re.sub(r"^virtual-aliases .*\n", "", instance.read("veredus.conf"), flags=re.M)
-    instance.write("veredus.conf", f"virtual-aliases text:{path}\n" + text)
+    instance.write("veredus.conf", "virtual-aliases text:tables/more\n" + text)
     instance.start()
     instance.send("to the team", to="chain@example.test")
     for user in (ALICE, BOB):
@@ -242,8 +242,6 @@ def test_control_characters_cannot_forge_log_lines(rootless):
 @pytest.fixture(scope="module")
 def stuck():
     """An instance whose outgoing mail goes nowhere and waits."""
-    from conftest import make
-    from veredus import free_port
     instance = make(False)
     text = re.sub(r"^outbound\s*\{[^}]*\}\n?", "", instance.read("veredus.conf"), flags=re.M)
     instance.write("veredus.conf", text + f"\noutbound {{ relay-host [127.0.0.1]:{free_port()}; "

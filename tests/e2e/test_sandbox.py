@@ -182,7 +182,7 @@ def test_sandbox_show_prints_a_line_for_each_role(either):
 
 def test_the_self_tests_find_nothing_that_differs(either):
     """Every daemon tries what its row forbids."""
-    result = either.veredus("sandbox", "test", status=None, timeout=120)
+    result = either.veredus("sandbox", "selftest", status=None, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     for role in ROLES:
         if role != "master":

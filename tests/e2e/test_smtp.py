@@ -32,7 +32,8 @@ def healthy(instance):
 def test_greeting_names_the_host(client, rootless):
     code, texts = client.reply()
     assert code == 220
-    assert texts[0].split()[0] == rootless.veredus("config", "show").stdout.split("hostname")[1].split()[0]
+    hostname = re.search(r"^hostname (\S+)", rootless.read("veredus.conf"), re.M)[1]
+    assert texts[0].split()[0] == hostname
 
 
 def test_ehlo_offers_the_extensions(client):
@@ -319,11 +320,7 @@ def test_a_declared_size_over_the_limit_is_552_at_mail(client):
 
 def test_a_message_over_the_limit_is_552_and_the_session_goes_on(fresh):
     instance = fresh()
-    text = instance.read("veredus.conf")
-    if "message-size" in text:
-        instance.edit_conf((r"^message-size .*", "message-size 64K"))
-    else:
-        instance.edit_conf((r"\A", "message-size 64K\n"))
+    instance.edit_conf((r"^message-size .*", "message-size 64K"))
     instance.start()
     with instance.raw() as client:
         assert "SIZE 65536" in client.hello()
@@ -613,7 +610,7 @@ def test_many_connections_at_once_are_served(rootless):
 
 def test_the_idle_timeout_closes_with_421(fresh):
     instance = fresh()
-    instance.edit_conf((r"^(listen \S+\s*\{)", r"\1 timeout 2s; "))
+    instance.edit_conf((r"^(listen \S+\s*\{)", r"\1\n    timeout 2s"))
     instance.start()
     with instance.raw() as client:
         client.hello()

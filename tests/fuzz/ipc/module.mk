@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,ipc,mail util,$(UTIL_PKGS)))

@@ -1,0 +1,132 @@
+#include <setjmp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libutil/error.h"
+#include "libutil/log.h"
+
+#include <cmocka.h>
+
+#define SAMPLE_FIELDS(F, S) \
+    F(S, STR, who, 0) F(S, SECRET, password, 0) F(S, U32, count, 0) F(S, BOOL, tls, 0)
+#define SAMPLE_EVENTS(E)                                            \
+    E(sample, "sample.event", LOG_INFO, SAMPLE_FIELDS, "A sample.") \
+    E(quiet, "sample.quiet", LOG_DEBUG, SAMPLE_FIELDS, "Below the level.")
+LOG_EVENTS_DECLARE(SAMPLE_EVENTS)
+LOG_EVENTS_DEFINE(sample, SAMPLE_EVENTS)
+
+static int reader;
+
+static int setup(void **state)
+{
+    int pair[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    log_setup("test", LOG_INFO);
+    log_set_fd(pair[0]);
+    reader = pair[1];
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    log_set_fd(-1);
+    close(reader);
+    return 0;
+}
+
+static const char *next_line(void)
+{
+    static char line[16384];
+    ssize_t n = recv(reader, line, sizeof(line) - 1, MSG_DONTWAIT);
+    line[n > 0 ? n : 0] = '\0';
+    return line;
+}
+
+static void test_line_has_ids_of_all_levels_and_leaves_empty_fields_out(void **state)
+{
+    (void)state;
+    struct log session = {.key = "sid", .value = "4xg2k1"};
+    struct log message = {.parent = &session, .key = "qid", .value = "m7f3"};
+    log_event(&message, sample, .who = SLICE_LIT("bob"), .tls = true);
+    assert_string_equal(next_line(), "event=sample.event sid=4xg2k1 qid=m7f3 who=bob tls=yes");
+}
+
+static void test_values_that_could_break_the_line_are_quoted_and_escaped(void **state)
+{
+    (void)state;
+    log_event(NULL, sample, .who = SLICE_LIT("a \"b\"\r\nevent=fake\x01"));
+    assert_string_equal(next_line(), "event=sample.event who=\"a \\\"b\\\"\\r\\nevent=fake\\x01\"");
+}
+
+static void test_secrets_never_reach_the_log(void **state)
+{
+    (void)state;
+    log_event(NULL, sample, .password = SLICE_LIT("hunter2"));
+    assert_string_equal(next_line(), "event=sample.event password=***");
+}
+
+static void test_events_below_the_level_are_not_sent(void **state)
+{
+    (void)state;
+    log_event(NULL, quiet, .count = 1);
+    assert_string_equal(next_line(), "");
+}
+
+static void test_over_long_lines_are_cut_and_say_so(void **state)
+{
+    (void)state;
+    char *big = xcalloc(1, 20000);
+    memset(big, 'x', 19999);
+    log_event(NULL, sample, .who = slice_of(big));
+    const char *line = next_line();
+    assert_true(strlen(line) < 9000);
+    assert_non_null(strstr(line, " cut=yes"));
+    free(big);
+}
+
+static void test_a_full_channel_drops_and_counts_instead_of_blocking(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20000; i++)
+        log_event(NULL, sample, .count = 7);
+    while (*next_line())
+        continue;
+    log_event(NULL, sample, .count = 8);
+    assert_string_equal(next_line(), "event=sample.event count=8");
+    assert_non_null(strstr(next_line(), "event=log.dropped"));
+}
+
+static void test_ids_survive_printing_and_parsing(void **state)
+{
+    (void)state;
+    const uint64_t ids[] = {1, 31, 32, UINT64_MAX, 0x123456789abcdef0};
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        char text[ID_TEXT];
+        uint64_t back;
+        id_print(ids[i], text);
+        assert_int_equal(id_parse(slice_of(text), &back), OK);
+        assert_true(back == ids[i]);
+    }
+    uint64_t none;
+    assert_int_equal(id_parse(SLICE_LIT(""), &none), ERR_SYNTAX);
+    assert_int_equal(id_parse(SLICE_LIT("AB"), &none), ERR_SYNTAX);
+    assert_int_equal(id_parse(SLICE_LIT("zzzzzzzzzzzzz"), &none), ERR_SYNTAX); /* over 64 bits */
+}
+
+#define LOG_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        LOG_TEST(test_line_has_ids_of_all_levels_and_leaves_empty_fields_out),
+        LOG_TEST(test_values_that_could_break_the_line_are_quoted_and_escaped),
+        LOG_TEST(test_secrets_never_reach_the_log),
+        LOG_TEST(test_events_below_the_level_are_not_sent),
+        LOG_TEST(test_over_long_lines_are_cut_and_say_so),
+        LOG_TEST(test_a_full_channel_drops_and_counts_instead_of_blocking),
+        cmocka_unit_test(test_ids_survive_printing_and_parsing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
