@@ -19,6 +19,8 @@
  */
 #pragma once
 
+#include <signal.h>
+
 #include "libutil/daemon.h"
 
 /* What a session is given. Everything lives as long as the process. */
@@ -34,8 +36,10 @@ struct session_env {
     const char *tag;    /* imap: of the login command, still to be answered by the session */
     struct slice input; /* what the client sent after its login: to be read before fd */
     const struct conf *conf;
-    struct log log;   /* carries sid= */
-    uint64_t trace;   /* the session's id, for IPC */
+    struct log log; /* carries sid= */
+    uint64_t trace; /* the session's id, for IPC */
+    /* Set by SIGTERM, which also ends the input on fd: say good-bye. */
+    const volatile sig_atomic_t *stopping;
 };
 
 struct spawner_kind {
@@ -46,13 +50,13 @@ struct spawner_kind {
     int (*warm_up)(struct daemon *, struct error *);
 };
 
-#define SPAWNER_PROFILE(program)                                                                   \
-    {                                                                                              \
-        .name = (program), .account = "veredus-mail", .root = SANDBOX_ROOT_HOST,                   \
-        .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE | SANDBOX_FORK | SANDBOX_SETID |         \
-            SANDBOX_SOCKETPAIR | SANDBOX_INSTALL,                                                  \
-        .keep_caps = SANDBOX_CAP_SETUID | SANDBOX_CAP_SETGID | SANDBOX_CAP_CHROOT,                 \
-        .uid_floor = 1000                                                                          \
+#define SPAWNER_PROFILE(program)                                                           \
+    {                                                                                      \
+        .name = (program), .account = "veredus-mail", .root = SANDBOX_ROOT_HOST,           \
+        .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE | SANDBOX_FORK | SANDBOX_SETID | \
+                 SANDBOX_SOCKETPAIR | SANDBOX_INSTALL,                                     \
+        .keep_caps = SANDBOX_CAP_SETUID | SANDBOX_CAP_SETGID | SANDBOX_CAP_CHROOT,         \
+        .uid_floor = 1000                                                                  \
     }
 
 extern const struct daemon_conv spawner_convs[];

@@ -171,6 +171,16 @@ static int chroot_to(int dir, struct error *err)
     return OK;
 }
 
+static int chroot_as_user(const char *path, struct error *err)
+{
+    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 && errno == ENOENT && mkdir(path, 0700) == 0)
+        dir = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int rc = dir < 0 ? error_sys(err, "sandbox: %s", path) : chroot_to(dir, err);
+    fd_close(&dir);
+    return rc;
+}
+
 int sandbox_become(uid_t uid, gid_t gid, const char *chroot_dir, struct error *err)
 {
     uint64_t have = caps_get(CAP_PERMITTED);
@@ -190,10 +200,8 @@ int sandbox_become(uid_t uid, gid_t gid, const char *chroot_dir, struct error *e
     if (rc == OK && chroot_dir) {
         /* As the user, whose directories need not be open to others. */
         rc = caps_set(have & SANDBOX_CAP_CHROOT, err);
-        int dir = rc ? -1 : open(chroot_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (rc == OK)
-            rc = dir < 0 ? error_sys(err, "sandbox: %s", chroot_dir) : chroot_to(dir, err);
-        fd_close(&dir);
+            rc = chroot_as_user(chroot_dir, err);
     }
     if (rc == OK)
         rc = caps_set(0, err);

@@ -90,7 +90,8 @@ int sandbox_account(const char *name, uid_t *, gid_t *, struct error *) MUST_USE
 int sandbox_keep_caps(uint64_t keep, struct error *) MUST_USE;
 /* For children that become a user for good (local delivery, sessions): clear groups, set gid
  * and uid, drop every capability, verify all of it, and fail if setresuid(0) succeeds. When not
- * root and uid is our own, does nothing. */
+ * root and uid is our own, does nothing. chroot_dir may be NULL; it is entered as the user, and
+ * made (0700) when only its last level is missing. */
 int sandbox_become(uid_t, gid_t, const char *chroot_dir, struct error *) MUST_USE;
 
 /* A system-call filter made ahead, so that a child enters it in microseconds. */

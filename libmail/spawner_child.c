@@ -1,0 +1,135 @@
+/* The child's side of the spawner, from fork to the session's end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libmail/spawner_parts.h"
+
+/* For the signal handler, which is given nothing else. Set once, in the child. */
+static struct {
+    volatile sig_atomic_t stopping;
+    int fd;
+} self;
+
+/* Ends the input, so that a session waiting anywhere in a read or poll comes back. */
+static void on_term(int signo)
+{
+    (void)signo;
+    int saved = errno;
+    self.stopping = 1;
+    shutdown(self.fd, SHUT_RD);
+    errno = saved;
+}
+
+static void reset_signals(int fd)
+{
+    sigset_t none;
+    struct sigaction term = {.sa_handler = on_term};
+    self.fd = fd;
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGTERM, &term, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Closes all descriptors but the standard ones and these (sorted in place; -1 counts not). */
+static void close_others(int *keep, size_t n)
+{
+    unsigned from = STDERR_FILENO + 1;
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
+            int t = keep[j];
+            keep[j] = keep[j - 1];
+            keep[j - 1] = t;
+        }
+    for (size_t i = 0; i < n; i++) {
+        if (keep[i] < (int)from)
+            continue;
+        if ((unsigned)keep[i] > from)
+            close_range(from, (unsigned)keep[i] - 1, 0);
+        from = (unsigned)keep[i] + 1;
+    }
+    close_range(from, ~0U, 0);
+}
+
+/* Makes every level below the mail root, never following a link or leaving it. Returns the last
+ * level's descriptor. */
+static int open_below_root(const char *root, const char *path, struct error *err)
+{
+    int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct slice rest = slice_of(path);
+    if (dir < 0)
+        error_sys(err, "%s", root);
+    while (dir >= 0 && rest.n) {
+        char name[256];
+        struct slice level = slice_cut(&rest, '/');
+        int next = -1;
+        if (!level.n || slice_is(level, ".") || slice_is(level, "..") ||
+            !slice_to_cstr(level, name, sizeof(name)))
+            error_set(err, ERR_DENIED, "not a mail directory: %s", path);
+        else if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+            error_sys(err, "%s/%s", root, path);
+        else if ((next = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+            error_sys(err, "%s/%s", root, path);
+        close(dir);
+        dir = next;
+    }
+    return dir;
+}
+
+/* Becomes the owner, in the mail directory; its descriptor, or -1. */
+static int settle(struct spawner *s, const struct spawner_place *place, struct error *err)
+{
+    char path[sizeof(s->root) + sizeof(place->mail) + 1];
+    int mail = -1;
+    snprintf(path, sizeof(path), place->below_root ? "%s/%s" : "%.0s%s", s->root, place->mail);
+    if (place->below_root) {
+        mail = open_below_root(s->root, place->mail, err);
+        if (mail < 0)
+            return -1;
+    }
+    if (sandbox_become(place->uid, place->gid, place->chroot ? path : NULL, err) != OK) {
+        fd_close(&mail);
+        return -1;
+    }
+    if (mail >= 0)
+        return mail;
+    if (!place->chroot)
+        mkdir(path, 0700); /* a failure shows in open */
+    mail = open(place->chroot ? "/" : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (mail < 0)
+        error_sys(err, "%s", path);
+    return mail;
+}
+
+_Noreturn void spawner_child_main(
+    struct spawner *s, const struct spawner_ask *a, const struct spawner_place *place, int notify)
+{
+    struct error err = {0};
+    struct session_env env = {.fd = a->fd,
+        .notify = notify,
+        .tls = a->tls,
+        .coexist = place->coexist,
+        .user = place->user,
+        .client = a->client,
+        .tag = a->tag,
+        .input = slice_from(a->input, a->input_len),
+        .conf = s->daemon->conf,
+        .trace = a->trace,
+        .stopping = &self.stopping};
+    int keep[] = {a->fd, notify, log_fd()};
+    reset_signals(a->fd);
+    close_others(keep, ARRAY_LEN(keep));
+    log_set_id(&env.log, &s->daemon->log, "sid", a->trace);
+    fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) & ~O_NONBLOCK);
+    env.mail = settle(s, place, &err);
+    if (env.mail < 0 || sandbox_tighten(s->filter, env.mail, &err) != OK) {
+        log_event(&env.log, session_refuse, .user = slice_of(env.user),
+            .rule = SLICE_LIT("sandbox"), .why = slice_of(err.text));
+        _exit(1);
+    }
+    _exit(s->kind->session(&env));
+}

@@ -1,0 +1,67 @@
+/* What the spawner's parent and child sides share. */
+#pragma once
+
+#include "libmail/spawner.h"
+#include "libutil/map.h"
+
+#define SESSION_DIED_FIELDS(F, S) \
+    F(S, STR, user, 0) F(S, I64, pid, 0) F(S, I64, signal, 0) F(S, I64, status, 0)
+#define SESSION_REFUSE_FIELDS(F, S) F(S, STR, user, 0) F(S, STR, rule, 0) F(S, STR, why, 0)
+#define SPAWNER_EVENTS(E)                                                \
+    E(session_died, "session.died", LOG_ERROR, SESSION_DIED_FIELDS,      \
+        "A session process ended by a signal or with an error.")         \
+    E(session_refuse, "session.refuse", LOG_WARN, SESSION_REFUSE_FIELDS, \
+        "A logged-in user was given no session.")
+LOG_EVENTS_DECLARE(SPAWNER_EVENTS)
+extern const struct log_event *const spawner_events[];
+
+enum { SPAWNER_TREES = 16 };
+
+struct spawner {
+    struct daemon *daemon;
+    const struct spawner_kind *kind;
+    struct sandbox_filter *filter; /* of the children */
+    struct list children, asking;
+    struct map users; /* sessions per user, as a counted pointer */
+    unsigned nchildren;
+    struct timer grace;
+    const char *trees[SPAWNER_TREES + 1];
+    size_t ntrees;
+    char root[4096]; /* mail-root */
+};
+
+struct spawner_child {
+    struct list link;
+    pid_t pid;
+    uid_t uid;
+    uint64_t trace;
+    int64_t started;
+    char *user;
+};
+
+/* A request whose ticket is being redeemed. */
+struct spawner_ask {
+    struct list link;
+    struct spawner *spawner;
+    struct peer *front; /* NULL: it has died */
+    uint32_t id;
+    uint64_t trace;
+    int fd;
+    bool tls;
+    char client[65], tag[129];
+    char *input;
+    size_t input_len;
+};
+
+/* Who the child becomes, and where. */
+struct spawner_place {
+    uid_t uid;
+    gid_t gid;
+    bool below_root; /* mail is relative to mail-root, and ours to make */
+    bool chroot, coexist;
+    char user[256], mail[1025];
+};
+
+/* The child: becomes the owner, closes itself in, runs the session. */
+_Noreturn void spawner_child_main(
+    struct spawner *, const struct spawner_ask *, const struct spawner_place *, int notify);
