@@ -1,0 +1,3 @@
+#include "pop3d/session/events.h"
+
+LOG_EVENTS_DEFINE(pop3, POP3_EVENTS)
