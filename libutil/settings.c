@@ -310,14 +310,13 @@ static const struct conf_key outbound_keys[] = {
     {0}};
 static const struct conf_schema outbound_schema = {outbound_keys};
 
-static const struct conf_key queue_keys[] = {
-    {.name = "segment-size",
-        .type = CONF_SIZE,
-        .def = "64M",
-        .min = 256 * KB,
-        .max = GB,
-        .readers = R(QMGR),
-        .help = "Size of one segment of the spool log."},
+static const struct conf_key queue_keys[] = {{.name = "segment-size",
+                                                 .type = CONF_SIZE,
+                                                 .def = "64M",
+                                                 .min = 256 * KB,
+                                                 .max = GB,
+                                                 .readers = R(QMGR),
+                                                 .help = "Size of one segment of the spool log."},
     {.name = "segments",
         .type = CONF_INT,
         .def = "4",
@@ -396,7 +395,7 @@ static const struct conf_schema log_schema = {log_keys};
         .help = "Processes of " role "; 0: one for each processor."                          \
     }
 static const struct conf_key workers_keys[] = {WORKERS("smtpd", "0"), WORKERS("imap-login", "0"),
-    WORKERS("pop3-login", "0"), WORKERS("virtual", "0"), {0}};
+    WORKERS("pop3-login", "0"), WORKERS("virtual", "0"), WORKERS("remote", "1"), {0}};
 static const struct conf_schema workers_schema = {workers_keys};
 
 static const struct conf_key root_keys[] = {
