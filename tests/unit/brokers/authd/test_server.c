@@ -247,11 +247,12 @@ static void test_a_login_front_cannot_redeem(void **state)
     assert_int_equal(login(f, "alice@example.org", "secret", "127.0.0.1"), AUTH_OK);
     struct auth_redeem msg = {slice_from(f->ticket, 32), SLICE_LIT("imap")};
     f->peer.role = ROLE_IMAP_LOGIN;
-    ipc_call(f->client, auth_redeem_type, 1, &msg, -1, ignore, &got);
+    uint32_t id = ipc_call(f->client, auth_redeem_type, 1, &msg, -1, ignore, &got);
     for (int i = 0; i < 50; i++) {
         loop_poll(f->daemon.loop);
         usleep(1000);
     }
+    ipc_cancel(f->client, id);
     assert_false(got);
 }
 

@@ -1,0 +1,527 @@
+#include "brokers/lookupd/route.h"
+
+#include "brokers/lookupd/members.h"
+#include "libmail/address.h"
+#include "libutil/list.h"
+#include "libutil/net.h"
+
+enum { ARENA_CAP = 8 * 1024 * 1024, VALUE_MAX = 4 * 1024 * 1024, RECIPIENTS_MAX = 60000 };
+
+enum stage { STAGE_START, STAGE_EXACT, STAGE_PLAIN };
+
+struct item {
+    struct list link;
+    const struct item *parent; /* the alias it stands in; NULL: asked for */
+    unsigned depth;
+    struct address address;
+    bool keep_virtual; /* names itself: virtual aliases are not looked up again */
+    bool keep_alias;   /* the same for aliases(5) */
+    enum stage stage;  /* of the questions to authd */
+};
+
+struct route {
+    struct maps *maps;
+    struct arena arena;
+    struct list items;
+    size_t nitems, nrecipients;
+    struct item *current;
+    struct slice original;
+    bool may_relay;
+    struct map seen; /* recipients, for once each */
+    struct buf recipients;
+    bool finished;
+    /* the first refusal */
+    struct route_verdict verdict;
+    bool fault;
+    char reason[400];
+    route_ask_fn *ask;
+    route_done_fn *done;
+    void *arg;
+};
+
+struct refusal {
+    uint32_t code;
+    const char *dsn, *rule, *text;
+    bool fault;
+};
+
+static const struct refusal
+    unknown_user = {550, "5.1.1", "unknown-user", "No such user here", false},
+    bad_domain = {550, "5.1.2", "bad-domain", "That domain cannot receive mail", false},
+    bad_syntax = {501, "5.1.3", "syntax", "That is not an address", false},
+    relay_denied = {554, "5.7.1", "relay-denied", "Relaying is not allowed: log in first", false},
+    table_trouble = {451, "4.3.0", "table", "The address cannot be looked up now, try later", true},
+    auth_trouble = {451, "4.3.0", "users", "The user cannot be looked up now, try later", false},
+    alias_loop = {554, "5.4.6", "alias-loop", "The address leads back to itself", true},
+    alias_limit = {554, "5.4.6", "alias-limit", "The address stands for too many others", true},
+    alias_target = {554, "5.3.5", "alias-target", "The address leads to what cannot receive mail",
+        true},
+    bad_transport = {451, "4.3.5", "transport", "The address cannot be routed now, try later",
+        true},
+    no_admin = {451, "4.3.5", "no-admin", "No one is postmaster here yet, try later", true};
+
+/* --- life ------------------------------------------------------------------------------------- */
+struct route *route_new(struct maps *maps, const struct route_check *check, route_ask_fn *ask,
+    route_done_fn *done, void *arg)
+{
+    struct route *r = NEW(struct route);
+    r->maps = maps;
+    r->ask = ask;
+    r->done = done;
+    r->arg = arg;
+    r->may_relay = check->may_relay;
+    arena_init(&r->arena, ARENA_CAP);
+    list_init(&r->items);
+    map_init(&r->seen);
+    buf_init(&r->recipients, RECIPIENTS_MAX);
+    r->original = arena_dup(&r->arena, check->address);
+    return r;
+}
+
+void route_free(struct route *r)
+{
+    map_clear(&r->seen);
+    buf_clear(&r->recipients);
+    arena_reset(&r->arena);
+    free(r);
+}
+
+static void finish(struct route *r, const struct route_verdict *verdict)
+{
+    r->finished = true;
+    r->done(r, verdict, r->fault, r->reason, r->arg);
+    route_free(r);
+}
+
+static void lower_case(char *s)
+{
+    for (; *s; s++)
+        if (*s >= 'A' && *s <= 'Z')
+            *s = (char)(*s + ('a' - 'A'));
+}
+
+/* --- outcomes --------------------------------------------------------------------------------- */
+static void add_recipient(
+    struct route *r, struct slice address, const char *transport, struct slice nexthop)
+{
+    char key[ENVELOPE_ADDRESS_MAX + 32];
+    int n = snprintf(key, sizeof(key), "%s %.*s", transport, SLICE_FMT(address));
+    struct slice k = slice_from(key, MIN((size_t)n, sizeof(key) - 1));
+    lower_case(key);
+    if (map_get(&r->seen, k))
+        return;
+    map_set(&r->seen, k, r);
+    struct recipient to = {.address = address,
+        .original = r->original,
+        .transport = slice_of(transport),
+        .nexthop = nexthop};
+    if (record_put(&r->recipients, &recipient_record, &to))
+        r->recipients.failed = true;
+    r->nrecipients++;
+}
+
+static bool is_temporary(const struct refusal *why)
+{
+    return why->code < 500;
+}
+
+/* Remembers the first refusal; a temporary one outweighs a permanent one, since with it nothing
+ * is decided yet. */
+static void refuse(struct route *r, const struct refusal *why, const char *reason)
+{
+    const struct item *item = r->current;
+    bool first = r->verdict.code == 0 || (r->verdict.code >= 500 && is_temporary(why));
+    if (first) {
+        r->verdict = (struct route_verdict){.code = why->code,
+            .dsn = slice_of(why->dsn),
+            .rule = slice_of(why->rule),
+            .text = slice_of(why->text)};
+        r->fault = why->fault;
+        struct slice at = item ? address_text(&item->address) : SLICE_LIT("");
+        snprintf(r->reason, sizeof(r->reason), "%s%s%.*s", reason ? reason : why->text,
+            at.n ? ": " : "", SLICE_FMT(at));
+    }
+    bool lost = why == &unknown_user || why == &bad_domain;
+    if (item && item->parent && lost) {
+        /* No account has a name with an @ in it: the local agent returns it. */
+        struct slice text = address_text(&item->address);
+        add_recipient(r, text, "local", text);
+    }
+}
+
+static void conclude(struct route *r)
+{
+    struct route_verdict ok = {.code = 250,
+        .dsn = SLICE_LIT("2.1.5"),
+        .text = SLICE_LIT("Recipient accepted"),
+        .recipients = buf_slice(&r->recipients)};
+    if (r->recipients.failed) {
+        r->verdict.code = 0;
+        r->current = NULL;
+        refuse(r, &alias_limit, "too many recipients");
+        finish(r, &r->verdict);
+        return;
+    }
+    bool lost = r->verdict.code == 550;
+    bool delivers = r->nrecipients > 0 && (r->verdict.code == 0 || lost);
+    /* Only recipients that will be returned: better refused now. */
+    for (struct reader in = reader_of(ok.recipients); delivers && lost;) {
+        struct recipient to;
+        if (in.rest.n == 0)
+            delivers = false;
+        else if (record_get(&in, &recipient_record, &to) || slice_chr(to.nexthop, '@') < 0 ||
+                 !slice_is(to.transport, "local"))
+            break;
+    }
+    finish(r, delivers ? &ok : &r->verdict);
+}
+
+/* --- items ------------------------------------------------------------------------------------ */
+static bool in_chain(const struct item *item, const struct address *a)
+{
+    for (; item; item = item->parent)
+        if (slice_ieq(address_text(&item->address), address_text(a)))
+            return true;
+    return false;
+}
+
+static struct item *add_item(struct route *r, const struct item *parent, const struct address *a)
+{
+    if (parent && (parent->depth + 1 >= ROUTE_DEPTH || r->nitems >= ROUTE_ITEMS)) {
+        refuse(r, &alias_limit, "aliases nested too deep, or too many");
+        return NULL;
+    }
+    struct item *item = ARENA_NEW(&r->arena, struct item);
+    if (!item) {
+        refuse(r, &alias_limit, "too much for one address");
+        return NULL;
+    }
+    item->parent = parent;
+    item->depth = parent ? parent->depth + 1 : 0;
+    item->address = *a;
+    list_append(&r->items, &item->link);
+    r->nitems++;
+    return item;
+}
+
+/* Parses an address; a bare name gets the host's domain, "@domain" keeps the local part. */
+static int complete(
+    struct route *r, struct slice text, const struct item *parent, struct address *out)
+{
+    if (parent && slice_starts(text, "@"))
+        return address_make(out, address_local(&parent->address), slice_from_index(text, 1));
+    int rc = address_parse(out, text, ADDRESS_UTF8 | ADDRESS_NO_DOMAIN);
+    if (rc == OK && out->local == out->len) {
+        char plain[ADDRESS_MAX + 1];
+        struct address bare = *out;
+        rc = address_make(out, address_local_plain(&bare, plain), maps_home_domain(r->maps));
+    }
+    return rc;
+}
+
+static void add_member(struct route *r, struct item *item, struct slice text, bool is_virtual)
+{
+    struct address a;
+    if (complete(r, text, item, &a)) {
+        refuse(r, &alias_target, "an alias names what is not an address");
+        return;
+    }
+    bool self = slice_ieq(address_text(&a), address_text(&item->address));
+    if (!self && in_chain(item, &a)) {
+        refuse(r, &alias_loop, "an alias loops");
+        return;
+    }
+    struct item *child = add_item(r, item, &a);
+    if (child && self) {
+        child->keep_virtual = is_virtual || item->keep_virtual;
+        child->keep_alias = !is_virtual || item->keep_alias;
+    }
+}
+
+static void expand(
+    struct route *r, struct item *item, struct slice members, bool is_virtual, unsigned includes)
+{
+    struct slice text;
+    for (enum member_kind k; (k = member_next(&members, &text)) != MEMBER_END;) {
+        if (k == MEMBER_ADDRESS) {
+            add_member(r, item, text, is_virtual);
+        } else if (k == MEMBER_INCLUDE && !is_virtual && includes < 5) {
+            struct buf included;
+            struct error err = {0};
+            buf_init(&included, VALUE_MAX);
+            if (maps_include(r->maps, text, &included, &err))
+                refuse(r, &table_trouble, err.text);
+            else
+                expand(r, item, buf_slice(&included), is_virtual, includes + 1);
+            buf_clear(&included);
+        } else {
+            refuse(r, &alias_target,
+                k == MEMBER_COMMAND ? "an alias names a command"
+                : k == MEMBER_FILE  ? "an alias names a file"
+                                    : "an include is not possible here");
+        }
+    }
+}
+
+/* --- transports ------------------------------------------------------------------------------- */
+/* "[smtp:|lmtp:]HOST" as the agent remote wants it; an empty host is the recipient's domain. */
+static void to_remote(struct route *r, const struct item *item, struct slice spec)
+{
+    char nexthop[512];
+    struct slice host;
+    bool bracketed, lmtp = slice_starts(spec, "lmtp:");
+    uint16_t port = 0;
+    if (lmtp || slice_starts(spec, "smtp:"))
+        spec = slice_from_index(spec, 5);
+    if (spec.n == 0)
+        spec = address_domain(&item->address);
+    bool literal = address_is_literal(spec);
+    if ((!literal && net_hostport_parse(spec, &host, &bracketed, &port)) || spec.n > 400) {
+        refuse(r, &bad_transport, "a destination is not DOMAIN, [HOST] or [HOST]:PORT");
+        return;
+    }
+    int n = snprintf(nexthop, sizeof(nexthop), "%s%.*s", lmtp ? "lmtp:" : "", SLICE_FMT(spec));
+    add_recipient(r, address_text(&item->address), "remote", slice_from(nexthop, (size_t)n));
+}
+
+static void check_mailbox(struct route *r, struct item *item);
+static void check_account(struct route *r, struct item *item);
+
+/* Follows the transport table. False: it says nothing. */
+static bool by_transport_table(struct route *r, struct item *item)
+{
+    struct buf value;
+    struct error err = {0};
+    buf_init(&value, TABLE_VALUE_MAX);
+    int rc = maps_transport(
+        r->maps, address_text(&item->address), address_domain(&item->address), &value, &err);
+    struct slice spec = slice_trim(buf_slice(&value));
+    if (rc == ERR_NOT_FOUND) {
+        buf_clear(&value);
+        return false;
+    }
+    if (rc)
+        refuse(r, &table_trouble, err.text);
+    else if (slice_starts(spec, "smtp:") || slice_starts(spec, "lmtp:"))
+        to_remote(r, item, spec);
+    else if (slice_is(spec, "virtual:"))
+        check_mailbox(r, item);
+    else if (slice_is(spec, "local:"))
+        check_account(r, item);
+    else
+        refuse(r, &bad_transport, "a transport is not smtp:, lmtp:, virtual: or local:");
+    buf_clear(&value);
+    return true;
+}
+
+/* --- classes ---------------------------------------------------------------------------------- */
+static bool is_postmaster(const struct item *item)
+{
+    return slice_iis(address_local(&item->address), "postmaster");
+}
+
+/* Nobody has this address. */
+static void nobody(struct route *r, struct item *item)
+{
+    struct slice admin = conf_string(conf_root(r->maps->conf), "admin");
+    struct address a;
+    if (!is_postmaster(item)) {
+        refuse(r, &unknown_user, NULL);
+    } else if (admin.n == 0 || complete(r, admin, NULL, &a) || in_chain(item, &a)) {
+        refuse(r, &no_admin, "admin is not set, or leads to nobody");
+    } else {
+        add_item(r, item, &a);
+    }
+}
+
+static struct slice without_detail(const struct item *item)
+{
+    struct slice user, detail;
+    address_split_detail(address_local(&item->address), '+', &user, &detail);
+    return user;
+}
+
+/* As written, else in lower case, else without +detail. */
+static void check_account(struct route *r, struct item *item)
+{
+    struct error err = {0};
+    char plain[ADDRESS_MAX + 1];
+    struct slice user = address_local_plain(&item->address, plain), detail;
+    int rc = maps_account(r->maps, user, &err);
+    if (rc == ERR_NOT_FOUND) {
+        plain[user.n] = '\0';
+        lower_case(plain);
+        rc = maps_account(r->maps, user, &err);
+    }
+    if (rc == ERR_NOT_FOUND) {
+        address_split_detail(user, '+', &user, &detail);
+        rc = maps_account(r->maps, user, &err);
+    }
+    if (rc == OK)
+        add_recipient(r, address_text(&item->address), "local", user);
+    else if (rc == ERR_NOT_FOUND)
+        nobody(r, item);
+    else
+        refuse(r, &table_trouble, err.text);
+}
+
+static void route_local(struct route *r, struct item *item)
+{
+    struct buf value;
+    struct error err = {0};
+    char plain[ADDRESS_MAX + 1];
+    buf_init(&value, TABLE_VALUE_MAX);
+    struct slice name = address_local_plain(&item->address, plain);
+    int rc = item->keep_alias ? ERR_NOT_FOUND : maps_alias(r->maps, name, &value, &err);
+    if (rc == OK)
+        expand(r, item, buf_slice(&value), false, 0);
+    else if (rc == ERR_NOT_FOUND)
+        check_account(r, item);
+    else
+        refuse(r, &table_trouble, err.text);
+    buf_clear(&value);
+}
+
+static const struct conf_block *block_of(const struct route *r, const struct item *item)
+{
+    const struct conf_block *block;
+    maps_class(r->maps, address_domain(&item->address), &block);
+    return block;
+}
+
+/* Asks authd for the address, then for it without its detail. */
+static void check_mailbox(struct route *r, struct item *item)
+{
+    const struct conf_block *block = block_of(r, item);
+    struct slice domain = address_domain(&item->address), user = address_local(&item->address);
+    char plain[ADDRESS_MAX + 1], text[ADDRESS_MAX * 2];
+    if (!block || block == r->maps->local) {
+        refuse(r, &bad_transport, "virtual: is for the domains of domain blocks");
+        return;
+    }
+    item->stage++;
+    if (item->stage == STAGE_PLAIN)
+        user = without_detail(item);
+    else
+        user = address_local_plain(&item->address, plain);
+    int n = snprintf(text, sizeof(text), "%.*s@%.*s", SLICE_FMT(user), SLICE_FMT(domain));
+    r->ask(r, slice_from(text, MIN((size_t)n, (size_t)255)), r->arg);
+}
+
+static bool has_detail(const struct route *r, const struct item *item)
+{
+    return without_detail(item).n < address_local(&item->address).n &&
+           conf_bool(block_of(r, item), "plus-address");
+}
+
+static void no_mailbox(struct route *r, struct item *item)
+{
+    struct slice catch_all = conf_string(block_of(r, item), "catch-all");
+    struct address a;
+    if (catch_all.n && !is_postmaster(item) && complete(r, catch_all, NULL, &a) == OK &&
+        !in_chain(item, &a))
+        add_item(r, item, &a);
+    else
+        nobody(r, item);
+}
+
+static void route_other(struct route *r, struct item *item)
+{
+    struct slice domain = address_domain(&item->address);
+    struct slice relay_host = conf_string(conf_one(r->maps->conf, "outbound"), "relay-host");
+    if (!r->may_relay && !item->parent)
+        refuse(r, &relay_denied, NULL);
+    else if (by_transport_table(r, item))
+        return;
+    else if (relay_host.n)
+        to_remote(r, item, relay_host);
+    else if (!address_is_literal(domain) && slice_chr(domain, '.') < 0)
+        refuse(r, &bad_domain, NULL);
+    else
+        to_remote(r, item, domain);
+}
+
+/* True when virtual aliases had a say. */
+static bool by_virtual_alias(struct route *r, struct item *item)
+{
+    struct buf value;
+    struct error err = {0};
+    buf_init(&value, TABLE_VALUE_MAX);
+    int rc = item->keep_virtual ? ERR_NOT_FOUND
+                                : maps_virtual_alias(r->maps, address_local(&item->address),
+                                      address_domain(&item->address), &value, &err);
+    if (rc == OK)
+        expand(r, item, buf_slice(&value), true, 0);
+    else if (rc != ERR_NOT_FOUND)
+        refuse(r, &table_trouble, err.text);
+    buf_clear(&value);
+    return rc != ERR_NOT_FOUND;
+}
+
+static void step(struct route *r, struct item *item)
+{
+    const struct conf_block *block;
+    if (by_virtual_alias(r, item))
+        return;
+    enum domain_class class = maps_class(r->maps, address_domain(&item->address), &block);
+    if (class != DOMAIN_OTHER && by_transport_table(r, item))
+        return;
+    switch (class) {
+    case DOMAIN_LOCAL:
+    case DOMAIN_SELF:
+        route_local(r, item);
+        break;
+    case DOMAIN_VIRTUAL:
+        check_mailbox(r, item);
+        break;
+    case DOMAIN_RELAY:
+        to_remote(r, item, conf_string(block, "relay"));
+        break;
+    case DOMAIN_OTHER:
+        route_other(r, item);
+        break;
+    }
+}
+
+/* --- the machine ------------------------------------------------------------------------------ */
+/* Works until a question is out or nothing is left. */
+static void work(struct route *r)
+{
+    while (!list_empty(&r->items)) {
+        struct item *item = LIST_ENTRY(r->items.next, struct item, link);
+        list_remove(&item->link);
+        r->current = item;
+        step(r, item);
+        if (item->stage != STAGE_START)
+            return;
+    }
+    conclude(r);
+}
+
+void route_run(struct route *r)
+{
+    struct address a;
+    if (!r->original.p || complete(r, r->original, NULL, &a)) {
+        refuse(r, &bad_syntax, NULL);
+        finish(r, &r->verdict);
+        return;
+    }
+    add_item(r, NULL, &a);
+    work(r);
+}
+
+void route_known(struct route *r, int rc, struct slice directory)
+{
+    struct item *item = r->current;
+    if (rc == ERR_NOT_FOUND && item->stage == STAGE_EXACT && has_detail(r, item)) {
+        check_mailbox(r, item);
+        return;
+    }
+    if (rc == OK)
+        add_recipient(r, address_text(&item->address), "virtual", directory);
+    else if (rc == ERR_NOT_FOUND)
+        no_mailbox(r, item);
+    else
+        refuse(r, &auth_trouble, "authd does not answer, or cannot read its table");
+    work(r);
+}

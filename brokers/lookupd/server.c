@@ -1,0 +1,133 @@
+#include "brokers/lookupd/server.h"
+
+#include "brokers/lookupd/events.h"
+#include "brokers/lookupd/route.h"
+#include "libmail/proto/auth.h"
+
+struct server {
+    struct daemon *daemon;
+    struct maps *maps;
+    struct list requests;
+};
+
+struct request {
+    struct list link;
+    struct server *server;
+    struct peer *peer; /* NULL: gone */
+    struct route *route;
+    uint32_t id;
+    uint64_t trace;
+    char address[321];
+};
+
+int server_configure(struct daemon *d, struct error *err)
+{
+    struct server *s = NEW(struct server);
+    d->data = s;
+    s->daemon = d;
+    list_init(&s->requests);
+    s->maps = maps_new(d->conf, "/etc", err);
+    if (!s->maps)
+        return err->code;
+    d->paths.read = s->maps->read;
+    return OK;
+}
+
+int server_start(struct daemon *d, struct error *err)
+{
+    struct server *s = d->data;
+    struct buf out;
+    buf_init(&out, TABLE_VALUE_MAX);
+    int rc = maps_virtual_alias(s->maps, SLICE_LIT("x"), SLICE_LIT("invalid"), &out, err);
+    if (rc == OK || rc == ERR_NOT_FOUND)
+        rc = maps_alias(s->maps, SLICE_LIT("x.invalid"), &out, err);
+    if (rc == OK || rc == ERR_NOT_FOUND)
+        rc = maps_transport(s->maps, SLICE_LIT("x@invalid"), SLICE_LIT("invalid"), &out, err);
+    if (rc == OK || rc == ERR_NOT_FOUND)
+        rc = maps_account(s->maps, SLICE_LIT("x.invalid"), err);
+    buf_clear(&out);
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+void server_peer_down(struct peer *peer)
+{
+    struct server *s = peer->daemon->data;
+    LIST_EACH(it, &s->requests)
+    {
+        struct request *q = LIST_ENTRY(it, struct request, link);
+        if (q->peer == peer)
+            q->peer = NULL;
+    }
+}
+
+static void on_known(struct ipc_in *in, void *arg)
+{
+    struct request *q = arg;
+    const struct auth_known *known = in ? in->msg : NULL;
+    uint32_t code = known ? known->code : AUTH_TEMPORARY;
+    route_known(q->route,
+        code == AUTH_OK       ? OK
+        : code == AUTH_FAILED ? ERR_NOT_FOUND
+                              : ERR_TEMP,
+        known ? known->mail : (struct slice){NULL, 0});
+}
+
+static void ask_authd(struct route *r, struct slice address, void *arg)
+{
+    struct request *q = arg;
+    struct auth_user msg = {address};
+    (void)r;
+    daemon_call(
+        q->server->daemon, CONV_AUTH, ROLE_AUTHD, auth_user_type, q->trace, &msg, -1, on_known, q);
+}
+
+static void log_verdict(
+    const struct request *q, const struct route_verdict *v, bool fault, const char *reason)
+{
+    const struct log *log = &q->server->daemon->log;
+    struct recipient to = {0};
+    struct reader in = reader_of(v->recipients);
+    uint32_t n = 0;
+    if (v->code == 250) {
+        struct recipient other;
+        for (; in.rest.n; n++)
+            if (record_get(&in, &recipient_record, n ? &other : &to))
+                break;
+        log_event(log, route_done, .address = slice_of(q->address), .recipients = n,
+            .transport = to.transport, .nexthop = to.nexthop);
+    } else if (fault) {
+        log_event(log, route_trouble, .address = slice_of(q->address), .code = v->code,
+            .dsn = v->dsn, .rule = v->rule, .reason = slice_of(reason));
+    } else {
+        log_event(log, route_refused, .address = slice_of(q->address), .code = v->code,
+            .dsn = v->dsn, .rule = v->rule, .reason = slice_of(reason));
+    }
+}
+
+static void on_done(
+    struct route *r, const struct route_verdict *v, bool fault, const char *reason, void *arg)
+{
+    struct request *q = arg;
+    (void)r;
+    log_verdict(q, v, fault, reason);
+    if (q->peer)
+        ipc_reply(q->peer->ipc, q->id, q->trace, route_verdict_type, v, -1);
+    list_remove(&q->link);
+    free(q);
+}
+
+void server_message(struct peer *peer, struct ipc_in *in)
+{
+    const struct route_check *check = in->msg;
+    struct server *s = peer->daemon->data;
+    struct request *q = NEW(struct request);
+    q->server = s;
+    q->peer = peer;
+    q->id = in->id;
+    q->trace = in->trace;
+    if (!slice_to_cstr(check->address, q->address, sizeof(q->address)))
+        q->address[0] = '\0';
+    list_append(&s->requests, &q->link);
+    q->route = route_new(s->maps, check, ask_authd, on_done, q);
+    route_run(q->route);
+}
