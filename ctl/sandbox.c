@@ -92,8 +92,10 @@ static int test_one(struct ctl *c, const struct ctl_process *p, void *arg)
     printf("%.*s.%u: %s\n", SLICE_FMT(p->role), p->worker,
         status == CTL_OK ? "as declared" : "NOT AS DECLARED");
     struct slice rest = result->text;
-    while (rest.n)
-        printf("    %.*s\n", SLICE_FMT(slice_cut(&rest, '\n')));
+    while (rest.n) {
+        struct slice line = slice_cut(&rest, '\n');
+        printf("    %.*s\n", SLICE_FMT(line));
+    }
     ipc_sync_close(&s);
     return status;
 }

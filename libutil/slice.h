@@ -12,7 +12,7 @@ struct slice {
 };
 
 #define SLICE_LIT(lit) ((struct slice){(lit), sizeof(lit) - 1})
-/* For printf("%.*s", SLICE_FMT(s)). */
+/* For printf("%.*s", SLICE_FMT(s)). Evaluates s twice. */
 #define SLICE_FMT(s) (int)(s).n, (s).p
 
 /* The slice of a C string (without its NUL); NULL gives the empty slice. */
