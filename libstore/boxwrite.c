@@ -42,7 +42,8 @@ static void put_tail(struct box *b, struct disk_index *h, struct slice names, st
     }
     size_t drop = b->ndeliveries > DELIVERIES_MAX ? b->ndeliveries - DELIVERIES_MAX : 0;
     h->ndeliveries = (uint32_t)(b->ndeliveries - drop);
-    buf_put(out, slice_from(b->deliveries + drop, h->ndeliveries * sizeof(*b->deliveries)));
+    if (h->ndeliveries)
+        buf_put(out, slice_from(b->deliveries + drop, h->ndeliveries * sizeof(*b->deliveries)));
     size_t before = buf_len(out);
     for (size_t i = 0; i < b->nkeywords; i++) {
         buf_u8(out, (uint8_t)strlen(b->keywords[i]));

@@ -393,6 +393,19 @@ static int print_events(const struct daemon_spec *spec)
     return 0;
 }
 
+/* Tries the program's row in children, death included. */
+static int probe_sandbox(const struct daemon_spec *spec)
+{
+    static const char *const trees[] = {"/tmp", NULL};
+    const struct sandbox_paths paths = {.root = trees[0], .write = trees};
+    struct buf out;
+    buf_init(&out, 65536);
+    int bad = sandbox_probe(&spec->profile, &paths, &out);
+    printf("%.*s", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
+    return bad != 0;
+}
+
 static void boot(struct daemon *d)
 {
     d->boot = NEW(struct daemon_boot);
@@ -411,6 +424,8 @@ int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--events") == 0)
         return print_events(spec);
+    if (argc == 2 && strcmp(argv[1], "--selftest-sandbox") == 0)
+        return probe_sandbox(spec);
     struct stat st;
     const char *program = role_info(spec->role)->program;
     if (argc != 1 || fstat(MASTER_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {

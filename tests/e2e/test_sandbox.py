@@ -189,6 +189,15 @@ def test_the_self_tests_find_nothing_that_differs(either):
             assert role in result.stdout
 
 
+@pytest.mark.parametrize("role", [r for r in ROLES if r != "master"])
+def test_each_program_really_tries_what_its_row_forbids(either, role):
+    """Outside of any instance: also what is answered by death, in a child for each attempt."""
+    lines = either.run(role, "--selftest-sandbox").stdout.splitlines()
+    assert len(lines) > 10
+    assert all(line.endswith("as declared") for line in lines), lines
+    assert "exec: killed as declared" in lines
+
+
 def test_secret_files_are_closed_to_others(either):
     for name in ("tls/key.pem", "spool", "mail"):
         assert os.stat(either.path(name)).st_mode & 0o007 == 0, name
