@@ -208,7 +208,7 @@ static void start_session(struct spawner *s, struct spawner_ask *a, const struct
         reply(a->front, a->id, a->trace, ERR_DENIED, 0, why);
         return;
     }
-    int notify = open_notify(s, g->user);
+    int notify = open_notify(s, g->mail);
     pid_t pid = fork();
     if (pid == 0)
         spawner_child_main(s, a, &place, notify);

@@ -1,19 +1,21 @@
 /* Mailbox changes: who commits a change says so; who watches that mailbox hears it. notifyd is
- * the server. A channel given by notify_admit may watch only that owner's mailboxes. */
+ * the server. An owner is named by the mail directory that authd grants (auth_grant.mail). A
+ * channel given by notify_admit watches and changes only that owner's mailboxes, whatever owner
+ * it names; only the session spawners may give one. */
 #pragma once
 
 #include "libutil/ipc.h"
 
-#define NOTIFY_CHANGED_FIELDS(F, S)                                                                \
-    F(S, STR, owner, 255)   /* user */                                                             \
-    F(S, STR, mailbox, 255) /* folder name as in the store, "INBOX" */                             \
+#define NOTIFY_CHANGED_FIELDS(F, S)                                      \
+    F(S, STR, owner, 1024)  /* its mail directory, as authd grants it */ \
+    F(S, STR, mailbox, 255) /* folder name as in the store, "INBOX" */   \
     F(S, U64, sequence, 0)
 #define NOTIFY_WATCH_FIELDS(F, S) F(S, STR, mailbox, 255) /* empty: stop */
 #define NOTIFY_EVENT_FIELDS(F, S) F(S, STR, mailbox, 255) F(S, U64, sequence, 0)
-#define NOTIFY_ADMIT_FIELDS(F, S) F(S, STR, owner, 255)
-#define NOTIFY_PROTO(M)                                                                            \
-    M(notify_changed, 1, IPC_CLIENT, 0, 0, IPC_NO_FD, NOTIFY_CHANGED_FIELDS)                       \
-    M(notify_watch, 2, IPC_CLIENT, 0, 0, IPC_NO_FD, NOTIFY_WATCH_FIELDS)                           \
-    M(notify_event, 3, IPC_SERVER, 0, 0, IPC_NO_FD, NOTIFY_EVENT_FIELDS)                           \
+#define NOTIFY_ADMIT_FIELDS(F, S) F(S, STR, owner, 1024)
+#define NOTIFY_PROTO(M)                                                      \
+    M(notify_changed, 1, IPC_CLIENT, 0, 0, IPC_NO_FD, NOTIFY_CHANGED_FIELDS) \
+    M(notify_watch, 2, IPC_CLIENT, 0, 0, IPC_NO_FD, NOTIFY_WATCH_FIELDS)     \
+    M(notify_event, 3, IPC_SERVER, 0, 0, IPC_NO_FD, NOTIFY_EVENT_FIELDS)     \
     M(notify_admit, 4, IPC_CLIENT, 0, 0, IPC_WITH_FD, NOTIFY_ADMIT_FIELDS)
 IPC_DECLARE(notify, NOTIFY_PROTO)

@@ -252,7 +252,7 @@ static int virtual_case(struct rig *r)
         dprintf(2, "%s", line);
     CHECK(strcmp(line, expected) == 0);
     turn(r, NULL);
-    CHECK(r->admitted == 1 && strcmp(r->owner, "alice@example.test") == 0);
+    CHECK(r->admitted == 1 && strcmp(r->owner, "example.test/alice") == 0);
     CHECK(write(r->fd, "e", 1) == 1 && hear(r, line, sizeof(line)) == 1);
     struct buf children;
     buf_init(&children, 4096);

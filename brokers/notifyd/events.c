@@ -1,0 +1,3 @@
+#include "brokers/notifyd/events.h"
+
+LOG_EVENTS_DEFINE(notifyd, NOTIFYD_EVENTS)
