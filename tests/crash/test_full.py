@@ -111,7 +111,7 @@ def test_a_full_mail_store_is_an_error_to_imap_and_nothing_breaks(small):
     instance.start()
     instance.send("before")
     instance.wait_mail("before")
-    imap = instance.imap()
+    imap = instance.imap_client()
     imap.select("INBOX")
     ballast = fill(instance.path("mail"))
     status, _ = imap.append("INBOX", "", None, message("too much", ALICE, ALICE, MEGABYTE).encode())

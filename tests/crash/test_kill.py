@@ -83,7 +83,7 @@ def all_there_once(instance, accepted):
         assert not twice, f"came twice for {user}: {sorted(twice)[:5]}"
     # What IMAP says is what the files say.
     for user in (ALICE, BOB):
-        imap = instance.imap(user)
+        imap = instance.imap_client(user)
         status, data = imap.select("INBOX")
         assert status == "OK"
         assert int(data[0]) == len(instance.mail_files(user))
@@ -159,7 +159,7 @@ def test_a_crash_loop_is_reported_and_does_not_spin(fresh):
 def test_idle_sessions_survive_the_death_of_their_front_or_end_cleanly(fresh):
     instance = fresh()
     instance.start()
-    imap = instance.imap()
+    imap = instance.imap_client()
     imap.select("INBOX")
     for role in ("imap-login", "authd", "notifyd"):
         for pid in instance.pids(role):
@@ -169,7 +169,7 @@ def test_idle_sessions_survive_the_death_of_their_front_or_end_cleanly(fresh):
 
 def _can_login(instance):
     try:
-        instance.imap().logout()
+        instance.imap_client().logout()
         return True
     except Exception:
         return False

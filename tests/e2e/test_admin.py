@@ -18,7 +18,7 @@ def unique(text):
 
 def can_login(instance, user, password):
     try:
-        instance.imap(user, password).logout()
+        instance.imap_client(user, password).logout()
         return True
     except Exception:  # imaplib's errors are classes of each connection
         return False

@@ -172,7 +172,7 @@ def test_curl_with_a_wrong_password(either, tool):
 
 # --- imaplib, poplib ------------------------------------------------------------------------------
 def test_imaplib_reads(either, letter):
-    imap = either.imap()
+    imap = either.imap_client()
     assert imap.select("INBOX")[0] == "OK"
     status, found = imap.search(None, "SUBJECT", f'"{letter}"')
     assert status == "OK"
@@ -296,14 +296,14 @@ def test_mbsync_mirrors_and_pushes_back(either, tool, home):
     os.rename(keep, os.path.join(inbox, "cur", base + ":2,FS"))
     os.unlink(gone)
     client(tool("mbsync"), "-c", rc, "all", env=env(home))
-    imap = either.imap(BOB)
+    imap = either.imap_client(BOB)
     imap.select("INBOX")
     flagged = imap.search(None, "FLAGGED", "SEEN", "SUBJECT", f'"{subjects[0]}"')[1][0].split()
     assert len(flagged) == 1
     assert imap.search(None, "SUBJECT", f'"{subjects[1]}"')[1][0] == b""
     imap.logout()
     # A second run has nothing to do, and a folder made there arrives here.
-    imap = either.imap(BOB)
+    imap = either.imap_client(BOB)
     imap.create("Made-there")
     imap.append("Made-there", r"(\Seen)", None, message(unique("appended"), BOB, ALICE, "x\r\n")
                 .encode())

@@ -308,7 +308,7 @@ class Instance:
                 smtp.login(login, PASSWORDS[login])
             return smtp.sendmail(sender, recipients, text, options, rcpt_options)
 
-    def imap(self, user=ALICE, password=None):
+    def imap_client(self, user=ALICE, password=None):
         client = imaplib.IMAP4_SSL("127.0.0.1", self.imaps, ssl_context=tls_context(),
                                    timeout=30 * SLOW)
         client.login(user, password or PASSWORDS[user])
