@@ -4,9 +4,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <crypt.h>
-
 #include "ctl/ctl.h"
+#include "libutil/password.h"
 #include "libutil/proto/ctl.h"
 
 int ctl_fail(int status, const char *fmt, ...)
@@ -138,14 +137,7 @@ int ctl_connect_daemon(struct ctl *c, enum conversation conv, enum role role,
 
 int ctl_hash_password(const char *password, struct buf *out, struct error *err)
 {
-    char *salt = crypt_gensalt_ra("$y$", 0, NULL, 0);
-    void *data = NULL;
-    int size = 0;
-    const char *hash = salt ? crypt_ra(password, salt, &data, &size) : NULL;
-    int rc = hash && hash[0] == '$' ? buf_puts(out, hash) : error_sys(err, "crypt");
-    if (data)
-        explicit_bzero(data, (size_t)size);
-    free(data);
-    free(salt);
-    return rc;
+    char hash[PASSWORD_HASH_MAX];
+    int rc = password_hash(password, hash, err);
+    return rc ? rc : buf_puts(out, hash);
 }

@@ -9,8 +9,8 @@
 #define VEREDUS_CONF "/etc/veredus/veredus.conf"
 #endif
 
-static const struct ctl_verb *const tables[] = {
-    init_verbs, run_verbs, status_verbs, log_verbs, sandbox_verbs, queue_verbs};
+static const struct ctl_verb *const tables[] = {init_verbs, run_verbs, status_verbs, log_verbs,
+    sandbox_verbs, queue_verbs, config_verbs, user_verbs, table_verbs};
 
 static void print_help(FILE *out)
 {

@@ -52,9 +52,7 @@ int table_read_file(int dir_fd, const char *name, struct buf *out, struct error 
     return rc;
 }
 
-/* Splits a path into its directory, opened, and the name in it. */
-static int open_directory(
-    struct slice path, int *dir_fd, char *name, size_t size, struct error *err)
+int table_open_directory(struct slice path, int *dir_fd, char *name, size_t size, struct error *err)
 {
     ptrdiff_t slash = slice_rchr(path, '/');
     char dir[PATH_MAX] = ".";
@@ -134,7 +132,7 @@ struct table *table_open(struct slice spec, struct error *err)
     int rc = OK;
     if (t->driver->suffix) {
         size_t room = sizeof(t->name) - strlen(t->driver->suffix);
-        rc = open_directory(t->argument, &t->dir_fd, t->name, room, err);
+        rc = table_open_directory(t->argument, &t->dir_fd, t->name, room, err);
         memcpy(t->name + strlen(t->name), t->driver->suffix, strlen(t->driver->suffix) + 1);
     }
     if (rc == OK)
@@ -235,7 +233,7 @@ int table_build(struct slice spec, struct error *err)
     table_text_init(&text);
     buf_init(&source, TABLE_FILE_MAX);
     cpath = xmemdup0(path.p, path.n);
-    rc = open_directory(path, &dir_fd, name, sizeof(name), err);
+    rc = table_open_directory(path, &dir_fd, name, sizeof(name), err);
     if (rc == OK)
         rc = table_read_file(dir_fd, name, &source, err);
     if (rc == OK)

@@ -48,3 +48,11 @@ bool table_has_path(struct slice type);
 /* Builds the compiled form of "hash:PATH" and the like from the text file PATH. ERR_UNSUPPORTED
  * for types that are not built. */
 int table_build(struct slice spec, struct error *) MUST_USE;
+
+/* Changes one entry of the text behind a table (text, or what a built type is built from), and
+ * builds again what is built. Comments and other entries stay. Writers are kept apart by a lock
+ * on the directory; readers see the old file or the new, which has the old one's owner and mode.
+ * ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSUPPORTED for tables without a text. */
+enum table_change { TABLE_ADD, TABLE_REPLACE, TABLE_DELETE };
+int table_change(struct slice spec, enum table_change, struct slice key, struct slice value,
+    struct error *) MUST_USE;

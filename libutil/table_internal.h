@@ -69,6 +69,14 @@ void table_leave(int token);
 /* Reads a whole file. */
 int table_read_file(int dir_fd, const char *name, struct buf *out, struct error *) MUST_USE;
 
+/* Splits a path into its directory, opened, and the name in it. */
+int table_open_directory(
+    struct slice path, int *dir_fd, char *name, size_t size, struct error *) MUST_USE;
+/* Cuts the next entry, with its continuation lines, off *rest; comments and empty lines between
+ * entries are skipped; p == NULL at the end. *line counts lines, *starts is the entry's. */
+struct slice table_next_entry(struct slice *rest, unsigned *line, unsigned *starts);
+int table_split_entry(struct slice entry, struct slice *key, struct slice *value) MUST_USE;
+
 /* The text between the braces of inline:{...}, and its pairs one by one. ERR_SYNTAX. */
 int table_inline_body(struct slice argument, struct slice *body) MUST_USE;
 int table_inline_next(struct slice *rest, struct slice *key, struct slice *value) MUST_USE;

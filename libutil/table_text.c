@@ -60,9 +60,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* Cuts the next entry, with its continuation lines, off *rest; comment and empty lines between
- * entries are skipped. *line counts lines. */
-static struct slice next_entry(struct slice *rest, unsigned *line, unsigned *starts)
+struct slice table_next_entry(struct slice *rest, unsigned *line, unsigned *starts)
 {
     struct slice entry = {NULL, 0};
     while (rest->n) {
@@ -87,7 +85,7 @@ static struct slice next_entry(struct slice *rest, unsigned *line, unsigned *sta
     return entry;
 }
 
-static int split_entry(struct slice entry, struct slice *key, struct slice *value)
+int table_split_entry(struct slice entry, struct slice *key, struct slice *value)
 {
     if (slice_starts(entry, "\"")) {
         struct slice rest = slice_from_index(entry, 1);
@@ -112,12 +110,12 @@ int table_text_parse(struct table_text *t, const char *name, struct slice text, 
 {
     unsigned line = 0, starts = 0;
     struct error why;
-    for (struct slice entry; (entry = next_entry(&text, &line, &starts)).p;) {
+    for (struct slice entry; (entry = table_next_entry(&text, &line, &starts)).p;) {
         struct slice key, value;
         if (is_blank(entry.p[0]))
             return error_set(err, ERR_SYNTAX, "%s:%u: begins with a blank, but continues no entry",
                 name, starts);
-        if (split_entry(slice_trim(entry), &key, &value))
+        if (table_split_entry(slice_trim(entry), &key, &value))
             return error_set(
                 err, ERR_SYNTAX, "%s:%u: must be: key value, or: key: value", name, starts);
         int rc = table_text_add(t, key, value, &why);

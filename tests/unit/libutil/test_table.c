@@ -357,6 +357,41 @@ static void test_a_table_is_reopened_in_a_sandbox(void **state)
     }
 }
 
+static void test_one_entry_is_changed_and_all_else_stays(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(file_types); i++) {
+        struct fixture f;
+        struct error err = {0};
+        struct stat st;
+        setup(&f, file_types[i], "# top\na: 1\nB 2\n  more\n\n# end\nc 3");
+        assert_int_equal(chmod(f.path, 0604), 0);
+        struct table *t = must_open(f.s);
+        assert_int_equal(table_change(f.s, TABLE_ADD, SLICE_LIT("D d"), SLICE_LIT("4"), &err), OK);
+        assert_int_equal(
+            table_change(f.s, TABLE_REPLACE, SLICE_LIT("b"), SLICE_LIT("5"), &err), OK);
+        assert_int_equal(table_change(f.s, TABLE_DELETE, SLICE_LIT("A"), SLICE_LIT(""), &err), OK);
+        assert_int_equal(
+            table_change(f.s, TABLE_ADD, SLICE_LIT("C"), SLICE_LIT("x"), &err), ERR_EXISTS);
+        assert_int_equal(
+            table_change(f.s, TABLE_DELETE, SLICE_LIT("zz"), SLICE_LIT(""), &err), ERR_NOT_FOUND);
+        assert_int_not_equal(
+            table_change(f.s, TABLE_ADD, SLICE_LIT("e"), SLICE_LIT("x\ny z"), &err), OK);
+        char text[256] = "";
+        FILE *in = fopen(f.path, "r");
+        assert_true(fread(text, 1, sizeof(text) - 1, in) > 0);
+        fclose(in);
+        assert_string_equal(text, "# top\nb: 5\n\n# end\nc 3\n\"D d\": 4\n");
+        assert_int_equal(stat(f.path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0604);
+        assert_value(t, "d d", "4");
+        assert_value(t, "b", "5");
+        assert_int_equal(code_of(t, "a"), ERR_NOT_FOUND);
+        table_close(t);
+        teardown(&f);
+    }
+}
+
 static void test_specifications_are_checked(void **state)
 {
     (void)state;
@@ -384,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_a_nul_in_the_text_is_refused),
         cmocka_unit_test(test_many_pairs_survive_building),
         cmocka_unit_test(test_a_table_is_reopened_in_a_sandbox),
+        cmocka_unit_test(test_one_entry_is_changed_and_all_else_stays),
         cmocka_unit_test(test_specifications_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
