@@ -37,7 +37,7 @@ void attempt_log(struct qmgr *q, struct message *m, const struct rcpt *r, const 
         .orig_to = same ? SLICE_LIT("") : r->to.original, .via = r->to.transport,
         .result = slice_of(result), .dsn = r->st.dsn, .mx = r->st.mta, .reply = r->st.text,
         .delay_ms = now - m->content->envelope.received, .try = r->st.attempts,
-        .next = r->st.state == RCPT_WAITING ? (r->st.next - now + 999) / 1000 : 0);
+        .next = r->st.next > now ? (r->st.next - now + 999) / 1000 : 0);
 }
 
 void attempt_deferred(struct qmgr *q, struct message *m, struct rcpt *r, int64_t wait_ms)
