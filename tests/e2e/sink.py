@@ -13,6 +13,7 @@ class Sink:
         self.answers = answers or {}
         self.messages = []     # dicts: sender, recipients, data, tls
         self.connections = 0
+        self.open = set()
         self.commands = []
         self.certificate = certificate
         sink = self
@@ -20,8 +21,10 @@ class Sink:
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
                 sink.connections += 1
-                with contextlib.suppress(OSError):
+                sink.open.add(self.request)
+                with contextlib.suppress(OSError, ValueError):
                     sink.serve(self.request)
+                sink.open.discard(self.request)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
@@ -91,6 +94,9 @@ class Sink:
                 put(self.reply(verb, argument, "250 2.0.0 ok"))
 
     def stop(self):
-        """Safe to call twice."""
+        """Also ends the connections there are. Safe to call twice."""
         self.server.shutdown()
         self.server.server_close()
+        for sock in list(self.open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
