@@ -173,6 +173,11 @@ int store_lock_maildrop(struct store *s, struct error *err)
     return OK;
 }
 
+int store_dirfd(const struct store *s)
+{
+    return s->fd;
+}
+
 int store_sync(int dirfd, struct error *err)
 {
     return syncfs(dirfd) ? error_sys(err, "syncing the mail directory") : OK;

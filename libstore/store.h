@@ -224,6 +224,8 @@ int store_changes_since(struct store_mailbox *, uint64_t modseq, struct uidset *
  * store_close. */
 int store_lock_maildrop(struct store *, struct error *) MUST_USE;
 
+/* The mail directory; stays the store's. */
+int store_dirfd(const struct store *);
 /* Makes everything written to the file system of `dirfd` durable. */
 int store_sync(int dirfd, struct error *) MUST_USE;
 

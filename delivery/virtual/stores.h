@@ -1,0 +1,45 @@
+/*
+ * Mail directories kept open between deliveries, few and for a short time: one may be moved
+ * away or removed at any moment. Also remembers which file systems have unsynced deliveries.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "libstore/store.h"
+
+enum { STORES_KEPT = 32, STORES_AGE_MS = 10000, STORES_FILE_SYSTEMS = 16, STORES_PATH = 1025 };
+
+struct stores;
+
+struct stores_entry {
+    struct stores *all;
+    struct store *store; /* NULL: free */
+    char path[STORES_PATH];
+    int64_t opened, used;
+};
+
+struct stores {
+    int root; /* not owned */
+    struct stores_entry kept[STORES_KEPT];
+    /* One descriptor for each file system written to since the last sync. */
+    struct {
+        dev_t device;
+        int fd;
+    } dirty[STORES_FILE_SYSTEMS];
+    size_t ndirty;
+    /* Told of each change in a directory opened here. */
+    void (*changed)(void *arg, struct slice path, struct slice folder, uint64_t sequence);
+    void *arg;
+};
+
+void stores_init(struct stores *, int root,
+    void (*changed)(void *, struct slice path, struct slice folder, uint64_t), void *arg);
+void stores_clear(struct stores *);
+/* The store of this mail directory, made when it is not there. It is expected to be written to. */
+int stores_get(
+    struct stores *, struct slice path, int64_t now, struct store **, struct error *) MUST_USE;
+/* Forgets an open directory, after an error in it. */
+void stores_drop(struct stores *, struct slice path);
+/* Makes all deliveries so far durable. */
+int stores_sync(struct stores *, struct error *) MUST_USE;

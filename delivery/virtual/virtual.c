@@ -1,0 +1,157 @@
+#include "delivery/virtual/virtual.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "delivery/virtual/events.h"
+#include "delivery/virtual/stores.h"
+#include "libmail/proto/deliver.h"
+#include "libmail/proto/notify.h"
+#include "libstore/deliver.h"
+
+enum { TEXT_SIZE = 481 };
+
+struct agent {
+    struct daemon *daemon;
+    char root[4096];
+    struct stores stores;
+};
+
+static void announce(void *arg, struct slice path, struct slice folder, uint64_t sequence)
+{
+    struct agent *v = arg;
+    struct peer *p = daemon_peer(v->daemon, CONV_NOTIFY, -1);
+    struct notify_changed m = {.owner = path, .mailbox = folder, .sequence = sequence};
+    /* Without notifyd sessions look for themselves, only later. */
+    if (p)
+        (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
+}
+
+int virtual_configure(struct daemon *d, struct error *err)
+{
+    struct agent *v = NEW(struct agent);
+    if (!slice_to_cstr(conf_string(conf_root(d->conf), "mail-root"), v->root, sizeof(v->root)))
+        return error_set(err, ERR_LIMIT, "mail-root is too long");
+    int root = open(v->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return error_sys(err, "mail-root %s", v->root);
+    v->daemon = d;
+    stores_init(&v->stores, root, announce, v);
+    d->paths.root = v->root;
+    d->data = v;
+    return OK;
+}
+
+void virtual_free(struct daemon *d)
+{
+    struct agent *v = d->data;
+    stores_clear(&v->stores);
+    fd_close(&v->stores.root);
+    free(v);
+    d->data = NULL;
+}
+
+/* What an error means for the sender (RFC 3463). */
+static void refuse(struct outcome *o, int code, const char *text)
+{
+    o->status = DEFERRED;
+    o->text = slice_of(text);
+    o->dsn = code == ERR_NO_SPACE ? SLICE_LIT("4.3.1")
+             : code == ERR_BUSY   ? SLICE_LIT("4.2.0")
+             : code == ERR_DENIED ? SLICE_LIT("4.3.5")
+                                  : SLICE_LIT("4.3.0");
+}
+
+static int deliver_into(struct agent *v, struct slice path, const struct store_delivery *d,
+    struct store_appended *out, struct error *err)
+{
+    int rc = ERR_NOT_FOUND;
+    /* A directory that was kept open may have been removed: once more from its path. */
+    for (int turn = 0; turn < 2 && rc == ERR_NOT_FOUND; turn++) {
+        struct store *store;
+        rc = stores_get(&v->stores, path, loop_now(v->daemon->loop), &store, err);
+        if (!rc)
+            rc = store_deliver(store, SLICE_LIT("INBOX"), d, out, err);
+        if (rc)
+            stores_drop(&v->stores, path);
+    }
+    return rc;
+}
+
+static void deliver_one(struct agent *v, const struct log *log, const struct recipient *r,
+    struct store_delivery *d, struct outcome *o, char text[TEXT_SIZE])
+{
+    struct store_appended done;
+    struct error err = {0};
+    d->address = r->address;
+    d->original = r->original;
+    int rc = deliver_into(v, r->nexthop, d, &done, &err);
+    if (rc) {
+        snprintf(text, TEXT_SIZE, "%.*s", (int)TEXT_SIZE - 1, err.text);
+        refuse(o, rc, text);
+        log_event(log, dlv_store_fail, .to = r->address, .mailbox = r->nexthop,
+            .rule = slice_of(error_name(rc)), .reason = o->text);
+        return;
+    }
+    snprintf(text, TEXT_SIZE, "delivered to mailbox INBOX uid %u%s", done.uid,
+        done.duplicate ? " (by an attempt before)" : "");
+    *o = (struct outcome){
+        .index = o->index, .status = DELIVERED, .dsn = SLICE_LIT("2.0.0"), .text = slice_of(text)};
+    log_event(log, dlv_store, .to = r->address, .mailbox = r->nexthop, .uid = done.uid,
+        .size = d->size, .again = done.duplicate);
+}
+
+/* All recipients in turn; what is malformed gets no outcome, which means deferred. */
+static void start(struct agent *v, struct peer *peer, struct ipc_in *in)
+{
+    const struct deliver_start *m = in->msg;
+    struct envelope envelope;
+    struct reader er = reader_of(m->envelope), rr = reader_of(m->recipients);
+    struct store_delivery d = {.body = m->body, .fd = in->fd, .size = m->size};
+    struct buf outcomes;
+    struct log log;
+    struct recipient r;
+    buf_init(&outcomes, 60000);
+    log_set_id(&log, &v->daemon->log, "qid", in->trace);
+    bool good = record_get(&er, &envelope_record, &envelope) == OK &&
+                (m->body.n == m->size || (m->body.n == 0 && in->fd >= 0));
+    d.sender = good ? envelope.sender : SLICE_LIT("");
+    for (uint32_t i = 0; good && i < DELIVER_RECIPIENTS_MAX && rr.rest.n; i++) {
+        char text[TEXT_SIZE];
+        struct outcome o = {.index = i};
+        if (record_get(&rr, &recipient_record, &r))
+            break;
+        d.id = m->delivery + i;
+        deliver_one(v, &log, &r, &d, &o, text);
+        if (record_put(&outcomes, &outcome_record, &o))
+            break;
+    }
+    struct deliver_done done = {.outcomes = buf_slice(&outcomes)};
+    (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_done_type, &done, -1);
+    buf_clear(&outcomes);
+}
+
+static void sync_stores(struct agent *v, struct peer *peer, struct ipc_in *in)
+{
+    struct error err = {0};
+    int rc = stores_sync(&v->stores, &err);
+    struct deliver_synced done = {.code = rc, .text = slice_first(slice_of(err.text), 255)};
+    if (rc)
+        log_event(
+            &v->daemon->log, log_trouble, .what = SLICE_LIT("sync"), .reason = slice_of(err.text));
+    (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_synced_type, &done, -1);
+}
+
+void virtual_message(struct peer *peer, struct ipc_in *in)
+{
+    struct agent *v = peer->daemon->data;
+    if (in->type == deliver_start_type) {
+        start(v, peer, in);
+    } else if (in->type == deliver_sync_type) {
+        sync_stores(v, peer, in);
+    } else {
+        struct deliver_reported no = {
+            .code = ERR_UNSUPPORTED, .text = SLICE_LIT("virtual writes no reports")};
+        (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_reported_type, &no, -1);
+    }
+}

@@ -1,0 +1,12 @@
+/*
+ * Delivery to virtual mailboxes: serves DELIVER. A recipient's nexthop is its mail directory
+ * relative to the mail root, as authd grants it; it is made on the first delivery.
+ */
+#pragma once
+
+#include "libutil/daemon.h"
+
+int virtual_configure(struct daemon *, struct error *);
+/* Closes what virtual_configure and deliveries opened. */
+void virtual_free(struct daemon *);
+void virtual_message(struct peer *, struct ipc_in *);

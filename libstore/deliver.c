@@ -1,0 +1,39 @@
+#include "libstore/deliver.h"
+
+static void put_field(
+    struct buf *out, const char *name, const char *open, struct slice value, const char *close)
+{
+    buf_printf(out, "%s: %s", name, open);
+    /* An address holds no line end; make sure that none can ever begin a field here. */
+    for (size_t i = 0; i < value.n; i++)
+        buf_putc(out, value.p[i] == '\r' || value.p[i] == '\n' ? ' ' : value.p[i]);
+    buf_printf(out, "%s\r\n", close);
+}
+
+int store_deliver(struct store *s, struct slice folder, const struct store_delivery *d,
+    struct store_appended *out, struct error *err)
+{
+    struct store_append *a;
+    struct buf trace;
+    uint64_t size = d->body.n ? d->body.n : d->size;
+    int rc = store_append_begin(s, folder, size + 512, &a, err);
+    if (rc)
+        return rc;
+    buf_init(&trace, 4096);
+    put_field(&trace, "Return-Path", "<", d->sender, ">");
+    if (d->original.n && !slice_ieq(d->original, d->address))
+        put_field(&trace, "X-Original-To", "", d->original, "");
+    put_field(&trace, "Delivered-To", "", d->address, "");
+    rc = trace.failed ? error_set(err, ERR_LIMIT, "addresses are too long")
+                      : store_append_write(a, buf_slice(&trace), err);
+    buf_clear(&trace);
+    if (!rc && d->body.n)
+        rc = store_append_write(a, d->body, err);
+    else if (!rc && d->fd >= 0)
+        rc = store_append_fd(a, d->fd, d->size, err);
+    if (rc) {
+        store_append_abort(a);
+        return rc;
+    }
+    return store_append_commit(a, &(struct store_append_options){.delivery = d->id}, out, err);
+}

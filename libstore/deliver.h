@@ -1,0 +1,22 @@
+/*
+ * Final delivery of a message into a folder: the trace fields that only the last agent adds
+ * (Return-Path: RFC 5321 §4.4; Delivered-To; X-Original-To when the recipient was rewritten),
+ * then the body as it came.
+ */
+#pragma once
+
+#include "libstore/store.h"
+
+struct store_delivery {
+    uint64_t id;           /* makes a repetition do nothing (I10); 0: none */
+    struct slice sender;   /* reverse-path without <>; empty: null sender */
+    struct slice address;  /* the recipient */
+    struct slice original; /* as given in RCPT */
+    struct slice body;     /* the message, or */
+    int fd;                /* where it stands from offset 0, when body is empty */
+    uint64_t size;
+};
+
+/* Not durable until store_sync. */
+int store_deliver(struct store *, struct slice folder, const struct store_delivery *,
+    struct store_appended *, struct error *) MUST_USE;

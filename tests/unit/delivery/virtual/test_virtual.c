@@ -1,0 +1,275 @@
+/* The agent with a queue manager and a notifyd of ours. */
+#include <fcntl.h>
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "delivery/virtual/virtual.h"
+#include "libmail/proto/deliver.h"
+#include "libmail/proto/notify.h"
+#include "libstore/store.h"
+
+#define BODY "Received: x\r\nSubject: s\r\n\r\nText.\r\n"
+
+struct fixture {
+    char dir[64];
+    struct daemon daemon;
+    struct daemon_spec spec;
+    struct peer qmgr, notify;
+    struct ipc *client, *notifyd;
+    unsigned answers;
+    struct outcome outcome[4];
+    char text[4][481];
+    size_t noutcomes;
+    int64_t synced;
+    unsigned announced;
+    char owner[128], folder[64];
+};
+
+static void agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    (void)ipc;
+    virtual_message(&f->qmgr, in);
+}
+
+static void on_notify(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    const struct notify_changed *m = in->msg;
+    (void)ipc;
+    f->announced++;
+    assert_true(slice_to_cstr(m->owner, f->owner, sizeof(f->owner)));
+    assert_true(slice_to_cstr(m->mailbox, f->folder, sizeof(f->folder)));
+}
+
+static const struct ipc_ops agent_ops = {agent_message, NULL}, quiet = {NULL, NULL},
+                            notify_ops = {on_notify, NULL};
+
+static void connect_peer(struct fixture *f, struct peer *p, const struct ipc_proto *proto,
+    enum ipc_side side, const struct ipc_ops *ours, struct ipc **other,
+    const struct ipc_ops *theirs)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    *p = (struct peer){.daemon = &f->daemon, .side = side};
+    p->ipc = ipc_new(f->daemon.loop, pair[0], proto, side, ours, f);
+    enum ipc_side back = side == IPC_SERVER ? IPC_CLIENT : IPC_SERVER;
+    *other = ipc_new(f->daemon.loop, pair[1], proto, back, theirs, f);
+    list_append(&f->daemon.peers, &p->link);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = NEW(struct fixture);
+    struct error err = {0};
+    char text[256];
+    log_setup("test", LOG_ERROR);
+    snprintf(f->dir, sizeof(f->dir), "/tmp/veredus-virtual-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(text, sizeof(text), "hostname mx.example.test\nmail-root %s\n", f->dir);
+    f->daemon = (struct daemon){.spec = &f->spec, .loop = loop_new_fake(1000)};
+    list_init(&f->daemon.peers);
+    f->daemon.conf = conf_parse("test", slice_of(text), &conf_root_schema, NULL, &err);
+    assert_non_null(f->daemon.conf);
+    assert_int_equal(virtual_configure(&f->daemon, &err), OK);
+    connect_peer(f, &f->qmgr, &deliver_proto, IPC_SERVER, &agent_ops, &f->client, &quiet);
+    connect_peer(f, &f->notify, &notify_proto, IPC_CLIENT, &quiet, &f->notifyd, &notify_ops);
+    f->qmgr.conv = CONV_DELIVER;
+    f->notify.conv = CONV_NOTIFY;
+    *state = f;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    ipc_free(f->client);
+    ipc_free(f->notifyd);
+    ipc_free(f->qmgr.ipc);
+    ipc_free(f->notify.ipc);
+    loop_free(f->daemon.loop);
+    conf_free(f->daemon.conf);
+    virtual_free(&f->daemon);
+    nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    free(f);
+    return 0;
+}
+
+static void on_done(struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    assert_non_null(in);
+    f->answers++;
+    if (in->type == deliver_synced_type) {
+        f->synced = ((const struct deliver_synced *)in->msg)->code;
+        return;
+    }
+    struct reader r = reader_of(((const struct deliver_done *)in->msg)->outcomes);
+    for (f->noutcomes = 0; r.rest.n; f->noutcomes++) {
+        struct outcome *o = &f->outcome[f->noutcomes];
+        assert_int_equal(record_get(&r, &outcome_record, o), OK);
+        assert_true(slice_to_cstr(o->text, f->text[f->noutcomes], 481));
+    }
+}
+
+static void settle(struct fixture *f)
+{
+    for (int i = 0; i < 10; i++)
+        loop_poll(f->daemon.loop);
+}
+
+static void deliver(struct fixture *f, uint64_t id, const char *path, const char *second, int fd)
+{
+    struct buf envelope, recipients;
+    struct envelope e = {.sender = SLICE_LIT("sender@example.org")};
+    struct recipient r = {.address = SLICE_LIT("alice@example.test"),
+        .original = SLICE_LIT("sales@example.test"),
+        .nexthop = slice_of(path)};
+    buf_init(&envelope, 4096);
+    buf_init(&recipients, 8192);
+    assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
+    assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
+    if (second) {
+        r.nexthop = slice_of(second);
+        r.original = r.address;
+        assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
+    }
+    struct deliver_start m = {.delivery = id,
+        .envelope = buf_slice(&envelope),
+        .recipients = buf_slice(&recipients),
+        .size = sizeof(BODY) - 1,
+        .body = fd < 0 ? SLICE_LIT(BODY) : SLICE_LIT("")};
+    unsigned before = f->answers;
+    ipc_call(f->client, deliver_start_type, 7, &m, fd, on_done, f);
+    settle(f);
+    assert_int_equal(f->answers, before + 1);
+    buf_clear(&envelope);
+    buf_clear(&recipients);
+}
+
+static void assert_mail(struct fixture *f, const char *path, uint32_t uid, const char *text)
+{
+    char full[256];
+    struct error err = {0};
+    struct store *s;
+    struct store_mailbox *mb;
+    struct store_body body;
+    snprintf(full, sizeof(full), "%s/%s", f->dir, path);
+    assert_int_equal(store_open(AT_FDCWD, full, &(struct store_options){0}, &s, &err), OK);
+    assert_int_equal(store_select(s, SLICE_LIT("INBOX"), true, &mb, &err), OK);
+    assert_int_equal(store_body(mb, uid, &body, &err), OK);
+    assert_true(slice_is(body.content, text));
+    store_body_release(&body);
+    store_unselect(mb);
+    store_close(s);
+}
+
+static void test_first_delivery_makes_the_mailbox_and_adds_trace_fields(void **state)
+{
+    struct fixture *f = *state;
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    assert_int_equal(f->noutcomes, 1);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1");
+    assert_mail(f, "example.test/alice", 1,
+        "Return-Path: <sender@example.org>\r\nX-Original-To: sales@example.test\r\n"
+        "Delivered-To: alice@example.test\r\n" BODY);
+    char path[256];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/example.test/alice", f->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    assert_int_equal(f->announced, 1);
+    assert_string_equal(f->owner, "example.test/alice");
+    assert_string_equal(f->folder, "INBOX");
+}
+
+static void test_body_from_a_descriptor_and_two_recipients(void **state)
+{
+    struct fixture *f = *state;
+    int fd = memfd_create("body", MFD_CLOEXEC);
+    assert_int_equal(write(fd, BODY, sizeof(BODY) - 1), sizeof(BODY) - 1);
+    deliver(f, 100, "example.test/alice", "example.test/bob", fd);
+    close(fd);
+    assert_int_equal(f->noutcomes, 2);
+    assert_int_equal(f->outcome[1].index, 1);
+    assert_int_equal(f->outcome[1].status, DELIVERED);
+    assert_mail(f, "example.test/bob", 1,
+        "Return-Path: <sender@example.org>\r\nDelivered-To: alice@example.test\r\n" BODY);
+}
+
+static void test_redo_is_delivered_once(void **state)
+{
+    struct fixture *f = *state;
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1 (by an attempt before)");
+    assert_int_equal(f->announced, 1);
+}
+
+static void test_paths_out_of_the_mail_root_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const bad[] = {
+        "../alice", "example.test/../../x", "/etc", "", ".", "example.test//x", "link/alice"};
+    char path[256];
+    snprintf(path, sizeof(path), "%s/link", f->dir);
+    assert_int_equal(symlink("/tmp", path), 0);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        deliver(f, 100 + i, bad[i], NULL, -1);
+        assert_int_equal(f->noutcomes, 1);
+        assert_int_equal(f->outcome[0].status, DEFERRED);
+    }
+    assert_int_equal(f->announced, 0);
+}
+
+static void test_removed_mailbox_is_made_again(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    snprintf(path, sizeof(path), "%s/example.test/alice", f->dir);
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    deliver(f, 200, "example.test/alice", NULL, -1);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    assert_int_equal(stat(path, &(struct stat){0}), 0);
+}
+
+static void test_sync_answers_after_deliveries(void **state)
+{
+    struct fixture *f = *state;
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    f->synced = -1;
+    ipc_call(f->client, deliver_sync_type, 0, &(struct deliver_sync){}, -1, on_done, f);
+    settle(f);
+    assert_int_equal(f->synced, OK);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_first_delivery_makes_the_mailbox_and_adds_trace_fields),
+        TEST(test_body_from_a_descriptor_and_two_recipients),
+        TEST(test_redo_is_delivered_once),
+        TEST(test_paths_out_of_the_mail_root_are_refused),
+        TEST(test_removed_mailbox_is_made_again),
+        TEST(test_sync_answers_after_deliveries),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
