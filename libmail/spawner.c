@@ -16,7 +16,7 @@
 
 enum { PER_USER = 100, TOTAL = 20000, GRACE_MS = 10000 };
 
-LOG_EVENTS_DEFINE(spawner, SPAWNER_EVENTS)
+SPAWNER_EVENTS(LOG_EVENT_)
 
 static void on_message(struct peer *peer, struct ipc_in *in);
 static void on_front_down(struct peer *peer);

@@ -1,3 +1,7 @@
 #include "pop3d/session/events.h"
 
-LOG_EVENTS_DEFINE(pop3, POP3_EVENTS)
+#include "libmail/spawner_events.h"
+
+POP3_EVENTS(LOG_EVENT_)
+const struct log_event *const pop3_events[] = {
+    POP3_EVENTS(LOG_POINTER_) SPAWNER_EVENTS(LOG_POINTER_) NULL};

@@ -7,7 +7,7 @@
 #include "pop3d/session/events.h"
 #include "pop3d/session/line_io.h"
 
-enum { COMMAND_MAX = 512, ERRORS_MAX = 100 };
+enum { COMMAND_MAX = 512, ERRORS_MAX = 100, LOCK_TRIES = 20, LOCK_MOMENT_MS = 50 };
 
 struct message {
     uint32_t uid;
@@ -370,13 +370,25 @@ static void load_messages(struct pop3 *p)
     p->left = p->n;
 }
 
+/* A session that was hung up may need a moment to notice. */
+static int lock_maildrop(struct pop3 *p, struct error *err)
+{
+    static const struct timespec moment = {.tv_nsec = LOCK_MOMENT_MS * 1000000L};
+    int rc = store_lock_maildrop(p->store, err);
+    for (int i = 0; rc == ERR_BUSY && i < LOCK_TRIES; i++) {
+        nanosleep(&moment, NULL);
+        rc = store_lock_maildrop(p->store, err);
+    }
+    return rc;
+}
+
 static int open_maildrop(struct pop3 *p, struct error *err)
 {
     struct store_options options = {
         .coexist = p->env->coexist, .create = true, .changed = on_changed, .arg = p};
     int rc = store_open(p->env->mail, ".", &options, &p->store, err);
     if (rc == OK)
-        rc = store_lock_maildrop(p->store, err);
+        rc = lock_maildrop(p, err);
     if (rc == OK)
         rc = store_select(p->store, SLICE_LIT("INBOX"), false, &p->box, err);
     if (rc == OK)
@@ -404,6 +416,9 @@ static const char *serve(struct pop3 *p)
 
 static void session_end(struct pop3 *p, const char *why)
 {
+    /* Before the last reply, so that a client that comes again at once finds no lock. */
+    store_unselect(p->box);
+    store_close(p->store);
     if (!p->broken)
         p->broken = line_io_flush(&p->io);
     log_event(&p->env->log, pop3_close, .user = slice_of(p->env->user), .why = slice_of(why),
@@ -411,8 +426,6 @@ static void session_end(struct pop3 *p, const char *why)
         .seconds = time(NULL) - p->began);
     if (p->notifying)
         notify_end(p);
-    store_unselect(p->box);
-    store_close(p->store);
     line_io_clear(&p->io);
     free(p->messages);
 }
