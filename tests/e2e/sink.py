@@ -62,6 +62,7 @@ class Sink:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(*self.certificate)
                 sock = context.wrap_socket(sock, server_side=True)
+                self.open.add(sock)
                 file, tls = sock.makefile("rwb", buffering=0), True
             elif verb == "MAIL":
                 mail = {"sender": argument, "recipients": [], "tls": tls}
