@@ -200,10 +200,10 @@ static int parse_domain(struct writer *w, struct slice s, unsigned flags)
 
 int address_parse(struct address *out, struct slice s, unsigned flags)
 {
-    struct writer w = {out, false};
     char plain[ADDRESS_MAX];
     size_t plain_n, used;
     *out = (struct address){0};
+    struct writer w = {out, false};
     if (s.n == 0)
         return flags & ADDRESS_NULL ? OK : ERR_SYNTAX;
     if (s.p[0] == '"') {
@@ -311,8 +311,8 @@ struct slice address_local_plain(const struct address *a, char *out)
 
 int address_make(struct address *out, struct slice local, struct slice domain)
 {
-    struct writer w = {out, false};
     *out = (struct address){0};
+    struct writer w = {out, false};
     for (size_t i = 0; i < local.n; i++)
         if ((unsigned char)local.p[i] < 32 || local.p[i] == 127)
             return ERR_SYNTAX;
