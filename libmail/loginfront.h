@@ -30,6 +30,7 @@ enum login_answer {
     LOGIN_MECHANISM,   /* unknown */
     LOGIN_TOO_LONG,    /* then closed */
     LOGIN_TOO_MANY,    /* errors; then closed */
+    LOGIN_TOO_SLOW,    /* then closed */
     LOGIN_GOING_DOWN,  /* then closed */
     LOGIN_CROWDED,     /* at connection; then closed */
     LOGIN_ANSWERS

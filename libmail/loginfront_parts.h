@@ -64,6 +64,7 @@ struct login {
     int pair;               /* the session's end of a relay until it is started */
     uint64_t received, sent;
     struct timer delay;
+    struct timer patience; /* until login */
     login_command_fn *next;
     char user[LOGIN_USER_MAX + 1], tag[LOGIN_TAG_MAX + 1], sasl_user[LOGIN_USER_MAX + 1];
     const char *method, *why;

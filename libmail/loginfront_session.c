@@ -18,6 +18,7 @@ static const struct stream_ops client_ops = {
 static void login_free(struct login *l)
 {
     timer_stop(&l->delay);
+    timer_stop(&l->patience);
     explicit_bzero(l->sasl_user, sizeof(l->sasl_user));
     free(l);
 }
@@ -34,6 +35,7 @@ void login_drop(struct login *l, const char *why)
     fd_close(&l->fd);
     fd_close(&l->pair);
     timer_stop(&l->delay);
+    timer_stop(&l->patience);
     l->phase = CLOSING;
     log_event(&l->log, login_close, .client = slice_of(l->client),
         .why = slice_of(l->why ? l->why : why), .received = l->received, .sent = l->sent,
@@ -55,7 +57,6 @@ void login_attach(struct login *l, int fd)
 {
     l->stream =
         stream_new(l->front->daemon->loop, fd, LOGIN_INPUT_MAX, LOGIN_OUTPUT_MAX, &client_ops, l);
-    stream_timeout(l->stream, l->place->timeout);
     stream_write_timeout(l->stream, l->place->timeout);
 }
 
@@ -63,6 +64,29 @@ static void delayed(void *arg)
 {
     struct login *l = arg;
     login_resume(l, l->verdict);
+}
+
+/* Counted from the connection, not from the last byte: a client must not stay by trickling. */
+static void too_slow(void *arg)
+{
+    struct login *l = arg;
+    switch (l->phase) {
+    case CHECKING:
+    case SPAWNING: /* it is we who are slow; those calls have deadlines */
+        timer_start(&l->patience, l->place->timeout);
+        break;
+    case COMMAND:
+    case DELAY:
+        l->front->protocol->answer(l, LOGIN_TOO_SLOW);
+        login_finish(l, "timeout");
+        break;
+    case TLS:
+        login_drop(l, "timeout");
+        break;
+    case RELAY:
+    case CLOSING:
+        break;
+    }
 }
 
 void login_open(struct login_place *place, int fd, const char *client, bool loopback)
@@ -81,6 +105,8 @@ void login_open(struct login_place *place, int fd, const char *client, bool loop
     snprintf(l->client, sizeof(l->client), "%s", client);
     log_set_id(&l->log, &f->daemon->log, "sid", l->id);
     timer_init(&l->delay, f->daemon->loop, delayed, l);
+    timer_init(&l->patience, f->daemon->loop, too_slow, l);
+    timer_start(&l->patience, place->timeout);
     list_append(&f->logins, &l->link);
     place->sessions++;
     f->sessions++;
@@ -263,6 +289,7 @@ void login_finish(struct login *l, const char *why)
 {
     if (l->phase == CLOSING)
         return;
+    timer_stop(&l->delay);
     l->phase = CLOSING;
     l->why = why;
     stream_finish(l->stream);

@@ -90,7 +90,7 @@ static void start_relay(struct login *l)
     l->phase = RELAY;
     l->session = stream_new(f->daemon->loop, fd, RELAY_BUFFER, RELAY_BUFFER, &session_ops, l);
     stream_write_timeout(l->session, 0);
-    stream_timeout(l->stream, 0); /* the session has its own clock */
+    timer_stop(&l->patience); /* the session has its own clock */
     stream_pause(l->stream, false);
 }
 

@@ -148,6 +148,7 @@ static const char *const answers[LOGIN_ANSWERS] = {
     [LOGIN_MECHANISM] = "NO [CANNOT] Unknown authentication mechanism",
     [LOGIN_TOO_LONG] = "BYE The command is too long",
     [LOGIN_TOO_MANY] = "BYE Too many errors",
+    [LOGIN_TOO_SLOW] = "BYE Time to log in is over",
     [LOGIN_GOING_DOWN] = "BYE [UNAVAILABLE] The server is going down",
     [LOGIN_CROWDED] = "BYE [LIMIT] Too many connections from your address",
 };

@@ -17,6 +17,7 @@ static const char *const answers[LOGIN_ANSWERS] = {
     [LOGIN_MECHANISM] = "-ERR Unknown authentication mechanism",
     [LOGIN_TOO_LONG] = "-ERR The command is too long",
     [LOGIN_TOO_MANY] = "-ERR Too many errors",
+    [LOGIN_TOO_SLOW] = "-ERR Time to log in is over",
     [LOGIN_GOING_DOWN] = "-ERR [SYS/TEMP] The server is going down",
     [LOGIN_CROWDED] = "-ERR [SYS/TEMP] Too many connections from your address",
 };

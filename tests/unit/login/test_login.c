@@ -474,13 +474,17 @@ static void test_connections_of_one_address_are_limited(void **state)
     rig_free(r);
 }
 
-static void test_silence_ends_the_connection(void **state)
+static void test_a_login_must_be_over_in_time_trickling_or_not(void **state)
 {
     (void)state;
     struct rig *r = imap("timeout 60s");
     heard(r);
-    loop_advance(r->loop, 60001);
-    assert_string_equal(heard(r), "<eof>");
+    loop_advance(r->loop, 30000);
+    assert_string_equal(say(r, "a NO"), "");
+    loop_advance(r->loop, 29999);
+    assert_string_equal(say(r, "OP\r\n"), "a OK Done\r\n");
+    loop_advance(r->loop, 1);
+    assert_string_equal(heard(r), "* BYE Time to log in is over\r\n<eof>");
     rig_free(r);
 }
 
@@ -674,6 +678,7 @@ static void test_a_tls_session_is_relayed_both_ways_until_it_ends(void **state)
     (void)state;
     struct rig *r = logged_in_over_tls();
     char got[64] = "";
+    loop_advance(r->loop, 3600000); /* the time limit is for logins only */
     assert_int_equal(write(r->session, "b OK\r\n", 6), 6);
     assert_string_equal(tls_heard(r), "b OK\r\n");
     assert_string_equal(tls_say(r, "d NOOP\r\n"), "");
@@ -753,7 +758,7 @@ int main(void)
         cmocka_unit_test(test_a_client_that_leaves_during_the_check_costs_nothing),
         cmocka_unit_test(test_no_session_is_told_and_ends_the_connection),
         cmocka_unit_test(test_connections_of_one_address_are_limited),
-        cmocka_unit_test(test_silence_ends_the_connection),
+        cmocka_unit_test(test_a_login_must_be_over_in_time_trickling_or_not),
         cmocka_unit_test(test_draining_sends_away_who_has_not_logged_in),
         cmocka_unit_test(test_pop3_user_and_pass),
         cmocka_unit_test(test_pop3_capa_follows_the_listener),
