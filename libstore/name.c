@@ -38,7 +38,7 @@ static void put_utf8(struct buf *out, uint32_t c)
         return;
     }
     unsigned more = c >= 0x10000 ? 3 : c >= 0x800 ? 2 : 1;
-    buf_u8(out, (uint8_t)(0xf00u >> more | c >> (6 * more)));
+    buf_u8(out, (uint8_t)(0xff00u >> (more + 1) | c >> (6 * more)));
     while (more--)
         buf_u8(out, (uint8_t)(0x80 | (c >> (6 * more) & 0x3f)));
 }
