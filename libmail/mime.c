@@ -96,10 +96,10 @@ static struct mark before_line_end(const struct parser *p, struct mark m, size_t
     return m;
 }
 
-/* Passes lines up to a delimiter or the end; returns where the text before it ends. */
-static struct mark scan_body(struct parser *p)
+/* Passes lines up to a delimiter or the end; returns where the text before it ends, which is not
+ * before `begin`. */
+static struct mark scan_body(struct parser *p, size_t begin)
 {
-    size_t begin = p->pos;
     p->hit = false;
     while (p->pos < p->message.n) {
         struct mark m = here(p);
@@ -240,7 +240,7 @@ static struct mark parse_children(
 {
     size_t level = p->nopen;
     push(p, boundary);
-    struct mark end = scan_body(p);
+    struct mark end = scan_body(p, p->pos);
     struct mime_part **slot = &part->first;
     while (
         p->hit && p->hit_level == level && !p->closing && p->parts < MIME_MAX_PARTS && !p->full) {
@@ -250,7 +250,9 @@ static struct mark parse_children(
     }
     bool ours = p->hit && p->hit_level == level;
     pop(p);
-    return ours ? scan_body(p) : end; /* the epilogue, or what passed the limit */
+    /* The epilogue, or what passed the limit. The line end of our last delimiter may be the one
+     * that belongs to the next delimiter. */
+    return ours ? scan_body(p, part->body) : end;
 }
 
 /* Whether the body has structure that we follow; *boundary is set for a multipart. */
@@ -303,7 +305,7 @@ static struct mark parse_part(
     else if (part->kind == MIME_MESSAGE)
         end = parse_part(p, part, &part->first, depth + 1);
     else
-        end = scan_body(p);
+        end = scan_body(p, p->pos);
     set_end(part, begin, end);
     return end;
 }
