@@ -1,0 +1,207 @@
+/* Commands that change messages: STORE COPY MOVE EXPUNGE (RFC 3501 §6.4, RFC 4315, RFC 6851). */
+#include "imapd/session/events.h"
+#include "imapd/session/session.h"
+#include "libutil/error.h"
+
+static bool take_messages(struct command *c, struct uidset **seqs)
+{
+    struct seq_set set;
+    return take_space(&c->args) && take_seq_set(&c->args, &set) && command_sequence(c, &set, seqs);
+}
+
+struct store_request {
+    struct uidset *seqs;
+    struct store_flags change;
+    struct flag_list flags;
+    bool silent;
+};
+
+static bool take_store(struct command *c, struct store_request *rq)
+{
+    struct args *a = &c->args;
+    struct slice item;
+    *rq = (struct store_request){.seqs = NULL};
+    if (!take_messages(c, &rq->seqs) || !take_space(a) || !take_atom(a, &item))
+        return false;
+    rq->change.how = STORE_REPLACE;
+    if (slice_starts(item, "+") || slice_starts(item, "-")) {
+        rq->change.how = item.p[0] == '+' ? STORE_ADD : STORE_REMOVE;
+        item = slice_from_index(item, 1);
+    }
+    rq->silent = slice_iis(item, "FLAGS.SILENT");
+    if (!rq->silent && !slice_iis(item, "FLAGS"))
+        return args_fail(a, "Unknown STORE item");
+    if (!take_space(a) || !take_flags(a, true, &rq->flags))
+        return false;
+    rq->change.flags = rq->flags.flags;
+    rq->change.keywords = rq->flags.keywords;
+    rq->change.nkeywords = rq->flags.nkeywords;
+    return take_end(a);
+}
+
+/* Every message of the set is told, changed or not (§6.4.6). */
+static void tell_flags(struct command *c, const struct uidset *seqs)
+{
+    struct session *s = c->s;
+    struct store_msg m;
+    if (store_keywords(s->mb) > s->keywords)
+        updates_announce_keywords(s);
+    for (uint32_t seq = 0; uidset_next(seqs, &seq) && io_pace(&s->io) == OK;) {
+        if (!store_get(s->mb, seq, &m) || m.gone)
+            continue;
+        buf_printf(&s->io.out, "* %u FETCH (", seq);
+        if (c->uid)
+            buf_printf(&s->io.out, "UID %u ", m.uid);
+        updates_put_flags(s, &m);
+        buf_puts(&s->io.out, ")\r\n");
+    }
+}
+
+void cmd_store(struct command *c)
+{
+    struct store_request rq;
+    struct error err = {0, ""};
+    struct uidset *uids = NULL;
+    if (!take_store(c, &rq) || !(uids = command_uids(c, rq.seqs))) {
+        command_bad(c);
+        return;
+    }
+    int rc = uids->n ? store_change(c->s->mb, uids, &rq.change, NULL, NULL, &err) : OK;
+    if (rc == ERR_DENIED) {
+        command_no(c, "", "Mailbox is read-only");
+        return;
+    }
+    if (rc) {
+        command_error(c, rc, &err);
+        return;
+    }
+    if (!rq.silent)
+        tell_flags(c, rq.seqs);
+    command_ok(c, "%s completed", c->uid ? "UID STORE" : "STORE");
+}
+
+static void free_copied(void *copied)
+{
+    store_copied_clear(copied);
+}
+
+/* "COPYUID validity from to" (RFC 4315 §3). */
+static struct slice copyuid(const struct store_copied *copied, struct arena *arena)
+{
+    struct buf b;
+    buf_init(&b, SESSION_ARENA / 4);
+    buf_printf(&b, "COPYUID %u ", copied->uidvalidity);
+    for (int side = 0; side < 2; side++) {
+        const uint32_t *u = side ? copied->to : copied->from;
+        for (size_t i = 0, j; i < copied->n; i = j) {
+            for (j = i + 1; j < copied->n && u[j] == u[j - 1] + 1;)
+                j++;
+            buf_printf(&b, i ? ",%u" : "%u", u[i]);
+            if (j - i > 1)
+                buf_printf(&b, ":%u", u[j - 1]);
+        }
+        if (side == 0)
+            buf_putc(&b, ' ');
+    }
+    struct slice code = {NULL, 0};
+    if (!b.failed)
+        code = arena_dup(arena, buf_slice(&b));
+    buf_clear(&b);
+    return code;
+}
+
+/* What COPY and MOVE share. NULL: answered. */
+static struct store_copied *copy(struct command *c, struct uidset **uids)
+{
+    struct args *a = &c->args;
+    struct uidset *seqs;
+    struct slice folder;
+    struct error err = {0, ""};
+    struct store_copied *done = ARENA_NEW(a->arena, struct store_copied);
+    if (!done || !take_messages(c, &seqs) || !take_space(a) || !take_mailbox(a, &folder) ||
+        !take_end(a) || !(*uids = command_uids(c, seqs)) ||
+        arena_on_reset(a->arena, free_copied, done)) {
+        command_bad(c);
+        return NULL;
+    }
+    if ((*uids)->n == 0) {
+        if (store_exists(c->s->store, folder))
+            command_ok(c, "No matching messages");
+        else
+            command_no(c, "TRYCREATE", "No such mailbox");
+        return NULL;
+    }
+    int rc = store_copy(c->s->mb, *uids, folder, done, &err);
+    if (rc == ERR_NOT_FOUND && store_exists(c->s->store, folder))
+        command_no(c, "EXPUNGEISSUED", "Some of the messages no longer exist");
+    else if (rc == ERR_NOT_FOUND)
+        command_no(c, "TRYCREATE", "No such mailbox");
+    else if (rc)
+        command_error(c, rc, &err);
+    return rc ? NULL : done;
+}
+
+void cmd_copy(struct command *c)
+{
+    struct uidset *uids;
+    struct store_copied *done = copy(c, &uids);
+    if (!done)
+        return;
+    command_ok(c, "%s completed", c->uid ? "UID COPY" : "COPY");
+    c->code = copyuid(done, c->args.arena);
+}
+
+static void log_expunged(struct session *s, const struct uidset *expunged)
+{
+    struct buf text;
+    if (expunged->n == 0)
+        return;
+    buf_init(&text, 200);
+    uidset_print(expunged, &text);
+    log_event(&s->env->log, imap_expunge, .mailbox = s->folder, .uids = buf_slice(&text));
+    buf_clear(&text);
+}
+
+/* RFC 6851 §4.3: COPYUID comes untagged before the EXPUNGEs, which updates_send tells. */
+void cmd_move(struct command *c)
+{
+    struct uidset *uids;
+    struct error err = {0, ""};
+    if (store_read_only(c->s->mb)) {
+        command_no(c, "", "Mailbox is read-only");
+        return;
+    }
+    struct store_copied *done = copy(c, &uids);
+    if (!done)
+        return;
+    buf_puts(&c->s->io.out, "* OK [");
+    buf_put(&c->s->io.out, copyuid(done, c->args.arena));
+    buf_puts(&c->s->io.out, "] Moved\r\n");
+    int rc = store_expunge(c->s->mb, uids, false, NULL, &err);
+    if (rc)
+        command_error(c, rc, &err);
+    else
+        command_ok(c, "%s completed", c->uid ? "UID MOVE" : "MOVE");
+}
+
+void cmd_expunge(struct command *c)
+{
+    struct uidset *seqs = NULL, *uids = NULL, *expunged = command_set(c);
+    struct error err = {0, ""};
+    if (!expunged || (c->uid && (!take_messages(c, &seqs) || !(uids = command_uids(c, seqs)))) ||
+        !take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    if (store_read_only(c->s->mb)) {
+        command_no(c, "", "Mailbox is read-only");
+        return;
+    }
+    int rc = c->uid && uids->n == 0 ? OK : store_expunge(c->s->mb, uids, true, expunged, &err);
+    if (rc) {
+        command_error(c, rc, &err);
+        return;
+    }
+    log_expunged(c->s, expunged);
+    command_ok(c, "%s completed", c->uid ? "UID EXPUNGE" : "EXPUNGE");
+}

@@ -1,0 +1,145 @@
+/* Commands that need no mailbox: CAPABILITY NOOP LOGOUT ID NAMESPACE IDLE. */
+#include <time.h>
+
+#include "imapd/session/session.h"
+#include "libmail/imapstruct.h"
+#include "libutil/error.h"
+
+const char session_capabilities[] = "IMAP4rev1 LITERAL+ ID IDLE NAMESPACE UIDPLUS UNSELECT "
+                                    "CHILDREN SPECIAL-USE MOVE";
+
+enum {
+    IDLE_POLL = 30000,       /* looks without having been woken */
+    IDLE_STILL_HERE = 120000 /* keeps address translators from forgetting the connection */
+};
+
+void cmd_capability(struct command *c)
+{
+    if (!take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    buf_printf(&c->s->io.out, "* CAPABILITY %s\r\n", session_capabilities);
+    command_ok(c, "CAPABILITY completed");
+}
+
+/* Also CHECK: every change is on disk when it was answered. */
+void cmd_noop(struct command *c)
+{
+    if (!take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    command_ok(c, "%.*s completed", SLICE_FMT(c->name));
+}
+
+void cmd_logout(struct command *c)
+{
+    if (!take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    buf_puts(&c->s->io.out, "* BYE Logging out\r\n");
+    c->s->over = true;
+    command_ok(c, "LOGOUT completed");
+}
+
+/* RFC 2971: a list of pairs, or NIL. What the client says of itself is passed over. */
+static bool take_id(struct args *a)
+{
+    struct slice s;
+    if (!take_space(a))
+        return false;
+    if (!args_next_is(a, '('))
+        return take_nstring(a, &s) && (!s.p || args_fail(a, "Parameter list expected"));
+    if (!take_char(a, '('))
+        return false;
+    for (unsigned n = 0; !args_next_is(a, ')'); n++)
+        if (n == 60 || (n > 0 && !take_space(a)) || !take_string(a, &s) || !take_space(a) ||
+            !take_nstring(a, &s))
+            return args_fail(a, "Malformed parameter list");
+    return take_char(a, ')');
+}
+
+void cmd_id(struct command *c)
+{
+    if (!take_id(&c->args) || !take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    buf_puts(&c->s->io.out, "* ID (\"name\" \"Veredus\")\r\n");
+    command_ok(c, "ID completed");
+}
+
+/* RFC 2342: one personal namespace. */
+void cmd_namespace(struct command *c)
+{
+    if (!take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    buf_printf(&c->s->io.out, "* NAMESPACE ((\"\" \"%c\")) NIL NIL\r\n", STORE_SEPARATOR);
+    command_ok(c, "NAMESPACE completed");
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Tells changes until the client says a line. OK: it did. */
+static int idle_until_line(struct session *s)
+{
+    int64_t begin = now_ms(), told = begin;
+    while (!io_has_line(&s->io) && !s->over) {
+        if (s->mb)
+            updates_send(s, true, false);
+        if (buf_len(&s->io.out))
+            told = now_ms();
+        if (now_ms() - told >= IDLE_STILL_HERE) {
+            buf_puts(&s->io.out, "* OK Still here\r\n");
+            told = now_ms();
+        }
+        if (now_ms() - begin >= s->timeout)
+            return ERR_TIMEOUT;
+        s->io.also = s->notify.fd;
+        int rc = io_wait_more(&s->io, IDLE_POLL);
+        notify_drain(s);
+        if (rc && rc != ERR_TIMEOUT)
+            return rc;
+    }
+    return OK;
+}
+
+/* RFC 2177 */
+void cmd_idle(struct command *c)
+{
+    struct session *s = c->s;
+    if (!take_end(&c->args)) {
+        command_bad(c);
+        return;
+    }
+    buf_puts(&s->io.out, "+ idling\r\n");
+    notify_watch_folder(s, s->mb ? s->folder : SLICE_LIT("INBOX"));
+    int rc = idle_until_line(s);
+    notify_watch_folder(s, SLICE_LIT(""));
+    notify_drain(s);
+    struct slice line = {NULL, 0};
+    if (rc == OK && !s->over)
+        rc = io_line(&s->io, 64, s->timeout, &line);
+    if (rc == ERR_TIMEOUT) {
+        buf_puts(&s->io.out, "* BYE Autologout: idle for too long\r\n");
+        s->over = true;
+        s->why = "idle for too long";
+    }
+    if (rc == ERR_LIMIT)
+        io_skip_line(&s->io, s->timeout);
+    if (slice_iis(line, "DONE")) {
+        command_ok(c, "IDLE completed");
+    } else {
+        args_fail(&c->args, "DONE expected");
+        command_bad(c);
+    }
+}

@@ -1,0 +1,3 @@
+#include "imapd/session/events.h"
+
+LOG_EVENTS_DEFINE(imap, IMAP_EVENTS)

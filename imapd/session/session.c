@@ -1,0 +1,125 @@
+#include "imapd/session/session.h"
+
+#include "imapd/session/events.h"
+#include "libutil/conf.h"
+#include "libutil/error.h"
+
+void session_unselect(struct session *s)
+{
+    store_unselect(s->mb);
+    s->mb = NULL;
+    free((void *)(uintptr_t)s->folder.p);
+    s->folder = (struct slice){NULL, 0};
+}
+
+int session_select(struct session *s, struct slice folder, bool read_only, struct error *err)
+{
+    session_unselect(s);
+    int rc = store_select(s->store, folder, read_only, &s->mb, err);
+    if (rc) {
+        s->mb = NULL;
+        return rc;
+    }
+    s->folder = (struct slice){xmemdup0(folder.p, folder.n), folder.n};
+    s->exists = store_count(s->mb);
+    s->recent = updates_count_recent(s);
+    s->keywords = store_keywords(s->mb);
+    return OK;
+}
+
+/* What ends a session when reading failed. */
+static void end_reading(struct session *s, int rc)
+{
+    s->over = true;
+    if (rc == ERR_TIMEOUT && !s->io.error) {
+        s->why = "idle for too long";
+        buf_puts(&s->io.out, "* BYE Autologout: idle for too long\r\n");
+    } else if (s->env->stopping && *s->env->stopping) {
+        s->why = "server is stopping";
+        buf_puts(&s->io.out, "* BYE Server is stopping, come back soon\r\n");
+        s->io.error = OK;
+    } else {
+        s->why = rc == ERR_CLOSED ? "client disconnected" : "connection failed";
+    }
+}
+
+static void one_command(struct session *s, struct buf *text)
+{
+    struct literal message;
+    bool has_message;
+    int rc = command_read(s, text, &message, &has_message);
+    if (rc == OK)
+        command_run(s, buf_slice(text), has_message ? &message : NULL);
+    else if (rc != ERR_SYNTAX && rc != ERR_LIMIT)
+        end_reading(s, rc);
+    arena_reset(&s->arena);
+    if (s->errors >= SESSION_ERRORS_MAX && !s->over) {
+        buf_puts(&s->io.out, "* BYE Too many errors\r\n");
+        s->over = true;
+        s->why = "too many errors";
+    }
+    if (s->io.error && !s->over)
+        end_reading(s, s->io.error);
+}
+
+static void loop(struct session *s)
+{
+    struct buf text;
+    buf_init(&text, SESSION_COMMAND_MAX + 64);
+    while (!s->over) {
+        one_command(s, &text);
+        if (text.cap > 8192)
+            buf_clear(&text);
+        else
+            buf_reset(&text);
+    }
+    buf_clear(&text);
+}
+
+/* Opens the store and answers the login command. */
+static int begin(struct session *s)
+{
+    struct error err;
+    const struct store_options opts = {
+        .coexist = s->env->coexist, .create = true, .changed = notify_changed_folder, .arg = s};
+    int rc = store_open(s->env->mail, ".", &opts, &s->store, &err);
+    if (rc) {
+        log_event(&s->env->log, log_trouble, .what = SLICE_LIT("open mail directory"),
+            .reason = slice_of(err.text));
+        buf_printf(&s->io.out,
+            "%s NO [UNAVAILABLE] Mail cannot be opened\r\n"
+            "* BYE Mail cannot be opened\r\n",
+            s->env->tag);
+        s->why = "mail cannot be opened";
+        s->store = NULL;
+        return rc;
+    }
+    buf_printf(
+        &s->io.out, "%s OK [CAPABILITY %s] Logged in\r\n", s->env->tag, session_capabilities);
+    return OK;
+}
+
+int session_run(struct session_env *env)
+{
+    struct session s = {.env = env, .why = "logout", .notify = {.fd = -1}};
+    s.message_max = (uint64_t)conf_int(conf_root(env->conf), "message-size");
+    s.timeout = (int)MIN(conf_int(conf_one(env->conf, "imap"), "timeout"), INT32_MAX);
+    io_init(&s.io, env->fd, env->input);
+    arena_init(&s.arena, SESSION_ARENA);
+    log_event(&env->log, imap_start, .user = slice_of(env->user), .client = slice_of(env->client),
+        .tls = env->tls);
+    notify_open(&s);
+    if (begin(&s) == OK)
+        loop(&s);
+    session_unselect(&s);
+    if (s.store)
+        store_close(s.store);
+    if (!s.io.error)
+        io_flush(&s.io);
+    log_event(&env->log, imap_end, .user = slice_of(env->user), .why = slice_of(s.why),
+        .commands = s.commands, .received = s.io.received, .sent = s.io.sent);
+    notify_close(&s);
+    arena_reset(&s.arena);
+    io_clear(&s.io);
+    return 0;
+}
