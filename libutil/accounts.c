@@ -47,6 +47,12 @@ static int reread(struct accounts *a, struct error *err)
     return rc;
 }
 
+bool account_is_person(const struct account *a, int64_t min_uid)
+{
+    const uid_t overflow = 65534; /* what the kernel shows for ids it cannot map */
+    return (int64_t)a->uid >= min_uid && a->uid != overflow;
+}
+
 struct accounts *accounts_open(const char *directory, struct error *err)
 {
     struct accounts *a = NEW(struct accounts);

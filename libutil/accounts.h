@@ -19,6 +19,9 @@ struct account {
     char home[1024];
 };
 
+/* Whether it may have a mailbox: its uid is not lower than min_uid, and is not that of nobody. */
+bool account_is_person(const struct account *, int64_t min_uid);
+
 /* directory: "/etc", or another for tests. */
 struct accounts *accounts_open(const char *directory, struct error *) MUST_USE;
 void accounts_close(struct accounts *);

@@ -162,7 +162,7 @@ static void unknown_key(struct parser *p, const struct conf_block *block, struct
 
 static int read_file(const char *path, struct buf *text, struct error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = OK; /* a FIFO would wait */
     struct stat st;
     if (fd < 0)
         return error_sys(err, "%s", path);

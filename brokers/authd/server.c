@@ -139,14 +139,23 @@ static void answer(void *arg)
     login_free(l);
 }
 
+/* A log whose lines carry the session's id. */
+static struct log log_of(const struct server *s, uint64_t trace)
+{
+    struct log log;
+    log_set_id(&log, &s->daemon->log, "sid", trace);
+    return log;
+}
+
 static void refuse(struct login *l, uint32_t code, const char *rule, const char *why)
 {
     struct server *s = l->server;
+    struct log log = log_of(s, l->trace);
     l->code = code;
     snprintf(l->why, sizeof(l->why), "%s", why);
-    log_event(&s->daemon->log, auth_fail, .user = slice_of(l->name),
-        .service = slice_of(l->service), .client = slice_of(l->client), .tls = l->tls,
-        .rule = slice_of(rule), .reason = slice_of(why));
+    log_event(&log, auth_fail, .user = slice_of(l->name), .service = slice_of(l->service),
+        .client = slice_of(l->client), .tls = l->tls, .rule = slice_of(rule),
+        .reason = slice_of(why));
     bool hold = code != AUTH_TEMPORARY && !l->loopback && s->delay > 0;
     if (code == AUTH_FAILED && !l->loopback && strcmp(rule, "limit") != 0)
         failures_add(
@@ -161,9 +170,9 @@ static void refuse(struct login *l, uint32_t code, const char *rule, const char 
 
 static void accept_login(struct login *l)
 {
-    log_event(&l->server->daemon->log, auth_ok, .user = slice_of(l->user.name),
-        .service = slice_of(l->service), .client = slice_of(l->client), .tls = l->tls,
-        .cached = l->cached);
+    struct log log = log_of(l->server, l->trace);
+    log_event(&log, auth_ok, .user = slice_of(l->user.name), .service = slice_of(l->service),
+        .client = slice_of(l->client), .tls = l->tls, .cached = l->cached);
     l->code = AUTH_OK;
     answer(l);
 }
@@ -265,9 +274,11 @@ static void on_login(struct server *s, struct peer *peer, struct ipc_in *in)
 }
 
 /* --- tickets and users ------------------------------------------------------------------------ */
-static void log_refused(struct peer *peer, const char *rule, const char *reason)
+static void log_refused(
+    struct peer *peer, const struct ipc_in *in, const char *rule, const char *reason)
 {
-    log_event(&peer->daemon->log, auth_refused,
+    struct log log = log_of(peer->daemon->data, in->trace);
+    log_event(&log, auth_refused,
         .peer = slice_of(peer->role < ROLE_ANY_COUNT ? role_info(peer->role)->program : ""),
         .rule = slice_of(rule), .reason = slice_of(reason));
 }
@@ -281,7 +292,8 @@ static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
     char name[256];
     if (!tickets_redeem(&s->tickets, ask->ticket, ask->service, loop_now(s->daemon->loop), name,
             sizeof(name))) {
-        log_refused(peer, "ticket", "no such ticket, or its time is over, or of another service");
+        log_refused(
+            peer, in, "ticket", "no such ticket, or its time is over, or of another service");
     } else {
         int rc = users_login(s->users, slice_of(name), &user, &err);
         bool gone = rc == ERR_NOT_FOUND || user.disabled;
@@ -293,7 +305,7 @@ static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
             grant.mail = slice_of(user.mail);
             grant.coexist = user.system;
         } else {
-            log_refused(peer, "user", gone ? "the user has gone meanwhile" : err.text);
+            log_refused(peer, in, "user", gone ? "the user has gone meanwhile" : err.text);
         }
     }
     ipc_reply(peer->ipc, in->id, in->trace, auth_grant_type, &grant, -1);
@@ -337,5 +349,5 @@ void server_message(struct peer *peer, struct ipc_in *in)
             requests[i].handle(peer->daemon->data, peer, in);
             return;
         }
-    log_refused(peer, "role", "this process may not ask that");
+    log_refused(peer, in, "role", "this process may not ask that");
 }

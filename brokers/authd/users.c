@@ -187,7 +187,7 @@ static int system_user(struct users *u, struct slice local, struct user *user, s
     int rc = accounts_find(u->accounts, local, &account, err);
     if (rc)
         return rc;
-    if (account.uid < (uid_t)conf_int(u->local, "min-uid"))
+    if (!account_is_person(&account, conf_int(u->local, "min-uid")))
         return ERR_NOT_FOUND;
     buf_init(&entry, TABLE_VALUE_MAX);
     rc = read_entry(u, slice_of(user->name), user, &entry, &directory, err);

@@ -230,7 +230,7 @@ int maps_account(struct maps *m, struct slice name, struct error *err)
     if (!m->accounts)
         return ERR_NOT_FOUND;
     int rc = accounts_find(m->accounts, name, &account, err);
-    if (rc == OK && account.uid < (uid_t)conf_int(m->local, "min-uid"))
+    if (rc == OK && !account_is_person(&account, conf_int(m->local, "min-uid")))
         rc = ERR_NOT_FOUND;
     return rc;
 }

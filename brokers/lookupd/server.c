@@ -84,7 +84,8 @@ static void ask_authd(struct route *r, struct slice address, void *arg)
 static void log_verdict(
     const struct request *q, const struct route_verdict *v, bool fault, const char *reason)
 {
-    const struct log *log = &q->server->daemon->log;
+    struct log ids, *log = &ids;
+    log_set_id(log, &q->server->daemon->log, "qid", q->trace);
     struct recipient to = {0};
     struct reader in = reader_of(v->recipients);
     uint32_t n = 0;

@@ -39,11 +39,12 @@ static int setup(void **state)
         "relayed@relay.example: $y$hash\n"
         "carol: $5$carol\n"
         "dave@host.example: $5$dave\n"
-        "root: $5$root\n");
+        "root: $5$root\n"
+        "nobody: $5$nobody\n");
     put(&f, "passwd",
         "root:x:0:0:root:/root:/bin/sh\ncarol:x:1001:1002::/home/carol:/bin/sh\n"
         "dave:x:1003:1003::/home/dave:/bin/sh\nerin:x:1004:1004::/home/erin:/bin/sh\n"
-        "broken:x:abc:1::/x:/bin/sh\n");
+        "broken:x:abc:1::/x:/bin/sh\nnobody:x:65534:65534::/none:/bin/sh\n");
     snprintf(text, sizeof(text),
         "hostname h\nusers text:%s/users\n"
         "domain example.org example.net { store {domain}/u/{user} }\n"
@@ -148,6 +149,7 @@ static void test_system_user_needs_an_account_a_hash_and_a_high_uid(void **state
     assert_int_equal(login(state, "root", &u), ERR_NOT_FOUND);
     assert_int_equal(login(state, "erin", &u), ERR_NOT_FOUND);
     assert_int_equal(login(state, "broken", &u), ERR_NOT_FOUND);
+    assert_int_equal(login(state, "nobody", &u), ERR_NOT_FOUND);
     assert_int_equal(login(state, "frank", &u), ERR_NOT_FOUND);
 }
 

@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,conf,util,$(UTIL_PKGS)))

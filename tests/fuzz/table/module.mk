@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,table,util,$(UTIL_PKGS)))
