@@ -22,11 +22,17 @@ static bool refresh(struct keysign *k, struct error *err)
     int fd = daemon_take_peer_fd(k->daemon, CONV_SIGN);
     if (fd >= 0) {
         keysign_close(k);
+        k->rest_until = 0;
         k->open = ipc_sync_open(&k->channel, fd, &sign_proto, IPC_CLIENT, err) == OK;
-    } else if (!k->open) {
-        error_set(err, ERR_TEMP, "there is no channel to keyd");
+        return k->open;
     }
-    return k->open;
+    if (!k->open)
+        error_set(err, ERR_TEMP, "there is no channel to keyd");
+    else if (loop_now(k->daemon->loop) < k->rest_until)
+        error_set(err, ERR_TEMP, "keyd did not answer in time lately");
+    else
+        return true;
+    return false;
 }
 
 static int take_result(
@@ -56,8 +62,10 @@ int keysign_sign(void *arg, const unsigned char key_id[32], const char *digest, 
         rc = ipc_sync_call(&k->channel, sign_request_type, 0, &ask, -1, &in, &err);
         if (rc == OK)
             rc = take_result(in.msg, sig, sig_len, &err);
+        else if (rc == ERR_TIMEOUT) /* a late answer is known by its id, and dropped */
+            k->rest_until = loop_now(k->daemon->loop) + KEYSIGN_REST_MS;
         else
-            keysign_close(k); /* a late answer must not meet the next question */
+            keysign_close(k);
     }
     if (rc != OK)
         log_event(&k->daemon->log, log_warning, .what = SLICE_LIT("signature"),

@@ -110,7 +110,7 @@ static void take_addresses(struct host *h, struct slice records, unsigned type, 
 {
     struct reader reader = reader_of(records);
     struct dns_record record;
-    struct target found[2];
+    struct target found[2] = {0};
     size_t n = 0;
     while (reader.rest.n && n < ARRAY_LEN(found))
         if (record_get(&reader, &dns_record_record, &record) != OK ||

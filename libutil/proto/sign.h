@@ -13,6 +13,6 @@
     F(S, I64, code, 0) /* enum error_code */                                                       \
     F(S, BYTES, signature, 1024)
 #define SIGN_PROTO(M)                                                                              \
-    M(sign_request, 1, IPC_CLIENT, 2, 5000, IPC_NO_FD, SIGN_REQUEST_FIELDS)                        \
+    M(sign_request, 1, IPC_CLIENT, 2, 2000, IPC_NO_FD, SIGN_REQUEST_FIELDS)                        \
     M(sign_result, 2, IPC_SERVER, 0, 0, IPC_NO_FD, SIGN_RESULT_FIELDS)
 IPC_DECLARE(sign, SIGN_PROTO)
