@@ -176,23 +176,24 @@ int daemon_take_peer_fd(struct daemon *d, enum conversation conv)
 
 /* --- what master says ----------------------------------------------------------------------- */
 
-static int read_config(struct daemon *d, int fd, struct error *err)
+static struct conf *read_config(int fd, struct error *err)
 {
     struct stat st;
+    struct conf *conf = NULL;
     if (fstat(fd, &st) != 0 || st.st_size < 0 || st.st_size > CONFIG_MAX)
-        return error_set(err, ERR_LIMIT, "the configuration from master is malformed");
+        return error_set(err, ERR_LIMIT, "the configuration from master is malformed"), NULL;
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || !(seals & F_SEAL_WRITE))
-        return error_set(err, ERR_DENIED, "the configuration from master is not sealed");
+        return error_set(err, ERR_DENIED, "the configuration from master is not sealed"), NULL;
     size_t n = (size_t)st.st_size;
     char *text = xcalloc(1, n + 1);
     ssize_t got = pread(fd, text, n, 0);
     if (got == (ssize_t)n)
-        d->conf = conf_parse("veredus.conf", slice_from(text, n), &conf_root_schema, NULL, err);
+        conf = conf_parse("veredus.conf", slice_from(text, n), &conf_root_schema, NULL, err);
     else
         error_sys(err, "reading the configuration from master");
     free(text);
-    return d->conf ? OK : ERR_SYNTAX;
+    return conf;
 }
 
 static void give_up(struct daemon *d, const struct error *err)
@@ -200,21 +201,31 @@ static void give_up(struct daemon *d, const struct error *err)
     struct master_failed failed = {.text = slice_of(err->text)};
     log_event(&d->log, log_trouble, .what = SLICE_LIT("start"), .reason = failed.text);
     ipc_send(d->master, master_failed_type, 0, &failed, -1);
-    loop_poll(d->loop);
     _exit(1);
+}
+
+static void use_config(struct daemon *d, struct conf *conf)
+{
+    struct conf *before = d->conf;
+    d->conf = conf;
+    log_setup(role_info(d->spec->role)->program,
+        log_level_of(conf_string(conf_one(conf, "log"), "level")));
+    if (!d->boot && d->spec->reconfigure)
+        d->spec->reconfigure(d);
+    conf_free(before);
 }
 
 static void take_config(struct daemon *d, const struct master_config *m, int fd)
 {
     struct error err = {0};
+    struct conf *conf = read_config(fd, &err);
     d->worker = m->worker;
     d->rootless = m->rootless;
     if (!slice_to_cstr(m->directory, d->directory, sizeof(d->directory)))
         error_set(&err, ERR_LIMIT, "the directory's name is too long");
-    if (err.code || read_config(d, fd, &err) != OK)
+    if (err.code || !conf)
         give_up(d, &err);
-    log_setup(role_info(d->spec->role)->program,
-        log_level_of(conf_string(conf_one(d->conf, "log"), "level")));
+    use_config(d, conf);
 }
 
 static void take_listener(struct daemon *d, const struct master_listen *m, int *fd)

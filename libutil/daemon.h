@@ -63,6 +63,9 @@ struct daemon_spec {
     int (*start)(struct daemon *, struct error *);
     /* A listening socket, at start, after start(). */
     void (*on_listener)(struct daemon *, struct listener *);
+    /* The configuration has changed: d->conf is the new one. Only for processes whose state
+     * must not pause (qmgr); all others are replaced. */
+    void (*reconfigure)(struct daemon *);
     /* Stop accepting, finish what is under way, then daemon_exit. NULL: exit at once. */
     void (*drain)(struct daemon *);
     unsigned (*sessions)(struct daemon *);

@@ -1,4 +1,4 @@
-#include "master/master.h"
+#include "master/spawn.h"
 
 enum { DRAIN_MS = 3600 * 1000, CONFIG_MAX = 4 * 1024 * 1024 };
 
@@ -16,21 +16,19 @@ static bool part_differs(const struct conf *a, const struct conf *b, enum role r
     return differs;
 }
 
-/* The spool and the log file have one owner at a time: the old process must be gone before the
- * new one starts. All others overlap, so that nothing is refused meanwhile. */
-static bool is_exclusive(enum role role)
-{
-    return role == ROLE_QMGR || role == ROLE_LOGD;
-}
-
 static void replace(struct master *m, enum role role, unsigned before, unsigned after)
 {
     struct process *fresh[16];
     unsigned started = 0;
-    if (is_exclusive(role)) {
-        struct process *p = process_find(m, role, 0);
-        if (p)
-            process_yield(p);
+    struct process *sole = process_find(m, role, 0);
+    /* The spool has one owner and never pauses; the log file has one owner at a time. All others
+     * overlap with their successors, so that nothing is refused meanwhile. */
+    if (role == ROLE_QMGR && sole) {
+        spawn_send_config(sole);
+        return;
+    }
+    if (role == ROLE_LOGD && sole) {
+        process_yield(sole);
         return;
     }
     for (unsigned w = 0; w < before; w++) {

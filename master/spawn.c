@@ -28,15 +28,21 @@ static int config_memfd(const struct master *m, enum role role)
     return fd;
 }
 
-void spawn_configure(struct process *p)
+void spawn_send_config(struct process *p)
 {
     struct master *m = p->master;
     struct master_config config = {
         .worker = p->worker, .rootless = m->rootless, .directory = slice_of(m->directory)};
     int fd = config_memfd(m, p->role);
-    if (fd >= 0)
+    if (fd >= 0 && p->ipc)
         ipc_send(p->ipc, master_config_type, 0, &config, fd);
     fd_close(&fd);
+}
+
+void spawn_configure(struct process *p)
+{
+    struct master *m = p->master;
+    spawn_send_config(p);
     LIST_EACH(it, &m->sockets)
     {
         struct listen_socket *s = LIST_ENTRY(it, struct listen_socket, link);

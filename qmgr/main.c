@@ -11,6 +11,7 @@ static const struct daemon_spec spec = {
     .events = qmgr_events,
     .configure = qmgr_configure,
     .start = qmgr_start,
+    .reconfigure = qmgr_reconfigure,
     .drain = qmgr_drain,
     .sessions = qmgr_sessions,
 };

@@ -70,11 +70,16 @@ static void log_figures(void *arg)
     timer_start(&q->figures_timer, FIGURES_MS);
 }
 
+static struct schedule_policy policy_of(const struct qmgr *q)
+{
+    return (struct schedule_policy){
+        .initial = INITIAL_WINDOW, .limit = q->set.concurrency, .dead_ms = q->set.retry_from};
+}
+
 int qmgr_start(struct daemon *d, struct error *err)
 {
     struct qmgr *q = d->data;
-    struct schedule_policy policy = {
-        .initial = INITIAL_WINDOW, .limit = q->set.concurrency, .dead_ms = q->set.retry_from};
+    struct schedule_policy policy = policy_of(q);
     q->loop = d->loop;
     timer_init(&q->due_timer, q->loop, queue_due, q);
     timer_init(&q->figures_timer, q->loop, log_figures, q);
@@ -92,6 +97,24 @@ int qmgr_start(struct daemon *d, struct error *err)
     return OK;
 }
 
+void qmgr_reconfigure(struct daemon *d)
+{
+    struct qmgr *q = d->data;
+    struct settings before = q->set;
+    struct error err;
+    if (read_settings(q, d->conf, &err) != OK) {
+        q->set = before;
+        return;
+    }
+    if (strcmp(before.spool_path, q->set.spool_path) != 0 ||
+        before.spool.segment_size != q->set.spool.segment_size ||
+        before.spool.segments != q->set.spool.segments)
+        log_event(q->log, log_warning, .what = SLICE_LIT("reload"),
+            .reason = SLICE_LIT("the spool's place and segments change at the next start"));
+    struct schedule_policy policy = policy_of(q);
+    schedule_set_policy(q->schedule, &policy);
+}
+
 /* What was begun is finished; the rest stays in the spool and is found at the next start. */
 static void drain_poll(void *arg)
 {
@@ -103,7 +126,7 @@ static void drain_poll(void *arg)
         daemon_exit(q->daemon);
         return;
     }
-    timer_start(&q->due_timer, DRAIN_POLL_MS);
+    timer_start(&q->drain_timer, DRAIN_POLL_MS);
 }
 
 void qmgr_drain(struct daemon *d)
@@ -113,8 +136,8 @@ void qmgr_drain(struct daemon *d)
     q->drain_until = loop_now(q->loop) + DRAIN_MOST_MS;
     timer_stop(&q->figures_timer);
     timer_stop(&q->due_timer);
-    timer_init(&q->due_timer, q->loop, drain_poll, q);
-    timer_start(&q->due_timer, 0);
+    timer_init(&q->drain_timer, q->loop, drain_poll, q);
+    timer_start(&q->drain_timer, 0);
 }
 
 unsigned qmgr_sessions(struct daemon *d)

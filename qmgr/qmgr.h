@@ -49,7 +49,7 @@ struct qmgr {
     struct map messages; /* by qid */
     struct list all;     /* by serial */
     struct heap due;
-    struct timer due_timer, figures_timer;
+    struct timer due_timer, figures_timer, drain_timer;
     uint64_t serial;
     size_t loaded;
     int dir_fd; /* of the spool; the disk takes it */
@@ -120,6 +120,7 @@ int recover_open(struct qmgr *, struct error *) MUST_USE;
 /* --- qmgr.c --- */
 int qmgr_configure(struct daemon *, struct error *);
 int qmgr_start(struct daemon *, struct error *);
+void qmgr_reconfigure(struct daemon *d);
 void qmgr_drain(struct daemon *);
 unsigned qmgr_sessions(struct daemon *);
 extern const struct daemon_conv qmgr_convs[];

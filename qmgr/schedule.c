@@ -282,6 +282,8 @@ static void site_worked(struct schedule *s, struct destination *d)
         d->window = MIN(s->policy.initial, s->policy.limit);
     } else if (d->window < s->policy.limit && d->window < d->busy + s->policy.initial) {
         d->window++;
+    } else if (d->window > s->policy.limit) {
+        d->window--;
     }
 }
 
@@ -347,6 +349,11 @@ int64_t schedule_retry_ms(int64_t from, int64_t most, uint32_t attempts, uint64_
         wait *= 2;
     wait = MIN(wait, most);
     return wait + (int64_t)(random % (uint64_t)(wait / 4 + 1));
+}
+
+void schedule_set_policy(struct schedule *s, const struct schedule_policy *policy)
+{
+    s->policy = *policy;
 }
 
 void schedule_free(struct schedule *s)

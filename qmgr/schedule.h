@@ -46,6 +46,8 @@ struct schedule_ops {
 struct schedule *schedule_new(
     struct loop *, const struct schedule_policy *, const struct schedule_ops *, void *arg);
 void schedule_free(struct schedule *);
+/* Windows that are too wide for the new limit shrink as their attempts end. */
+void schedule_set_policy(struct schedule *, const struct schedule_policy *);
 
 /* Transports that deliver on this host: one queue for all their next hops, because it is the
  * agent and not a site that limits them. */

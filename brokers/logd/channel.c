@@ -7,6 +7,7 @@
 enum { RECORD_MAX = 16384, RECORDS_PER_WAKE = 256 };
 
 struct channel {
+    struct list link; /* among those of the writer */
     struct writer *writer;
     enum role role;
     int fd;
@@ -28,6 +29,7 @@ static int sender_pid(struct msghdr *msg)
 
 static void channel_close(struct channel *c)
 {
+    list_remove(&c->link);
     io_free(c->io);
     fd_close(&c->fd);
     free(c);
@@ -75,6 +77,15 @@ static void channel_add(struct daemon *d, enum role role, int fd)
     c->role = role;
     c->fd = fd;
     c->io = io_new(d->loop, fd, IO_READ, on_ready, c);
+    list_append(writer_channels(c->writer), &c->link);
+}
+
+void channel_read_all(struct daemon *d)
+{
+    bool ended;
+    LIST_EACH(it, writer_channels(d->data))
+    while (receive(LIST_ENTRY(it, struct channel, link), &ended))
+        continue;
 }
 
 void channel_up(struct peer *peer)

@@ -21,7 +21,7 @@ static int start(struct daemon *d, struct error *err)
 /* Everyone else has gone: what they said last is still in the channels. */
 static void drain(struct daemon *d)
 {
-    loop_poll(d->loop);
+    channel_read_all(d);
     writer_flush(d->data);
     daemon_exit(d);
 }

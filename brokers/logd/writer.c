@@ -12,6 +12,7 @@ enum { PENDING_MAX = 4 * 1024 * 1024, FLUSH_AT = 64 * 1024, CHECK_MS = 1000 };
 
 struct writer {
     struct daemon *daemon;
+    struct list channels;
     char directory[4096], path[4096]; /* path as seen from inside the sandbox */
     int fd;
     struct buf pending;
@@ -34,6 +35,7 @@ struct writer *writer_new(struct daemon *d, struct error *err)
     struct writer *w = NEW(struct writer);
     char *slash = strrchr(path, '/');
     w->daemon = d;
+    list_init(&w->channels);
     w->fd = -1;
     w->second = -1;
     buf_init(&w->pending, PENDING_MAX);
@@ -46,6 +48,11 @@ struct writer *writer_new(struct daemon *d, struct error *err)
     snprintf(w->path, sizeof(w->path), "%s%s", d->rootless ? "" : "/",
         d->rootless || !slash ? path : slash + 1);
     return w;
+}
+
+struct list *writer_channels(struct writer *w)
+{
+    return &w->channels;
 }
 
 const char *writer_directory(const struct writer *w)

@@ -19,3 +19,5 @@ int writer_open(struct writer *, struct error *) MUST_USE;
  * line are replaced. */
 void writer_add(struct writer *, const char *program, int pid, struct slice record);
 void writer_flush(struct writer *);
+/* The list head of the channels that feed it (brokers/logd/channel.h). */
+struct list *writer_channels(struct writer *);
