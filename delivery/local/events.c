@@ -1,0 +1,3 @@
+#include "delivery/local/events.h"
+
+LOG_EVENTS_DEFINE(local, LOCAL_EVENTS)

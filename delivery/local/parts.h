@@ -1,0 +1,79 @@
+/* Inside local: the spawner's state, and what the child does. */
+#pragma once
+
+#include "delivery/local/local.h"
+#include "libmail/proto/deliver.h"
+#include "libstore/deliver.h"
+#include "libutil/accounts.h"
+#include "libutil/list.h"
+
+enum { LOCAL_TREES = 64 };
+
+struct local {
+    struct daemon *daemon;
+    struct accounts *accounts;
+    char mailbox[256]; /* relative to home */
+    uid_t least_uid;
+    struct sandbox_filter *filter; /* for children */
+    const char *read[2];
+    const char *trees[LOCAL_TREES + 1]; /* where homes are */
+    /* File systems that deliver_sync can reach; a delivery to any other is synced at once. */
+    struct {
+        dev_t device;
+        int fd;
+        bool dirty;
+    } systems[LOCAL_TREES];
+    size_t ntrees, nsystems;
+    struct list jobs;  /* struct job */
+    struct list tasks; /* waiting for a child */
+    struct list children;
+    unsigned nchildren;
+};
+
+/* A deliver_start under way, with copies of what it said. */
+struct job {
+    struct list link;
+    struct peer *peer; /* NULL: gone */
+    uint32_t id;
+    uint64_t trace, delivery;
+    char *sender;
+    char *body;
+    size_t body_len;
+    int fd; /* of a large body */
+    uint64_t size;
+    unsigned waiting; /* recipients without outcome */
+    struct buf outcomes;
+};
+
+/* One recipient of a job. */
+struct task {
+    struct list link; /* in tasks, then in children */
+    struct local *local;
+    struct job *job;
+    uint32_t index;
+    char *address, *original;
+    struct account account;
+    pid_t pid;
+    int result; /* our end of the socket pair */
+    int64_t started;
+    struct timer limit;
+    bool late;
+};
+
+/* What the child tells; it is the recipient's process by then, so nothing in it is believed
+ * beyond its own delivery. */
+struct local_result {
+    uint32_t status; /* enum deliver_status */
+    char dsn[16];
+    char rule[16];
+    char text[400];
+    uint32_t uid;
+    uint32_t again;
+    uint64_t sequence;
+    uint32_t system; /* index in systems, or LOCAL_TREES: synced */
+};
+
+/* The child's side, from fork on. */
+_Noreturn void local_child(const struct task *);
+/* Delivers as the user we are; for local_child and for tests. */
+void local_deliver(const struct task *, struct local_result *);

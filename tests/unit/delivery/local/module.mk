@@ -1,0 +1,1 @@
+$(eval $(call unit_test,delivery/local/test_local,local store mail util,$(UTIL_PKGS)))
