@@ -38,6 +38,21 @@ static void add_missing(const struct content_job *job, struct slice head, struct
     }
 }
 
+/* Fields as they came; of a submitted message without those that are nobody else's business. */
+static void put_fields(const struct content_job *job, struct slice fields, struct buf *out)
+{
+    struct header_iter it;
+    struct header_field f;
+    header_iter_init(&it, fields);
+    size_t used = 0;
+    while (header_iter_next(&it, &f)) {
+        used += f.raw.n;
+        if (!job->complete || (!slice_iis(f.name, "Bcc") && !slice_iis(f.name, "Resent-Bcc")))
+            (void)buf_put(out, f.raw);
+    }
+    (void)buf_put(out, slice_from_index(fields, used)); /* the empty line */
+}
+
 int content_begin(const struct content_job *job, struct slice head, struct buf *out,
     struct slice *message_id, struct smtp_refusal *why)
 {
@@ -51,7 +66,7 @@ int content_begin(const struct content_job *job, struct slice head, struct buf *
     (void)received_print(&job->received, out);
     if (job->complete)
         add_missing(job, head, out);
-    (void)buf_put(out, fields);
+    put_fields(job, fields, out);
     /* Text that is no field would become part of the header, or of our own fields. */
     bool ended = slice_is(fields, "\r\n") || slice_ends(fields, "\r\n\r\n");
     if (!ended && rest.n)

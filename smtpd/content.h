@@ -11,7 +11,7 @@ struct content_job {
     struct received received;
     struct slice hostname;
     struct slice sender; /* for a From field; empty: null sender */
-    bool complete;       /* add Date, Message-ID and From where they are missing */
+    bool complete;       /* add Date, Message-ID and From where they are missing, drop Bcc */
 };
 
 /*

@@ -124,6 +124,23 @@ static void test_submitted_messages_are_completed(void **state)
     assert_true(body_has("\r\nFrom: <root@mx.example.test>\r\n"));
 }
 
+static void test_bcc_of_a_submitted_message_goes_and_stays_in_others(void **state)
+{
+    (void)state;
+    connect_client("submit", "uid:1000");
+    say("EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<x@far.test>\r\nDATA\r\nTo: x\r\nBCC: secret\r\n"
+        " more\r\nCc: y\r\n\r\nBcc: text\r\n.\r\n");
+    expect("220 250 250 250 354 250");
+    assert_true(slice_ends(buf_slice(&f.body), "\r\nTo: x\r\nCc: y\r\n\r\nBcc: text\r\n"));
+    fd_close(&f.client);
+    spin();
+    hello();
+    envelope();
+    say("DATA\r\nBcc: z\r\n\r\nx\r\n.\r\n");
+    expect("354 250");
+    assert_true(slice_ends(buf_slice(&f.body), "\r\nBcc: z\r\n\r\nx\r\n"));
+}
+
 static void test_text_without_a_header_does_not_become_one(void **state)
 {
     (void)state;
@@ -254,6 +271,7 @@ int main(void)
         TEST(test_relaying_is_refused_for_loopback_and_allowed_for_networks),
         TEST(test_a_domain_is_needed_except_for_postmaster),
         TEST(test_submitted_messages_are_completed),
+        TEST(test_bcc_of_a_submitted_message_goes_and_stays_in_others),
         TEST(test_text_without_a_header_does_not_become_one),
         TEST(test_lmtp_answers_for_each_accepted_recipient),
         TEST(test_without_lookupd_rcpt_is_451),
