@@ -95,14 +95,15 @@ static void begin_body(struct session *s, size_t header)
     describe(s, &job, qid);
     buf_init(&stored, t->content.max + 8192);
     int rc = content_begin(&job, slice_first(all, header), &stored, &id, &why);
-    if (rc == OK)
+    if (rc == OK) {
+        t->message_id = arena_dup(&t->arena, slice_first(id, 255)); /* before stored grows */
         rc = buf_put(&stored, slice_from_index(all, header));
+    }
     if (rc == ERR_DENIED) {
         transaction_fail(t, why.code, why.dsn, why.text, "hops");
     } else if (rc) {
         transaction_fail(t, 552, "5.3.4", "Message header is too big", "header-size");
     } else {
-        t->message_id = arena_dup(&t->arena, slice_first(id, 255));
         buf_clear(&t->content);
         t->content = stored;
         t->size = buf_len(&stored);

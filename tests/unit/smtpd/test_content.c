@@ -32,6 +32,26 @@ static void test_a_big_body_goes_to_the_lent_file(void **state)
     assert_int_equal(f.drops, 0);
 }
 
+static void test_the_message_id_survives_a_body_that_arrives_with_the_header(void **state)
+{
+    (void)state;
+    static char text[60000];
+    static const char top[] = "DATA\r\nMessage-ID: <m@x>\r\n\r\n";
+    hello();
+    envelope();
+    memset(text, 'y', sizeof(text));
+    memcpy(text, top, sizeof(top) - 1);
+    for (size_t i = 70; i + 2 <= sizeof(text); i += 72)
+        memcpy(text + i, "\r\n", 2);
+    memcpy(text + sizeof(text) - 5, "\r\n.\r\n", 5);
+    send_bytes(slice_from(text, sizeof(text)));
+    expect("354 250");
+    struct envelope e;
+    struct reader reader = reader_of(buf_slice(&f.envelope));
+    assert_int_equal(record_get(&reader, &envelope_record, &e), OK);
+    assert_true(slice_is(e.message_id, "<m@x>"));
+}
+
 static void test_no_room_for_a_big_body_is_452(void **state)
 {
     (void)state;
@@ -264,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_big_body_goes_to_the_lent_file),
+        TEST(test_the_message_id_survives_a_body_that_arrives_with_the_header),
         TEST(test_no_room_for_a_big_body_is_452),
         TEST(test_many_recipients_travel_ahead_of_the_message),
         TEST(test_the_same_recipient_twice_is_one),
