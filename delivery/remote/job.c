@@ -203,8 +203,6 @@ void job_cancel(struct job *job)
 
 ssize_t job_body(const struct job *job, uint64_t offset, char *into, size_t room)
 {
-    /* What follows the body in a file of the queue is the queue's. */
-    room = (size_t)MIN((uint64_t)room, job->size - MIN(offset, job->size));
     /* The file may go on behind the body: qmgr keeps its own records there. */
     if (offset >= job->size)
         return 0;
