@@ -174,13 +174,22 @@ static void remove_parked(struct disk *disk, struct spool_job *job)
         job_failed(job, rc, "cannot remove a parked message");
 }
 
-/* The log could not say that this message is parked: it stays in the log alone, or a later start
- * would find it finished there and waiting here. */
-static void remove_parked_quietly(struct disk *disk, const struct spool_job *job)
+/* Something an earlier failure left to be done for this message. done: chores of this kind have
+ * run already, so that only those that failed again count. */
+static bool has_chore(const struct list *chores, uint64_t qid, enum spool_op op, bool done)
 {
-    char path[PARKED_NAME];
-    parked_path(job->qid, job->size, path);
-    disk->ops->unlink(disk, path);
+    for (const struct list *it = chores->next; it != chores; it = it->next) {
+        const struct spool_job *job = CONTAINER_OF(it, struct spool_job, link);
+        if (job->qid == qid && job->op == op && !(done && job->code == OK))
+            return true;
+    }
+    return false;
+}
+
+static void must_wait(struct spool_job *job)
+{
+    job->code =
+        error_set(&job->error, ERR_TEMP, "an earlier failure of the disk has to be repaired first");
 }
 
 /* One directory's sync for all jobs of these kinds that went well so far. */
@@ -197,7 +206,8 @@ static void sync_names(struct disk *disk, const char *dir, unsigned ops, bool bi
 }
 
 /* What has to be durable before the log may speak of it. */
-static void before_log(struct spool *spool, struct spool_job **jobs, size_t n)
+static void before_log(
+    struct spool *spool, const struct list *chores, struct spool_job **jobs, size_t n)
 {
     struct disk *disk = spool->disk;
     for (size_t i = 0; i < n; i++) {
@@ -207,11 +217,22 @@ static void before_log(struct spool *spool, struct spool_job **jobs, size_t n)
             park(disk, jobs[i]);
         else if (jobs[i]->op == SPOOL_UPDATE)
             update(disk, jobs[i]);
+        else if (jobs[i]->op == SPOOL_REMOVE &&
+                 has_chore(chores, jobs[i]->qid, SPOOL_FORGET, false))
+            must_wait(jobs[i]); /* the log would bring the message back */
         else if (jobs[i]->op == SPOOL_REMOVE)
             remove_parked(disk, jobs[i]);
     }
     sync_names(disk, "big", 1u << SPOOL_ACCEPT, true, jobs, n);
     sync_names(disk, "parked", 1u << SPOOL_PARK | 1u << SPOOL_REMOVE, false, jobs, n);
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i]->op == SPOOL_FORGET && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, true))
+            must_wait(jobs[i]); /* the file would bring the message back */
+}
+
+static void add_chore(struct spool *spool, struct spool_job *chore)
+{
+    list_append(&spool->chores, &chore->link);
 }
 
 struct spool_job *spool_forget_job(uint64_t qid)
@@ -224,40 +245,67 @@ struct spool_job *spool_forget_job(uint64_t qid)
     return job;
 }
 
+/* A park that went wrong. With its file in place the message is parked, whatever the log says:
+ * the log has to learn it before the file may go. Otherwise the file must go before the log may
+ * forget the message. */
+static void repair_park(struct spool *spool, struct spool_job *job)
+{
+    struct spool_job *chore;
+    if (job->filed) {
+        chore = spool_forget_job(job->qid);
+        chore->generation = job->generation;
+        snprintf(chore->big, sizeof(chore->big), "%s", job->big);
+        job->code = OK;
+    } else {
+        chore = spool_job_new(SPOOL_REMOVE, job->qid);
+        chore->size = job->size;
+    }
+    add_chore(spool, chore);
+}
+
 static void after_log(struct spool *spool, struct spool_job **jobs, size_t n)
 {
     struct disk *disk = spool->disk;
     for (size_t i = 0; i < n; i++) {
         struct spool_job *job = jobs[i];
-        /* It may have reached the disk, and must not come back to life. */
-        if (job->op == SPOOL_ACCEPT && job->half_written)
-            list_append(&spool->voids, &spool_forget_job(job->qid)->link);
-        if (job->op == SPOOL_PARK && job->code != OK)
-            remove_parked_quietly(disk, job);
-        if (job->code != OK || (job->op != SPOOL_FORGET && job->op != SPOOL_PARK))
-            continue;
-        spool_log_release(&spool->log, job->generation);
-        if (job->big[0]) {
-            char path[SPOOL_BIG_PATH];
-            spool_big_path(job->big, path);
-            disk->ops->unlink(disk, path);
+        if (job->op == SPOOL_ACCEPT && job->half_written) {
+            /* It may have reached the disk, and must not come back to life. */
+            add_chore(spool, spool_forget_job(job->qid));
+        } else if (job->op == SPOOL_PARK && job->code != OK) {
+            repair_park(spool, job);
+        } else if (job->code == OK && (job->op == SPOOL_FORGET || job->op == SPOOL_PARK)) {
+            spool_log_release(&spool->log, job->generation);
+            if (job->big[0]) {
+                char path[SPOOL_BIG_PATH];
+                spool_big_path(job->big, path);
+                disk->ops->unlink(disk, path);
+            }
         }
     }
 }
 
-static void free_voids(struct spool *spool, struct list *tried)
+/* A file that was to go has been replaced by a good one: it stays. */
+static void drop_remove_chores(struct list *chores, uint64_t qid)
 {
-    LIST_EACH(it, tried)
+    LIST_EACH(it, chores)
+    {
+        struct spool_job *chore = LIST_ENTRY(it, struct spool_job, link);
+        if (chore->qid == qid && chore->op == SPOOL_REMOVE)
+            chore->code = OK;
+    }
+}
+
+/* Chores that went well are over; the others are tried again with the next batch. */
+static void put_back(struct spool *spool, struct list *chores)
+{
+    LIST_EACH(it, chores)
     {
         struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
         list_remove(it);
-        if (job->code == OK) {
+        if (job->code == OK)
             spool_job_free(job);
-            continue;
-        }
-        job->code = OK;
-        job->half_written = false;
-        list_append(&spool->voids, it);
+        else
+            add_chore(spool, job);
     }
 }
 
@@ -269,35 +317,44 @@ static size_t list_length(const struct list *l)
     return n;
 }
 
+static void take_jobs(struct list *from, struct spool_job **jobs, size_t *n)
+{
+    LIST_EACH(it, from)
+    {
+        struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
+        job->code = OK;
+        job->half_written = job->filed = false;
+        jobs[(*n)++] = job;
+    }
+}
+
 void spool_run(struct spool *spool, struct list *batch)
 {
-    struct list voids;
-    list_init(&voids);
-    size_t max = list_length(batch) + list_length(&spool->voids), n = 0;
-    struct spool_job **jobs = xcalloc(max + 1, sizeof(*jobs));
-    struct spool_job **logged = xcalloc(max + 1, sizeof(*logged));
-    size_t nlogged = 0;
-    LIST_EACH(it, &spool->voids)
+    struct list chores;
+    list_init(&chores);
+    LIST_EACH(it, &spool->chores)
     {
         list_remove(it);
-        list_append(&voids, it);
-        jobs[n++] = LIST_ENTRY(it, struct spool_job, link);
+        list_append(&chores, it);
     }
-    LIST_EACH(it, batch)
-    {
-        jobs[n] = LIST_ENTRY(it, struct spool_job, link);
-        jobs[n]->code = OK;
-        jobs[n++]->half_written = false;
-    }
+    size_t max = list_length(batch) + list_length(&chores) + 1, n = 0, nlogged = 0;
+    struct spool_job **jobs = xcalloc(max, sizeof(*jobs));
+    struct spool_job **logged = xcalloc(max, sizeof(*logged));
+    take_jobs(&chores, jobs, &n);
+    take_jobs(batch, jobs, &n);
     spool->log.figures.full = false;
     spool->log.figures.batches++;
-    before_log(spool, jobs, n);
+    before_log(spool, &chores, jobs, n);
     for (size_t i = 0; i < n; i++)
-        if (jobs[i]->code == OK && buf_len(&jobs[i]->record) > 0)
+        if (jobs[i]->code == OK && buf_len(&jobs[i]->record) > 0) {
+            jobs[i]->filed = true;
             logged[nlogged++] = jobs[i];
+            if (jobs[i]->op == SPOOL_PARK)
+                drop_remove_chores(&chores, jobs[i]->qid);
+        }
     spool_log_write(&spool->log, logged, nlogged);
     after_log(spool, jobs, n);
-    free_voids(spool, &voids);
+    put_back(spool, &chores);
     free(jobs);
     free(logged);
 }
@@ -306,7 +363,7 @@ void spool_close(struct spool *spool)
 {
     if (!spool)
         return;
-    LIST_EACH(it, &spool->voids)
+    LIST_EACH(it, &spool->chores)
     {
         list_remove(it);
         spool_job_free(LIST_ENTRY(it, struct spool_job, link));

@@ -47,6 +47,7 @@ struct spool_job {
     uint64_t offset;           /* UPDATE: after the body, where the text goes */
     int64_t due;               /* PARK, UPDATE: ms since 1970 */
     bool half_written;         /* the record may be on the disk although code says it failed */
+    bool filed;                /* all but the log is done */
     int code;                  /* OK or enum error_code */
     struct error error;
     void (*done)(struct spool_job *, void *arg); /* in the loop; frees the job */

@@ -90,6 +90,9 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
 {
     if (log->nspare <= (reserve ? 1u : 0u))
         return error_set(err, ERR_NO_SPACE, "every segment of the spool log is in use");
+    if (log->names_changed && log->disk->ops->sync_dir(log->disk, "log") < 0)
+        return error_set(err, ERR_IO, "cannot sync the directory of the spool log");
+    log->names_changed = false;
     char path[SPOOL_PATH];
     spool_log_path(log->spare[0].number, path);
     int fd = log->disk->ops->open(log->disk, path, DISK_WRITE);
@@ -97,10 +100,12 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
         return disk_error(err, fd, "cannot open a segment of the spool log");
     uint32_t offset = 0;
     int rc = begin_segment(log, fd, &offset);
-    /* The number is spent even when the write failed: it may have reached the disk. */
+    /* The number is spent even when the write failed: it may have reached the disk. The segment
+     * before has no place for a gap, so it ends here. */
     log->sequence++;
     if (rc < 0) {
         log->disk->ops->close(log->disk, fd);
+        close_current(log);
         return disk_error(err, rc, "cannot begin a segment of the spool log");
     }
     close_current(log);
@@ -117,21 +122,31 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     return OK;
 }
 
-/* Gives the oldest segment back. One more than wanted is removed, and durably: its records
- * must not come back after those that cancel them are overwritten. */
+/* Removes segments beyond those wanted, in their order: a record must not outlive the later one
+ * that cancels it. */
+static void remove_surplus(struct spool_log *log)
+{
+    unsigned first = 0;
+    while (first < log->nspare && log->spare[first].generation == 0)
+        first++;
+    while (log->nused + log->nspare > log->nominal && first < log->nspare) {
+        char path[SPOOL_PATH];
+        spool_log_path(log->spare[first].number, path);
+        if (log->disk->ops->unlink(log->disk, path) < 0)
+            return;
+        log->names_changed = true;
+        memmove(log->spare + first, log->spare + first + 1,
+            (--log->nspare - first) * sizeof(*log->spare));
+    }
+}
+
+/* Gives the oldest segment back. Spare ones keep their order, and are used again in it. */
 static void free_oldest(struct spool_log *log)
 {
-    struct segment s = log->used[0];
+    log->spare[log->nspare] = log->used[0];
+    log->spare[log->nspare++].live = 0;
     memmove(log->used, log->used + 1, --log->nused * sizeof(*log->used));
-    s.live = 0;
-    if (log->nused + log->nspare >= log->nominal) {
-        char path[SPOOL_PATH];
-        spool_log_path(s.number, path);
-        if (log->disk->ops->unlink(log->disk, path) == 0 &&
-            log->disk->ops->sync_dir(log->disk, "log") == 0)
-            return;
-    }
-    log->spare[log->nspare++] = s;
+    remove_surplus(log);
 }
 
 void spool_log_release(struct spool_log *log, uint64_t generation)

@@ -58,7 +58,7 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
 {
     struct spool *spool = NEW(struct spool);
     spool->disk = disk;
-    list_init(&spool->voids);
+    list_init(&spool->chores);
     spool->log = (struct spool_log){.disk = disk,
         .segment_size = config->segment_size,
         .nominal = MAX(config->segments, 3u),
@@ -79,7 +79,7 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
     }
     struct list none;
     list_init(&none);
-    spool_scan_overridden(scan, &spool->voids);
+    spool_scan_overridden(scan, &spool->chores);
     spool_scan_free(scan);
     spool_run(spool, &none);
     return spool;

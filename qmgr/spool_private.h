@@ -8,7 +8,7 @@ enum { SPOOL_SEGMENTS_MAX = 4096, SPOOL_PATH = 64 };
 /* One segment file, log/NNNN. */
 struct segment {
     unsigned number;
-    uint64_t generation; /* sequence of its first record; 0: free */
+    uint64_t generation; /* sequence of its first record; 0: never used */
     uint32_t live;       /* messages whose ACCEPT is here */
 };
 
@@ -24,6 +24,7 @@ struct spool_log {
     uint32_t offset;
     uint64_t sequence;  /* the last one given out */
     uint64_t committed; /* the last one durable */
+    bool names_changed; /* a segment was removed, but not durably: no other may be used again */
     struct spool_figures figures;
 };
 
@@ -42,7 +43,7 @@ void spool_log_close(struct spool_log *);
 struct spool {
     struct disk *disk;
     struct spool_log log;
-    struct list voids; /* FORGET jobs of our own for ACCEPTs that failed half way */
+    struct list chores; /* jobs of our own: what failures left to be done */
 };
 
 /* A FORGET job whose record is ready. */

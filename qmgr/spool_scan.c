@@ -390,22 +390,26 @@ void spool_scan_overridden(struct spool_scan *scan, struct list *out)
 static void note_parked(const char *name, void *arg)
 {
     struct spool_scan *scan = arg;
-    struct parked_name *p = NEW(struct parked_name);
+    struct parked_name p;
     struct disk_stat st;
     char path[512];
     snprintf(path, sizeof(path), "parked/%s", name);
-    if (!parked_parse_name(name, &p->qid, &p->size)) {
+    if (!parked_parse_name(name, &p.qid, &p.size)) {
         /* new.QID: a park that a crash cut off; the log still has the message. */
         if (strncmp(name, "new.", 4) != 0)
             trouble(scan, "foreign file", "%s is not a parked message; left alone", path);
-    } else if (scan->disk->ops->stat(scan->disk, path, &st) == 0) {
-        p->due = st.mtime_ms;
-        free(map_set_id(&scan->parked, p->qid, p));
         return;
-    } else {
-        trouble(scan, "foreign file", "%s is not a plain file; left alone", path);
     }
-    free(p);
+    int rc = scan->disk->ops->stat(scan->disk, path, &st);
+    if (rc == -EINVAL) {
+        trouble(scan, "foreign file", "%s is not a plain file; left alone", path);
+    } else if (rc < 0) {
+        disk_error(&scan->error, rc, "cannot look at a parked message");
+    } else {
+        struct parked_name *copy = NEW(struct parked_name);
+        *copy = (struct parked_name){p.qid, p.size, st.mtime_ms};
+        free(map_set_id(&scan->parked, p.qid, copy));
+    }
 }
 
 static void remove_unfinished(const char *name, void *arg)
@@ -446,7 +450,8 @@ static void fill_log(struct spool_scan *scan, struct spool_log *log)
         else
             log->spare[log->nspare++] = s;
     }
-    log->sequence = log->committed = scan->last;
+    log->sequence = scan->last; /* numbers of an unfinished commit are not used again */
+    log->committed = scan->good;
     log->next_number = scan->next_number;
 }
 
@@ -460,11 +465,13 @@ static bool has_body(struct spool_scan *scan, const struct live *l, const struct
     id_print(l->qid, id);
     if (slice_to_cstr(a->big, name, sizeof(name)) && !strchr(name, '/')) {
         spool_big_path(name, path);
+        map_set(&scan->big, slice_of(name), scan);
+        int rc = scan->disk->ops->stat(scan->disk, path, &st);
+        if (rc < 0 && rc != -ENOENT && rc != -EINVAL)
+            disk_error(&scan->error, rc, "cannot look at a message body");
         /* A park that did not finish may have appended to it. */
-        if (scan->disk->ops->stat(scan->disk, path, &st) == 0 && st.size >= (int64_t)a->size) {
-            map_set(&scan->big, slice_of(name), scan);
+        if (scan->error.code || (rc == 0 && st.size >= (int64_t)a->size))
             return true;
-        }
     }
     trouble(
         scan, "body missing", "message %s: big/%.*s is missing or cut off", id, SLICE_FMT(a->big));
@@ -475,7 +482,7 @@ static void report_live(struct spool_scan *scan, struct spool_log *log)
 {
     struct slice key;
     void *value;
-    for (size_t pos = 0; map_next(&scan->live, &pos, &key, &value);) {
+    for (size_t pos = 0; !scan->error.code && map_next(&scan->live, &pos, &key, &value);) {
         struct live *l = value;
         struct spool_found found = {.qid = l->qid,
             .record = l->record,
@@ -506,10 +513,14 @@ int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct err
     void *value;
     int rc = disk->ops->list(disk, "parked", note_parked, scan);
     if (rc < 0)
-        return disk_error(err, rc, "cannot list parked messages");
+        disk_error(&scan->error, rc, "cannot list parked messages");
+    if (scan->error.code)
+        return error_set(err, scan->error.code, "%s", scan->error.text);
     if (log)
         fill_log(scan, log);
     report_live(scan, log);
+    if (scan->error.code)
+        return error_set(err, scan->error.code, "%s", scan->error.text);
     for (size_t pos = 0; map_next(&scan->parked, &pos, &key, &value);) {
         struct parked_name *p = value;
         scan->ops->parked(p->qid, p->size, p->due, scan->arg);

@@ -1,0 +1,1 @@
+$(eval $(call library,simdisk,tests/crash/simdisk.c))

@@ -1,0 +1,36 @@
+/*
+ * A disk in memory that keeps its promises and nothing more (qmgr/disk.h). Until a file is synced
+ * every 512-byte sector of it may be old or new after a crash, and so may its length; until a
+ * directory is synced, only the first few of its changes may have happened. Any operation may be
+ * the last one, or fail.
+ */
+#pragma once
+
+#include "qmgr/disk.h"
+
+struct simdisk;
+
+/* The same seed gives the same behaviour. */
+struct simdisk *simdisk_new(uint64_t seed);
+void simdisk_free(struct simdisk *);
+struct disk *simdisk_disk(struct simdisk *);
+
+/* The n-th operation from now and all after it fail with EIO: the machine is dying. */
+void simdisk_crash_after(struct simdisk *, uint64_t operations);
+bool simdisk_crashed(const struct simdisk *);
+/* Operations so far. */
+uint64_t simdisk_operations(const struct simdisk *);
+/* Power comes back: what was not synced is lost, torn or kept, at random. */
+void simdisk_power_on(struct simdisk *);
+/* Only the process died: everything written is still there. Descriptors are gone. */
+void simdisk_process_on(struct simdisk *);
+
+/* One operation in `one_in` fails with this errno value (0: none fail). */
+void simdisk_fail(struct simdisk *, unsigned one_in, int error);
+/* A planted bug: syncs of files whose path begins with this do nothing ("log/"), or those of a
+ * directory ("dir:parked"). NULL: honest. */
+void simdisk_lie(struct simdisk *, const char *path);
+/* Flips a bit of a file that exists. False when there is none, or it is empty. */
+bool simdisk_flip(struct simdisk *, const char *path, uint64_t offset);
+/* A random number from the disk's sequence. */
+uint64_t simdisk_random(struct simdisk *);
