@@ -43,7 +43,9 @@ static int reread(struct accounts *a, struct error *err)
             rc = error_sys(err, "passwd");
     }
     close(fd);
-    a->seen = rc ? (struct stat){0} : now;
+    if (rc)
+        now.st_ino = 0; /* read it again next time */
+    a->seen = now;
     return rc;
 }
 
