@@ -144,7 +144,7 @@ def test_an_unknown_key_is_named_with_file_line_and_the_nearest(fresh):
 
 
 @pytest.mark.parametrize("line,key,allowed", [
-    ("message-size much", "message-size", "50M"),
+    ("mail-root", "mail-root", "must be a path"),
     ("listen odd { protocol telnet }", "protocol", "smtp"),
     ("listen odd { tls perhaps }", "tls", "required"),
     ("outbound { concurrency -3 }", "concurrency", "1"),
