@@ -205,7 +205,13 @@ static bool idle(const struct message *m)
 static bool flush_one(struct qmgr *q, struct message *m)
 {
     struct error err;
-    if (m->held || m->committing || !idle(m) || queue_load(q, m, &err) != OK)
+    if (m->held || m->committing || m->busy || m->reporting)
+        return false;
+    if (!idle(m)) { /* it is just being parked: due as soon as that is done */
+        m->flush = true;
+        return true;
+    }
+    if (queue_load(q, m, &err) != OK)
         return false;
     for (size_t i = 0; i < m->content->count; i++)
         m->content->rcpts[i].st.next = 0;
@@ -298,10 +304,11 @@ static uint64_t flush_all(struct qmgr *q)
     LIST_EACH(it, &q->all)
     {
         struct message *m = LIST_ENTRY(it, struct message, all);
-        if (m->held || m->deleted || m->committing || !idle(m))
+        if (m->held || m->deleted || m->committing || m->busy || m->reporting)
             continue;
         m->flush = true;
-        queue_wake_in(q, m, 0);
+        if (idle(m))
+            queue_wake_in(q, m, 0);
         n++;
     }
     return n;

@@ -117,7 +117,7 @@ static void rest(struct qmgr *q, struct message *m)
     if (m->held)
         heap_remove(&q->due, &m->due);
     else
-        queue_wake_in(q, m, m->due_wall - loop_wall(q->loop));
+        queue_wake_in(q, m, m->flush ? 0 : m->due_wall - loop_wall(q->loop));
 }
 
 static void parked(struct spool_job *job, void *arg)
