@@ -13,6 +13,7 @@
 #include "libmail/proto/notify.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner_parts.h"
+#include "libutil/net.h"
 
 enum { PER_USER = 100, TOTAL = 20000, GRACE_MS = 10000 };
 
@@ -170,9 +171,16 @@ static void child_note(
     count_user(s, user, 1);
 }
 
+/* Clients on this host are exempt from limits. */
+static bool is_local(const char *client)
+{
+    struct net_addr addr;
+    return net_addr_parse(slice_of(client), &addr) != OK || net_addr_is_loopback(&addr);
+}
+
 /* Checks what authd granted; NULL: fine, else why not. */
-static const char *check_grant(
-    struct spawner *s, const struct auth_grant *g, struct spawner_place *place)
+static const char *check_grant(struct spawner *s, const struct spawner_ask *a,
+    const struct auth_grant *g, struct spawner_place *place)
 {
     bool system = g->uid >= 0;
     place->uid = system ? (uid_t)g->uid : geteuid();
@@ -191,7 +199,7 @@ static const char *check_grant(
         return "started without root: only virtual users can log in";
     if (s->nchildren >= TOTAL)
         return "too many sessions";
-    if ((uintptr_t)map_get(&s->users, g->user) >= PER_USER)
+    if (!is_local(a->client) && (uintptr_t)map_get(&s->users, g->user) >= PER_USER)
         return "too many sessions of this user";
     return NULL;
 }
@@ -199,7 +207,7 @@ static const char *check_grant(
 static void start_session(struct spawner *s, struct spawner_ask *a, const struct auth_grant *g)
 {
     struct spawner_place place;
-    const char *why = check_grant(s, g, &place);
+    const char *why = check_grant(s, a, g, &place);
     if (why) {
         struct log log;
         log_set_id(&log, &s->daemon->log, "sid", a->trace);

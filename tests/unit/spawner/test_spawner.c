@@ -34,6 +34,7 @@ struct rig {
     int fd; /* the client's end of the last session */
     unsigned admitted;
     char owner[64];
+    const char *from;
 };
 
 /* --- the session that is spawned ------------------------------------------------------------- */
@@ -121,6 +122,7 @@ static void rig_start(struct rig *r)
     snprintf(conf, sizeof(conf), "hostname mx.example.test\nmail-root %s\n", root);
     *r = (struct rig){
         .spec = {.role = ROLE_IMAP_SESSION, .profile = SPAWNER_PROFILE("test")}, .fd = -1};
+    r->from = "127.0.0.1";
     r->spec.profile.account = "nobody";
     r->daemon.spec = &r->spec;
     r->daemon.rootless = geteuid() != 0;
@@ -168,7 +170,7 @@ static int64_t ask(struct rig *r, const char *ticket)
 {
     int fds[2];
     struct spawn_start m = {.ticket = slice_of(ticket),
-        .client = SLICE_LIT("127.0.0.1"),
+        .client = slice_of(r->from),
         .tag = SLICE_LIT("a1"),
         .input = SLICE_LIT("more")};
     fd_close(&r->fd);
@@ -406,10 +408,20 @@ static void test_a_session_that_makes_a_forbidden_call_dies_alone(void **state)
 static int limit_case(struct rig *r)
 {
     int held[100];
+    r->from = "192.0.2.1";
     for (size_t i = 0; i < ARRAY_LEN(held); i++) {
         CHECK(ask(r, "ticket") == OK);
         held[i] = r->fd;
         r->fd = -1;
+    }
+    CHECK(ask(r, "ticket") == ERR_DENIED);
+    r->from = "127.0.0.1";
+    CHECK(ask(r, "ticket") == OK);
+    fd_close(&r->fd);
+    r->from = "192.0.2.1";
+    for (int i = 0; i < 3000 && spawner_sessions(&r->daemon) > 100; i++) {
+        loop_poll(r->daemon.loop);
+        usleep(1000);
     }
     CHECK(ask(r, "ticket") == ERR_DENIED);
     close(held[0]);
@@ -421,7 +433,7 @@ static int limit_case(struct rig *r)
     return 0;
 }
 
-static void test_sessions_of_one_user_are_limited(void **state)
+static void test_sessions_of_one_user_are_limited_but_for_this_host(void **state)
 {
     (void)state;
     assert_int_equal(in_child(limit_case, geteuid() == 0), 0);
@@ -452,7 +464,7 @@ int main(void)
         cmocka_unit_test(test_no_account_below_the_floor_gets_a_session),
         cmocka_unit_test(test_draining_lets_sessions_say_good_bye),
         cmocka_unit_test(test_a_session_that_makes_a_forbidden_call_dies_alone),
-        cmocka_unit_test(test_sessions_of_one_user_are_limited),
+        cmocka_unit_test(test_sessions_of_one_user_are_limited_but_for_this_host),
     };
     return cmocka_run_group_tests_name("spawner", tests, make_root, remove_root);
 }
