@@ -84,23 +84,22 @@ static int add_server(
     return OK;
 }
 
-/* The name servers of /etc/resolv.conf; without any, the root servers are asked. */
-static int add_system_servers(struct resolver *r, struct resolver_facts *facts, struct error *err)
+/* The name servers of /etc/resolv.conf, as far as they can be used; without any, the root
+ * servers are asked. */
+static void add_system_servers(struct resolver *r, struct resolver_facts *facts)
 {
     struct buf text;
     struct error ignored;
     buf_init(&text, FILE_MAX);
-    int rc = OK;
     if (file_read("/etc/resolv.conf", &text, &ignored) == OK) {
         struct slice rest = buf_slice(&text);
-        while (rest.p && rc == OK) {
+        while (rest.p) {
             struct slice line = slice_trim(slice_cut(&rest, '\n'));
             if (slice_starts(line, "nameserver ") || slice_starts(line, "nameserver\t"))
-                rc = add_server(r, slice_trim(slice_from_index(line, 11)), facts, err);
+                (void)!add_server(r, slice_trim(slice_from_index(line, 11)), facts, &ignored);
         }
     }
     buf_clear(&text);
-    return rc;
 }
 
 static int add_servers(struct resolver *r, const struct conf_block *dns,
@@ -110,7 +109,9 @@ static int add_servers(struct resolver *r, const struct conf_block *dns,
     int rc = OK;
     for (size_t i = 0; i < n && rc == OK; i++)
         rc = add_server(r, conf_list_at(dns, "servers", i), facts, err);
-    return n ? rc : add_system_servers(r, facts, err);
+    if (!n)
+        add_system_servers(r, facts);
+    return rc;
 }
 
 static int add_anchor_text(
@@ -125,7 +126,7 @@ static int add_anchor_text(
         if (!s.n)
             continue;
         if (!slice_to_cstr(s, line, sizeof(line)) || ub_ctx_add_ta(r->ub, line) != 0)
-            return error_set(err, ERR_SYNTAX, "%s: not a DS or DNSKEY record", facts->anchor);
+            return error_set(err, ERR_SYNTAX, "%s: not DS or DNSKEY records", facts->anchor);
         facts->validates = true;
     }
     return OK;
@@ -175,8 +176,10 @@ struct resolver *resolver_new(struct loop *loop, const struct conf_block *dns,
         rc = add_servers(r, dns, facts, err);
     if (rc == OK)
         rc = add_anchor(r, dns, facts, err);
+    /* Its default zones hide test.; this is also where it takes its settings in. */
     if (rc == OK && ub_ctx_zone_remove(r->ub, "test.") != 0)
-        rc = error_set(err, ERR_UNSUPPORTED, "libunbound: cannot ask for names in test.");
+        rc = error_set(err, ERR_SYNTAX, "%s%s", facts->validates ? facts->anchor : "libunbound",
+            facts->validates ? ": not DS or DNSKEY records" : " refuses its settings");
     if (rc == OK) {
         /* The first question makes libunbound read and build what it needs. This one it answers
          * itself (RFC 6761 §6.3). */

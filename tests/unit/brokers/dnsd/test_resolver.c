@@ -58,25 +58,39 @@ static void on_answer(const struct resolver_answer *a, void *arg)
     loop_stop(f->loop);
 }
 
-static int setup(void **state)
+static void open_server(struct fixture *f)
 {
-    struct fixture *f = NEW(struct fixture);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(at);
     f->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(f->fd, (struct sockaddr *)&at, len), 0);
-    getsockname(f->fd, (struct sockaddr *)&at, &len);
-    char text[128];
-    snprintf(text, sizeof(text), "hostname mx.example.test\ndns { servers 127.0.0.1@%u }\n",
-        ntohs(at.sin_port));
-    struct error err = {0};
-    struct resolver_facts facts;
-    f->conf = conf_parse("test", slice_of(text), &conf_root_schema, NULL, &err);
-    assert_string_equal(err.text, "");
+    assert_int_equal(bind(f->fd, (struct sockaddr *)&at, sizeof(at)), 0);
     f->loop = loop_new();
     f->io = io_new(f->loop, f->fd, IO_READ, on_question, f);
     buf_init(&f->records, 60000);
-    f->resolver = resolver_new(f->loop, conf_next(conf_root(f->conf), "dns", NULL), &facts, &err);
+}
+
+/* A resolver that asks this server, with more settings in its block. */
+static struct resolver *make(
+    struct fixture *f, const char *more, struct resolver_facts *facts, struct error *err)
+{
+    struct sockaddr_in at;
+    socklen_t len = sizeof(at);
+    char text[400];
+    getsockname(f->fd, (struct sockaddr *)&at, &len);
+    snprintf(text, sizeof(text), "hostname mx.example.test\ndns { servers 127.0.0.1@%u; %s }\n",
+        ntohs(at.sin_port), more);
+    conf_free(f->conf);
+    f->conf = conf_parse("test", slice_of(text), &conf_root_schema, NULL, err);
+    assert_string_equal(err->text, "");
+    return resolver_new(f->loop, conf_one(f->conf, "dns"), facts, err);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = NEW(struct fixture);
+    struct error err = {0};
+    struct resolver_facts facts;
+    open_server(f);
+    f->resolver = make(f, "", &facts, &err);
     assert_string_equal(err.text, "");
     assert_int_equal(facts.servers, 1);
     *state = f;
@@ -156,6 +170,43 @@ static void test_cancelled_questions_are_not_answered(void **state)
     assert_int_equal(f->answers, 0);
 }
 
+/* A zone with a trust anchor whose answers carry no signatures. */
+static void test_unsigned_answers_below_a_trust_anchor_are_bogus(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct resolver_facts facts;
+    char path[] = "/tmp/veredus-anchor-XXXXXX", setting[64];
+    static const char anchor[] =
+        "; a comment\nexample.com. IN DS 12345 13 2 "
+        "49FD46E6C4B45C55D4AC49FD46E6C4B45C55D4AC49FD46E6C4B45C55D4AC0000\n";
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, anchor, sizeof(anchor) - 1), (ssize_t)sizeof(anchor) - 1);
+    close(fd);
+    snprintf(setting, sizeof(setting), "trust-anchor %s", path);
+    resolver_free(f->resolver);
+    f->resolver = make(f, setting, &facts, &err);
+    unlink(path);
+    assert_string_equal(err.text, "");
+    assert_true(facts.validates);
+    f->answer = slice_from(A_RECORD, sizeof(A_RECORD) - 1);
+    resolver_ask(f->resolver, SLICE_LIT("host.example.com"), DNS_A, on_answer, f);
+    loop_run(f->loop);
+    assert_int_equal(f->status, DNS_BOGUS);
+}
+
+static void test_a_configured_anchor_that_cannot_be_used_is_named(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct resolver_facts facts;
+    assert_null(make(f, "trust-anchor /nonexistent/root.key", &facts, &err));
+    assert_non_null(strstr(err.text, "/nonexistent/root.key"));
+    err = (struct error){0};
+    assert_null(make(f, "trust-anchor /etc/passwd", &facts, &err));
+    assert_non_null(strstr(err.text, "not DS or DNSKEY records"));
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -166,6 +217,8 @@ int main(void)
         TEST(test_a_name_without_such_records),
         TEST(test_what_cannot_be_a_name_does_not_exist),
         TEST(test_cancelled_questions_are_not_answered),
+        TEST(test_unsigned_answers_below_a_trust_anchor_are_bogus),
+        TEST(test_a_configured_anchor_that_cannot_be_used_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
