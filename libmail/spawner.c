@@ -311,6 +311,7 @@ int spawner_start(struct daemon *d, struct error *err)
 {
     (void)err;
     struct spawner *s = d->data;
+    s->pid = getpid();
     timer_init(&s->grace, d->loop, grace_over, s);
     loop_signal(d->loop, SIGCHLD, on_child, s);
     return OK;

@@ -131,5 +131,7 @@ _Noreturn void spawner_child_main(
             .rule = SLICE_LIT("sandbox"), .why = slice_of(err.text));
         _exit(1);
     }
+    if (getppid() != s->pid)
+        _exit(0); /* it died before it could take us along */
     _exit(s->kind->session(&env));
 }

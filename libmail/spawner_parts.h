@@ -15,6 +15,7 @@ struct spawner {
     struct map users; /* sessions per user, as a counted pointer */
     unsigned nchildren;
     struct timer grace;
+    pid_t pid; /* of the parent */
     const char *trees[SPAWNER_TREES + 1];
     size_t ntrees;
     char root[4096]; /* mail-root */
