@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,session,smtpdfixture smtpd mail util,$(UTIL_PKGS) cmocka))
