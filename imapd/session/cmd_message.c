@@ -197,7 +197,8 @@ void cmd_expunge(struct command *c)
         command_no(c, "", "Mailbox is read-only");
         return;
     }
-    int rc = c->uid && uids->n == 0 ? OK : store_expunge(c->s->mb, uids, true, expunged, &err);
+    bool none = uids && uids->n == 0;
+    int rc = none ? OK : store_expunge(c->s->mb, uids, true, expunged, &err);
     if (rc) {
         command_error(c, rc, &err);
         return;

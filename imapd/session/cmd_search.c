@@ -23,7 +23,7 @@ static bool resolve_sets(struct command *c, struct search_key *k)
 void cmd_search(struct command *c)
 {
     struct session *s = c->s;
-    struct search search;
+    struct search search = {.root = NULL};
     if (!take_space(&c->args) || !take_search(&c->args, &search) || !resolve_sets(c, search.root)) {
         command_bad(c);
         return;
