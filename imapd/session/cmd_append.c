@@ -6,7 +6,7 @@
 struct append {
     struct slice folder;
     struct flag_list flags;
-    int64_t date;
+    int64_t date; /* 0: not given */
 };
 
 /* Everything before the announced literal. */
@@ -18,8 +18,11 @@ static bool take_append(struct command *c, struct append *ap)
         return false;
     if (args_next_is(a, '(') && (!take_flags(a, false, &ap->flags) || !take_space(a)))
         return false;
-    if (args_next_is(a, '"') && (!take_date_time(a, &ap->date) || !take_space(a)))
-        return false;
+    if (args_next_is(a, '"')) {
+        if (!take_date_time(a, &ap->date) || !take_space(a))
+            return false;
+        ap->date = MIN(MAX(ap->date, 1), UINT32_MAX); /* what the store can keep */
+    }
     if (!c->message || !args_next_is(a, '{'))
         return args_fail(a, "Message literal expected");
     return true;
@@ -103,6 +106,7 @@ void cmd_append(struct command *c)
             c->message = NULL;
             s->over = true;
             s->why = "message far too large";
+            buf_puts(&s->io.out, "* BYE Message far too large\r\n");
         }
         command_no(c, "TOOBIG", size ? "Message too large" : "Message is empty");
         return;

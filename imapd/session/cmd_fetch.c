@@ -188,25 +188,29 @@ static void put_message(
     struct buf *out = &f->s->io.out;
     const struct fetch_item implied[] = {{.kind = FETCH_UID}, {.kind = FETCH_FLAGS}};
     const bool wanted[] = {uid && !list->uid, flags && !list->flags};
-    size_t count = 0;
+    size_t count = 0, begin = buf_len(out);
     buf_printf(out, "* %u FETCH (", seq);
     for (size_t i = 0; i < ARRAY_LEN(implied) + list->n; i++) {
         bool own = i < ARRAY_LEN(implied);
         if (own && !wanted[i])
             continue;
         size_t before = buf_len(out);
-        uint64_t sent = f->s->io.sent;
         if (count)
             buf_putc(out, ' ');
         int rc = put_item(f, own ? &implied[i] : &list->items[i - ARRAY_LEN(implied)]);
-        if (rc && f->s->io.sent == sent) {
+        if (f->s->io.error)
+            return;
+        if (rc) {
             buf_truncate(out, before);
             f->rc = rc;
             continue;
         }
         count++;
     }
-    buf_puts(out, ")\r\n");
+    if (count)
+        buf_puts(out, ")\r\n");
+    else
+        buf_truncate(out, begin);
 }
 
 /* Sets \Seen on these messages, of which those get into *changed that had not been seen. A full

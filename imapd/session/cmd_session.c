@@ -105,7 +105,8 @@ static int idle_until_line(struct session *s)
         if (now_ms() - begin >= s->timeout)
             return ERR_TIMEOUT;
         s->io.also = s->notify.fd;
-        int rc = io_wait_more(&s->io, IDLE_POLL);
+        int64_t left = begin + s->timeout - now_ms();
+        int rc = io_wait_more(&s->io, (int)MIN(MAX(left, 0), IDLE_POLL));
         notify_drain(s);
         if (rc && rc != ERR_TIMEOUT)
             return rc;
@@ -122,9 +123,11 @@ void cmd_idle(struct command *c)
         return;
     }
     buf_puts(&s->io.out, "+ idling\r\n");
-    notify_watch_folder(s, s->mb ? s->folder : SLICE_LIT("INBOX"));
+    if (s->mb)
+        notify_watch_folder(s, s->folder);
     int rc = idle_until_line(s);
-    notify_watch_folder(s, SLICE_LIT(""));
+    if (s->mb)
+        notify_watch_folder(s, SLICE_LIT(""));
     notify_drain(s);
     struct slice line = {NULL, 0};
     if (rc == OK && !s->over)
@@ -138,6 +141,8 @@ void cmd_idle(struct command *c)
         io_skip_line(&s->io, s->timeout);
     if (slice_iis(line, "DONE")) {
         command_ok(c, "IDLE completed");
+    } else if (s->over || (rc && rc != ERR_LIMIT)) {
+        command_no(c, "", "IDLE ended");
     } else {
         args_fail(&c->args, "DONE expected");
         command_bad(c);

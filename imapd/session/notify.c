@@ -6,8 +6,9 @@
 
 static void lost(struct session *s, const struct error *err)
 {
-    log_event(&s->env->log, log_warning, .what = SLICE_LIT("no channel to notifyd"),
-        .reason = slice_of(err->text));
+    if (!session_stopping(s)) /* then notifyd may have gone before us */
+        log_event(&s->env->log, log_warning, .what = SLICE_LIT("no channel to notifyd"),
+            .reason = slice_of(err->text));
     notify_close(s);
 }
 

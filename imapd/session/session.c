@@ -27,6 +27,11 @@ int session_select(struct session *s, struct slice folder, bool read_only, struc
     return OK;
 }
 
+bool session_stopping(const struct session *s)
+{
+    return s->env->stopping && *s->env->stopping;
+}
+
 /* What ends a session when reading failed. */
 static void end_reading(struct session *s, int rc)
 {
@@ -34,7 +39,7 @@ static void end_reading(struct session *s, int rc)
     if (rc == ERR_TIMEOUT && !s->io.error) {
         s->why = "idle for too long";
         buf_puts(&s->io.out, "* BYE Autologout: idle for too long\r\n");
-    } else if (s->env->stopping && *s->env->stopping) {
+    } else if (session_stopping(s)) {
         s->why = "server is stopping";
         buf_puts(&s->io.out, "* BYE Server is stopping, come back soon\r\n");
         s->io.error = OK;

@@ -50,6 +50,8 @@ extern const char session_capabilities[];
 /* Opens a folder, leaving the one before. */
 int session_select(struct session *, struct slice folder, bool read_only, struct error *);
 void session_unselect(struct session *);
+/* The server asked us to end: input has ended too. */
+bool session_stopping(const struct session *);
 
 /* A command being carried out. */
 struct command {

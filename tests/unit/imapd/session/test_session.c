@@ -565,7 +565,6 @@ static void test_two_sessions_see_each_other(void **state)
               "S: * 2 FETCH (FLAGS (\\Flagged))\n"
               "S: a OK FETCH completed\n"
               "C: b FETCH 1 BODY[]\n"
-              "S: ~\n"
               "S: b NO [EXPUNGEISSUED] ~\n"
               "C: c NOOP\n"
               "S: * 1 EXPUNGE\n"
@@ -605,6 +604,26 @@ static void test_a_client_that_vanishes_within_a_message_stores_nothing(void **s
     dialog(b, "C: a STATUS INBOX (MESSAGES)\nS: * STATUS \"INBOX\" (MESSAGES 0)\nS: a OK~");
 }
 
+static void test_a_client_that_vanishes_while_reading_costs_only_its_session(void **state)
+{
+    struct client *a = client_a(state), *b = client_b(state);
+    struct buf big;
+    buf_init(&big, 100000);
+    buf_puts(&big, "a APPEND INBOX {60000+}\r\nA: b\r\n\r\n");
+    while (buf_len(&big) < strlen("a APPEND INBOX {60000+}\r\n") + 60000)
+        buf_putc(&big, 'x');
+    buf_puts(&big, "\r\n");
+    send_text(a, buf_slice(&big));
+    buf_clear(&big);
+    dialog(a, "S: a OK~");
+    dialog(b, "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 1 EXISTS\nS: ~\nS: ~\nS: ~\nS: ~\n"
+              "S: s OK~");
+    for (int i = 0; i < 100; i++)
+        dialog(b, "C: f FETCH 1 (BODY[] UID BODY.PEEK[])");
+    shutdown(b->fd, SHUT_RDWR);
+    dialog(a, "C: n NOOP\nS: n OK~");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -626,6 +645,7 @@ int main(void)
         TEST(test_idle),
         TEST(test_pipelining),
         TEST(test_a_client_that_vanishes_within_a_message_stores_nothing),
+        TEST(test_a_client_that_vanishes_while_reading_costs_only_its_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
