@@ -40,7 +40,7 @@ def test_a_user_added_while_running_can_receive_and_read(rootless):
     subject = unique("for carol")
     rootless.send(subject, to=user)
     rootless.wait_mail(subject, user)
-    assert can_login(rootless, user, '"carols secret"')
+    assert can_login(rootless, user, "carols secret")
     assert not can_login(rootless, user, "wrong")
     assert user in rootless.veredus("user", "list").stdout.split()
 

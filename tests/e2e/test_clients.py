@@ -216,7 +216,7 @@ set ssl_starttls=yes ssl_force_tls=yes
 set ssl_verify_host=no ssl_verify_dates=no ssl_verify_partial_chains=yes
 set certificate_file="{instance.path('tls/cert.pem')}" ssl_usesystemcerts=no
 set copy=no record="" header_cache="" message_cachedir="" quit=yes delete=yes
-set wait_key=no confirmappend=no sleep_time=0 mail_check=1
+set wait_key=no confirmappend=no confirmcreate=no sleep_time=0 mail_check=1
 """)
     return path
 
@@ -248,18 +248,21 @@ def mbsyncrc(instance, home):
     path = os.path.join(home, "mbsyncrc")
     with open(path, "w") as file:
         file.write(f"""IMAPAccount v
-Host 127.0.0.1
+Host localhost
 Port {instance.imaps}
 User {BOB}
 Pass bob-password
 SSLType IMAPS
 CertificateFile {instance.path('tls/cert.pem')}
+
 IMAPStore far
 Account v
+
 MaildirStore near
 Path {home}/mail/
 Inbox {home}/mail/INBOX
 SubFolders Verbatim
+
 Channel all
 Far :far:
 Near :near:
