@@ -14,7 +14,7 @@ enum { PORT_MAX = 65535 - 995 };
 struct plan {
     char dir[4000];
     const char *hostname, *domain;
-    bool demo;
+    bool demo, lmtp;
     int base; /* added to every port */
     bool as_root;
 };
@@ -160,7 +160,7 @@ static int make_conf(const struct plan *p, struct error *err)
                 : "    tls required\n    auth required\n    plaintext-auth never\n");
     put_listener(&b, p, "imap", 143, 993, "");
     put_listener(&b, p, "pop3", 110, 995, "");
-    if (p->demo)
+    if (p->lmtp)
         put_listener(&b, p, "lmtp", 24, 0, "");
     buf_printf(&b, "\ndomain %s {\n    plus-address yes\n}\n", p->domain);
     if (p->demo)
@@ -259,6 +259,7 @@ static int init(struct ctl *c, int argc, char **argv)
     p.hostname = ctl_option(&argc, argv, "--hostname");
     p.domain = ctl_option(&argc, argv, "--domain");
     p.demo = ctl_flag(&argc, argv, "--demo");
+    p.lmtp = !ctl_flag(&argc, argv, "--without-lmtp") && p.demo;
     if (p.demo) {
         p.hostname = p.hostname ? p.hostname : "mail.example.test";
         p.domain = "example.test";
@@ -279,7 +280,8 @@ static int init(struct ctl *c, int argc, char **argv)
 }
 
 const struct ctl_verb init_verbs[] = {
-    {"init", NULL, "--dir DIR (--demo | --hostname NAME --domain DOMAIN) [--base-port P]",
+    {"init", NULL,
+        "--dir DIR (--demo [--without-lmtp] | --hostname NAME --domain DOMAIN) [--base-port P]",
         "Make an instance in DIR: configuration, certificate, tables, directories.", init},
     {"setup", NULL, "", "Create the system accounts that a root-started instance uses.", setup},
     {0}};
