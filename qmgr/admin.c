@@ -202,21 +202,16 @@ static bool idle(const struct message *m)
     return !m->busy && !m->moving && !m->reporting && !m->updates;
 }
 
+/* Only moves the due time: a message is read when it comes up, or goes on when what is under way
+ * with it is over. */
 static bool flush_one(struct qmgr *q, struct message *m)
 {
-    struct error err;
-    if (m->held || m->committing || m->busy || m->reporting)
+    if (m->held || m->deleted || m->committing || m->busy)
         return false;
-    if (!idle(m)) { /* it is just being parked: due as soon as that is done */
-        m->flush = true;
-        return true;
-    }
-    if (queue_load(q, m, &err) != OK)
-        return false;
-    for (size_t i = 0; i < m->content->count; i++)
-        m->content->rcpts[i].st.next = 0;
+    m->flush = true;
     m->report_after = 0;
-    queue_wake_in(q, m, 0);
+    if (idle(m))
+        queue_wake_in(q, m, 0);
     return true;
 }
 
@@ -297,28 +292,9 @@ static const struct verb *find_verb(struct slice name)
     return NULL;
 }
 
-/* A flush of everything only moves due times: messages are read as they come up. */
-static uint64_t flush_all(struct qmgr *q)
-{
-    uint64_t n = 0;
-    LIST_EACH(it, &q->all)
-    {
-        struct message *m = LIST_ENTRY(it, struct message, all);
-        if (m->held || m->deleted || m->committing || m->busy || m->reporting)
-            continue;
-        m->flush = true;
-        if (idle(m))
-            queue_wake_in(q, m, 0);
-        n++;
-    }
-    return n;
-}
-
 static uint64_t act_all(struct qmgr *q, const struct verb *verb)
 {
     uint64_t n = 0;
-    if (verb->act == flush_one)
-        return flush_all(q);
     LIST_EACH(it, &q->all)
     n += verb->act(q, LIST_ENTRY(it, struct message, all));
     return n;

@@ -389,7 +389,7 @@ void queue_settle(struct qmgr *q, struct message *m)
         finish(q, m);
         return;
     }
-    int64_t due = next_due(m);
+    int64_t due = m->flush ? 0 : next_due(m);
     if (!m->held && due <= loop_wall(q->loop) && !q->draining) {
         queue_deliver(q, m);
         return;
