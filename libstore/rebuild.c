@@ -129,6 +129,8 @@ static int salvage_log(struct box *b, struct salvage *s, struct error *err)
         b->head.reserved = MAX(head.reserved, b->head.uidnext);
         b->head.sequence = b->head.modseq = head.sequence;
         b->head.first_recent = b->head.uidnext;
+        b->head.cache_id = head.cache_id;
+        b->head.cache_end = head.cache_end;
     }
     salvage_txns(b, slice_from_index(buf_slice(&bytes), sizeof(head)), s);
 out:
@@ -144,7 +146,6 @@ static int number_anew(struct box *b, struct error *err)
         struct disk_rec *rec = box_rec(b, i);
         if (!(rec->bits & REC_GONE))
             rec->uid = ++uid;
-        rec->cache = 0;
     }
     b->ntombs = 0;
     b->ndeliveries = 0;
@@ -251,6 +252,8 @@ static int rebuild_from(struct box *b, struct error *err)
         guid_new(b->store, id);
         memcpy(&b->head.cache_id, id + 8, sizeof(b->head.cache_id));
         b->head.cache_end = 0;
+        for (size_t i = 0; i < box_count(b); i++)
+            box_rec(b, i)->cache = 0;
     }
     b->head.boot = io_boot();
     b->head.cur_mtime = f.cur_mtime;

@@ -1,0 +1,168 @@
+/* A Maildir that other tools use at the same time. */
+#include <time.h>
+
+#include "tests/unit/libstore/fixture.h"
+
+static void move(struct fixture *f, const char *from, const char *to)
+{
+    char a[256], b[256];
+    path_of(f, from, a);
+    path_of(f, to, b);
+    assert_int_equal(rename(a, b), 0);
+}
+
+static void test_files_of_other_tools_are_adopted_with_their_flags(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    write_file(f, "new/1600000000.M1P2.host", "Subject: new\n\nx\n");
+    write_file(f, "cur/1500000000.M1P2.host:2,FS", "Subject: old\n\ny\n");
+    write_file(f, "cur/1500000001.M1P2.host", "Subject: bare\n\nz\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 4);
+    uint32_t flagged = 0;
+    for (uint32_t uid = 2; uid <= 4; uid++)
+        if (flags_of(mb, uid) == (STORE_FLAGGED | STORE_SEEN))
+            flagged = uid;
+    assert_true(flagged);
+    assert_body(f, mb, flagged, "Subject: old\r\n\r\ny\r\n");
+    struct store_msg m;
+    assert_true(store_get(mb, store_seq(mb, flagged), &m));
+    assert_int_equal(m.size, 19);
+    store_unselect(mb);
+    reopen(f);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 4);
+    assert_int_equal(store_uidnext(mb), 5);
+    store_unselect(mb);
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+static void test_our_flags_go_into_file_names_when_the_mailbox_is_left(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    write_file(f, "new/1600000000.M1P2.host", "Subject: new\n\nx\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    set_flags(f, mb, 1, STORE_ADD, STORE_SEEN | STORE_ANSWERED);
+    store_unselect(mb);
+    path_of(f, "cur/1600000000.M1P2.host:2,RS", path);
+    assert_int_equal(access(path, F_OK), 0);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    assert_int_equal(flags_of(mb, 1), STORE_SEEN | STORE_ANSWERED);
+    assert_body(f, mb, 1, "Subject: new\r\n\r\nx\r\n");
+    store_unselect(mb);
+}
+
+static void test_what_others_rename_and_remove_is_seen_in_an_open_view(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    write_file(f, "cur/1.a.host:2,", "Subject: a\n\nx\n");
+    write_file(f, "cur/2.b.host:2,", "Subject: b\n\nx\n");
+    write_file(f, "new/3.c.host", "Subject: c\n\nx\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 3);
+    struct store_changes ch;
+    move(f, "cur/1.a.host:2,", "cur/1.a.host:2,FT");
+    path_of(f, "cur/2.b.host:2,", path);
+    assert_int_equal(unlink(path), 0);
+    move(f, "new/3.c.host", "cur/3.c.host:2,S");
+    write_file(f, "new/4.d.host", "Subject: d\n\nx\n");
+    assert_int_equal(store_refresh(mb, true, &ch, &f->err), OK);
+    assert_int_equal(ch.nvanished, 1);
+    assert_int_equal(ch.nchanged, 2);
+    assert_int_equal(ch.arrived, 1);
+    assert_int_equal(store_count(mb), 3);
+    uint32_t marked = 0;
+    for (uint32_t seq = 1; seq <= 2; seq++) {
+        struct store_msg m;
+        assert_true(store_get(mb, seq, &m));
+        if ((m.flags & ~STORE_RECENT) == (STORE_FLAGGED | STORE_DELETED))
+            marked = m.uid;
+    }
+    assert_true(marked);
+    assert_body(f, mb, marked, "Subject: a\r\n\r\nx\r\n");
+    store_unselect(mb);
+}
+
+static void test_letters_of_other_tools_stay_in_the_name(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    write_file(f, "cur/1.a.host:2,Pab", "Subject: a\n\nx\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_body(f, mb, 1, "Subject: a\r\n\r\nx\r\n");
+    set_flags(f, mb, 1, STORE_ADD, STORE_SEEN);
+    store_unselect(mb);
+    path_of(f, "cur/1.a.host:2,PSab", path);
+    assert_int_equal(access(path, F_OK), 0);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    struct uidset all = uids(1, 1);
+    assert_int_equal(store_expunge(mb, &all, false, NULL, &f->err), OK);
+    uidset_clear(&all);
+    store_unselect(mb);
+    assert_int_equal(files_in(f, "cur"), 0);
+}
+
+static void test_stored_files_have_plain_line_ends(void **state)
+{
+    struct fixture *f = *state;
+    char path[600];
+    append(f, INBOX, SLICE_LIT(MAIL));
+    path_of(f, "new", path);
+    DIR *d = opendir(path);
+    for (struct dirent *e; (e = readdir(d));) {
+        char full[900], text[256];
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(full, sizeof(full), "%s/%s", path, e->d_name);
+        FILE *file = fopen(full, "r");
+        assert_non_null(file);
+        text[fread(text, 1, 255, file)] = '\0';
+        fclose(file);
+        assert_string_equal(text, "From: a@example.test\nSubject: hello\n\nText.\n");
+    }
+    closedir(d);
+}
+
+static void test_redo_is_found_after_another_tool_moved_the_file(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append_options opt = {.delivery = 5};
+    struct store_appended out;
+    char path[256], from[600], to[600];
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    path_of(f, "new", path);
+    DIR *d = opendir(path);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(from, sizeof(from), "%s/%s", path, e->d_name);
+        snprintf(to, sizeof(to), "%s/cur/%s:2,S", f->mail, e->d_name);
+        assert_int_equal(rename(from, to), 0);
+    }
+    closedir(d);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    assert_true(out.duplicate);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    store_unselect(mb);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup_coexist, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_files_of_other_tools_are_adopted_with_their_flags),
+        TEST(test_our_flags_go_into_file_names_when_the_mailbox_is_left),
+        TEST(test_what_others_rename_and_remove_is_seen_in_an_open_view),
+        TEST(test_letters_of_other_tools_stay_in_the_name),
+        TEST(test_stored_files_have_plain_line_ends),
+        TEST(test_redo_is_found_after_another_tool_moved_the_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,191 @@
+/* Several processes in one mailbox at a time. */
+#include "tests/unit/libstore/fixture.h"
+
+enum { WRITERS = 4, EACH = 150 };
+
+static void wait_for(pid_t *pids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int status;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+    }
+}
+
+static int append_many(struct fixture *f, int me)
+{
+    uint32_t last = 0;
+    f->opt.changed = NULL;
+    if (store_open(AT_FDCWD, f->mail, &f->opt, &f->store, &f->err))
+        return 1;
+    for (int i = 0; i < EACH; i++) {
+        char text[64];
+        struct store_appended out;
+        struct store_append_options opt = {.delivery = (uint64_t)(me + 1) * 100000 + (uint64_t)i};
+        int n = snprintf(text, sizeof(text), "Subject: %d-%d\r\n\r\nx\r\n", me, i);
+        if (append_opt(f, INBOX, slice_from(text, (size_t)n), &opt, &out) || out.uid <= last ||
+            out.duplicate)
+            return 1;
+        last = out.uid;
+    }
+    store_close(f->store);
+    return 0;
+}
+
+static void test_writers_get_distinct_uids_and_a_reader_follows(void **state)
+{
+    struct fixture *f = *state;
+    pid_t pids[WRITERS];
+    store_close(f->store);
+    f->store = NULL;
+    for (int i = 0; i < WRITERS; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            _exit(append_many(f, i));
+    }
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    uint32_t seen = store_count(mb);
+    struct store_changes ch;
+    for (int i = 0; i < 20000 && seen < WRITERS * EACH; i++) {
+        assert_int_equal(store_refresh(mb, true, &ch, &f->err), OK);
+        seen += ch.arrived;
+        assert_int_equal(store_count(mb), seen);
+        usleep(1000);
+    }
+    wait_for(pids, WRITERS);
+    assert_int_equal(store_refresh(mb, true, &ch, &f->err), OK);
+    assert_int_equal(store_count(mb), WRITERS * EACH);
+    for (uint32_t seq = 1; seq <= store_count(mb); seq++) {
+        struct store_msg m;
+        assert_true(store_get(mb, seq, &m));
+        assert_int_equal(m.uid, seq);
+    }
+    store_unselect(mb);
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+/* Each child sets its own keyword on every message, in several steps. */
+static int flag_many(struct fixture *f, int me)
+{
+    struct store_mailbox *mb;
+    char name[16];
+    f->opt.changed = NULL;
+    snprintf(name, sizeof(name), "mine%d", me);
+    struct slice word = slice_of(name);
+    struct store_flags add = {.how = STORE_ADD, .keywords = &word, .nkeywords = 1};
+    if (store_open(AT_FDCWD, f->mail, &f->opt, &f->store, &f->err) ||
+        store_select(f->store, INBOX, false, &mb, &f->err))
+        return 1;
+    for (uint32_t uid = 1; uid <= 50; uid++) {
+        struct uidset one = uids(uid, uid);
+        if (store_change(mb, &one, &add, NULL, NULL, &f->err))
+            return 1;
+        uidset_clear(&one);
+    }
+    store_unselect(mb);
+    store_close(f->store);
+    return 0;
+}
+
+static void test_flag_changes_of_all_processes_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    pid_t pids[WRITERS];
+    for (int i = 0; i < 50; i++)
+        append(f, INBOX, SLICE_LIT(MAIL));
+    store_close(f->store);
+    f->store = NULL;
+    for (int i = 0; i < WRITERS; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            _exit(flag_many(f, i));
+    }
+    wait_for(pids, WRITERS);
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_keywords(mb), WRITERS);
+    for (uint32_t seq = 1; seq <= 50; seq++) {
+        struct store_msg m;
+        assert_true(store_get(mb, seq, &m));
+        assert_int_equal(m.keywords, (1 << WRITERS) - 1);
+    }
+    store_unselect(mb);
+}
+
+/* Killed at any moment: what was acknowledged is there, once. */
+static void test_writer_killed_at_any_moment_loses_nothing_acknowledged(void **state)
+{
+    struct fixture *f = *state;
+    store_close(f->store);
+    f->store = NULL;
+    uint64_t acknowledged = 0;
+    for (int round = 0; round < 25; round++) {
+        int pipes[2];
+        assert_int_equal(pipe(pipes), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            close(pipes[0]);
+            f->opt.changed = NULL;
+            if (store_open(AT_FDCWD, f->mail, &f->opt, &f->store, &f->err))
+                _exit(1);
+            for (uint64_t id = acknowledged + 1;; id++) {
+                struct store_appended out;
+                struct store_append_options opt = {.delivery = id << 20};
+                if (append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out) ||
+                    write(pipes[1], &id, sizeof(id)) != sizeof(id))
+                    _exit(1);
+            }
+        }
+        close(pipes[1]);
+        usleep(3000 + (useconds_t)(round * 700));
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        uint64_t id;
+        while (read(pipes[0], &id, sizeof(id)) == sizeof(id))
+            acknowledged = id;
+        close(pipes[0]);
+        open_store(f);
+        struct store_status st;
+        assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
+        /* The last one may have been committed and not told; redone, it is there once. */
+        assert_true(st.messages == acknowledged || st.messages == acknowledged + 1);
+        store_close(f->store);
+        f->store = NULL;
+    }
+    assert_true(acknowledged > 25);
+    open_store(f);
+    assert_true(problems(f, INBOX) <= 1);
+}
+
+static void test_folder_deleted_under_a_writer_is_not_found(void **state)
+{
+    struct fixture *f = *state;
+    struct store *other;
+    struct store_appended out;
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    append(f, SLICE_LIT("x"), SLICE_LIT(MAIL));
+    struct store_append *a;
+    assert_int_equal(store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err), OK);
+    assert_int_equal(store_append_write(a, SLICE_LIT(MAIL), &f->err), OK);
+    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err), OK);
+    assert_int_equal(store_delete(other, SLICE_LIT("x"), &f->err), OK);
+    store_close(other);
+    assert_int_equal(
+        store_append_commit(a, &(struct store_append_options){0}, &out, &f->err), ERR_NOT_FOUND);
+    assert_false(store_exists(f->store, SLICE_LIT("x")));
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_writers_get_distinct_uids_and_a_reader_follows),
+        TEST(test_flag_changes_of_all_processes_are_kept),
+        TEST(test_writer_killed_at_any_moment_loses_nothing_acknowledged),
+        TEST(test_folder_deleted_under_a_writer_is_not_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,460 @@
+/* Index, log and cache cut, flipped, missing, of a newer release; machines that stopped. Mail is
+ * never lost, UIDs are never given twice, and what was acknowledged and is whole stays. */
+#include <sys/resource.h>
+
+#include "libstore/format.h"
+#include "libutil/crc32c.h"
+#include "tests/unit/libstore/fixture.h"
+
+enum { MESSAGES = 12 };
+
+/* A folder with an index (from a rebuild) and a log with appends, flags and an expunge. */
+static void populate(struct fixture *f)
+{
+    for (int i = 0; i < MESSAGES / 2; i++)
+        append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
+    for (int i = MESSAGES / 2; i < MESSAGES; i++)
+        append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    set_flags(f, mb, 2, STORE_ADD, STORE_SEEN);
+    set_flags(f, mb, store_uidnext(mb) - 1, STORE_ADD, STORE_FLAGGED);
+    struct uidset one = uids(3, 3);
+    assert_int_equal(store_expunge(mb, &one, false, NULL, &f->err), OK);
+    uidset_clear(&one);
+    store_unselect(mb);
+    store_close(f->store);
+    f->store = NULL;
+}
+
+struct saved {
+    char *data;
+    size_t n;
+};
+
+static struct saved load(struct fixture *f, const char *name)
+{
+    char path[256];
+    path_of(f, name, path);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    struct saved s = {xcalloc(1, 1 << 20), 0};
+    s.n = fread(s.data, 1, 1 << 20, file);
+    fclose(file);
+    return s;
+}
+
+static void save(struct fixture *f, const char *name, const char *data, size_t n)
+{
+    char path[256];
+    path_of(f, name, path);
+    unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, data, n), n);
+    close(fd);
+}
+
+/* What must hold after any damage: every message file is in the mailbox once, with its content;
+ * a next UID is above all that were ever given under this UIDVALIDITY. */
+static void assert_recovered(struct fixture *f, uint32_t uidvalidity, uint32_t uidnext)
+{
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    if (store_count(mb) != MESSAGES - 1)
+        print_error("%u messages\n", store_count(mb));
+    assert_int_equal(store_count(mb), MESSAGES - 1);
+    uint32_t last = 0;
+    for (uint32_t seq = 1; seq <= store_count(mb); seq++) {
+        struct store_msg m;
+        assert_true(store_get(mb, seq, &m));
+        assert_true(m.uid > last);
+        last = m.uid;
+        assert_int_equal(m.size, sizeof(MAIL) - 1);
+        assert_body(f, mb, m.uid, MAIL);
+    }
+    if (store_uidvalidity(mb) == uidvalidity) {
+        assert_true(store_uidnext(mb) >= uidnext);
+        assert_int_equal(store_seq(mb, 3), 0);
+    } else {
+        assert_true(store_uidvalidity(mb) > uidvalidity);
+    }
+    store_unselect(mb);
+    assert_int_equal(problems(f, INBOX), 0);
+    assert_true(append(f, INBOX, SLICE_LIT(MAIL)) > last);
+    store_close(f->store);
+    f->store = NULL;
+}
+
+struct state_of {
+    struct saved index, log, cache;
+    uint32_t uidvalidity, uidnext;
+};
+
+static void remember(struct fixture *f, struct state_of *s)
+{
+    open_store(f);
+    struct store_status st;
+    assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
+    s->uidvalidity = st.uidvalidity;
+    s->uidnext = st.uidnext;
+    store_close(f->store);
+    f->store = NULL;
+    s->index = load(f, "veredus.index");
+    s->log = load(f, "veredus.log");
+    s->cache = load(f, "veredus.cache");
+}
+
+/* The message that assert_recovered adds goes again, and all files are as they were. */
+static void restore(struct fixture *f, const struct state_of *s)
+{
+    char path[256], newest[400] = "";
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.' && strcmp(e->d_name, newest) > 0)
+            snprintf(newest, sizeof(newest), "%s", e->d_name);
+    closedir(d);
+    if (files_in(f, "cur") == MESSAGES) {
+        char full[700];
+        snprintf(full, sizeof(full), "%s/%s", path, newest);
+        assert_int_equal(unlink(full), 0);
+    }
+    save(f, "veredus.index", s->index.data, s->index.n);
+    save(f, "veredus.log", s->log.data, s->log.n);
+    save(f, "veredus.cache", s->cache.data, s->cache.n);
+}
+
+static void forget(struct state_of *s)
+{
+    free(s->index.data);
+    free(s->log.data);
+    free(s->cache.data);
+}
+
+static void damage_everywhere(
+    struct fixture *f, const char *name, void (*damage)(struct saved *, size_t at), size_t step)
+{
+    struct state_of s;
+    populate(f);
+    remember(f, &s);
+    size_t size = name[8] == 'i' ? s.index.n : name[8] == 'l' ? s.log.n : s.cache.n;
+    for (size_t at = 0; at < size; at += step) {
+        restore(f, &s);
+        struct saved bad = load(f, name);
+        damage(&bad, at);
+        save(f, name, bad.data, bad.n);
+        free(bad.data);
+        assert_recovered(f, s.uidvalidity, s.uidnext);
+    }
+    forget(&s);
+    open_store(f);
+}
+
+static void flip(struct saved *s, size_t at)
+{
+    s->data[at] ^= (char)(1 << (at % 8));
+}
+
+static void cut(struct saved *s, size_t at)
+{
+    s->n = at;
+}
+
+static void zero_from(struct saved *s, size_t at)
+{
+    memset(s->data + at, 0, s->n - at);
+}
+
+static void test_log_with_a_flipped_bit(void **state)
+{
+    damage_everywhere(*state, "veredus.log", flip, 5);
+}
+
+static void test_log_with_a_zeroed_end(void **state)
+{
+    damage_everywhere(*state, "veredus.log", zero_from, 31);
+}
+
+static void test_index_with_a_flipped_bit(void **state)
+{
+    damage_everywhere(*state, "veredus.index", flip, 5);
+}
+
+static void test_index_cut_short(void **state)
+{
+    damage_everywhere(*state, "veredus.index", cut, 13);
+}
+
+static void test_cache_with_a_flipped_bit(void **state)
+{
+    damage_everywhere(*state, "veredus.cache", flip, 37);
+}
+
+/* A cut log cannot be told from one that ended there, except inside a transaction; but no mail is
+ * lost, and a folder rebuilt on demand has all of it. */
+static void test_log_cut_short_loses_no_mail(void **state)
+{
+    struct fixture *f = *state;
+    struct state_of s;
+    populate(f);
+    remember(f, &s);
+    for (size_t at = 0; at < s.log.n; at += 7) {
+        restore(f, &s);
+        save(f, "veredus.log", s.log.data, at);
+        open_store(f);
+        assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
+        struct store_status st;
+        assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
+        assert_true(st.messages >= MESSAGES - 1);
+        assert_int_equal(problems(f, INBOX), 0);
+        store_close(f->store);
+    }
+    forget(&s);
+    open_store(f);
+}
+
+static void test_missing_files(void **state)
+{
+    struct fixture *f = *state;
+    struct state_of s;
+    char path[256];
+    static const char *const names[] = {"veredus.index", "veredus.log", "veredus.cache"};
+    populate(f);
+    remember(f, &s);
+    for (size_t mask = 1; mask < 8; mask++) {
+        restore(f, &s);
+        for (size_t i = 0; i < 3; i++) {
+            path_of(f, names[i], path);
+            if (mask >> i & 1)
+                assert_int_equal(unlink(path), 0);
+        }
+        assert_recovered(f, s.uidvalidity, s.uidnext);
+    }
+    forget(&s);
+    open_store(f);
+}
+
+static void test_flags_survive_a_damaged_log_where_they_are_whole(void **state)
+{
+    struct fixture *f = *state;
+    populate(f);
+    struct saved log = load(f, "veredus.log");
+    /* The first transaction of the log: an append. */
+    log.data[sizeof(struct disk_log) + 60] ^= 1;
+    save(f, "veredus.log", log.data, log.n);
+    free(log.data);
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(flags_of(mb, 2), STORE_SEEN);
+    assert_int_equal(store_seq(mb, 3), 0);
+    store_unselect(mb);
+}
+
+static void test_newer_release_is_refused_and_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct store_status st;
+    populate(f);
+    struct saved index = load(f, "veredus.index");
+    struct disk_index head;
+    memcpy(&head, index.data, sizeof(head));
+    index_seal(&head);
+    head.version = FORMAT_VERSION + 1;
+    head.crc = crc32c(0, slice_from((char *)&head + 12, sizeof(head) - 12));
+    memcpy(index.data, &head, sizeof(head));
+    save(f, "veredus.index", index.data, index.n);
+    open_store(f);
+    assert_int_equal(store_status(f->store, INBOX, &st, &f->err), ERR_VERSION);
+    assert_int_equal(store_rebuild(f->store, INBOX, &f->err), ERR_VERSION);
+    struct saved after = load(f, "veredus.index");
+    assert_int_equal(after.n, index.n);
+    assert_memory_equal(after.data, index.data, index.n);
+    free(after.data);
+    free(index.data);
+}
+
+static void test_open_view_survives_a_rebuild_by_another_process(void **state)
+{
+    struct fixture *f = *state;
+    populate(f);
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    struct store *other;
+    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err), OK);
+    assert_int_equal(store_rebuild(other, INBOX, &f->err), OK);
+    store_close(other);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_changes ch;
+    assert_int_equal(store_refresh(mb, true, &ch, &f->err), OK);
+    assert_int_equal(ch.arrived, 1);
+    assert_int_equal(store_count(mb), MESSAGES);
+    set_flags(f, mb, 1, STORE_ADD, STORE_DRAFT);
+    store_unselect(mb);
+}
+
+/* The machine stopped: the end of the log was lost, messages and all. */
+static void test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    store_close(f->store);
+    struct saved log = load(f, "veredus.log");
+    open_store(f);
+    uint32_t lost = 0;
+    for (int i = 0; i < 5; i++)
+        lost = append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_status before, after;
+    assert_int_equal(store_status(f->store, INBOX, &before, &f->err), OK);
+    store_close(f->store);
+    save(f, "veredus.log", log.data, log.n);
+    free(log.data);
+    /* Another start of the machine, as the index tells it. */
+    struct saved index = load(f, "veredus.index");
+    struct disk_index head;
+    memcpy(&head, index.data, sizeof(head));
+    head.boot -= 1000;
+    index_seal(&head);
+    memcpy(index.data, &head, sizeof(head));
+    save(f, "veredus.index", index.data, index.n);
+    free(index.data);
+    open_store(f);
+    assert_true(append(f, INBOX, SLICE_LIT(MAIL)) > lost);
+    assert_int_equal(store_status(f->store, INBOX, &after, &f->err), OK);
+    assert_int_equal(after.uidvalidity, before.uidvalidity);
+    assert_true(after.highestmodseq > before.highestmodseq);
+}
+
+/* The record was kept, the file was not, or not whole: the redo puts it right. */
+static void test_redo_repairs_a_file_that_was_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append_options opt = {.delivery = 99};
+    struct store_appended out;
+    char path[256], full[600];
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+        path_of(f, "cur", path);
+        DIR *d = opendir(path);
+        for (struct dirent *e; (e = readdir(d));) {
+            snprintf(full, sizeof(full), "%s/%s", path, e->d_name);
+            if (e->d_name[0] != '.')
+                assert_int_equal(round ? truncate(full, 5) : unlink(full), 0);
+        }
+        closedir(d);
+        assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+        assert_true(out.duplicate);
+        assert_int_equal(out.uid, 1);
+        struct store_mailbox *mb = select_box(f, INBOX);
+        assert_int_equal(store_count(mb), 1);
+        assert_body(f, mb, 1, MAIL);
+        store_unselect(mb);
+    }
+}
+
+/* Died between renaming the file and writing the log. */
+static void test_redo_after_a_crash_before_the_log_leaves_one_message(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append_options opt = {.delivery = 99};
+    struct store_appended out;
+    append(f, INBOX, SLICE_LIT("A: 1\r\n\r\nfirst\r\n"));
+    store_close(f->store);
+    struct saved log = load(f, "veredus.log");
+    open_store(f);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    store_close(f->store);
+    save(f, "veredus.log", log.data, log.n);
+    free(log.data);
+    open_store(f);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    struct store_status st;
+    assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
+    assert_int_equal(st.messages, 2);
+    assert_int_equal(files_in(f, "cur"), 2);
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+static void test_redo_after_a_rebuild_finds_the_message(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append_options opt = {.delivery = 99};
+    struct store_appended out;
+    char path[256];
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    store_close(f->store);
+    path_of(f, "veredus.log", path);
+    unlink(path);
+    path_of(f, "veredus.index", path);
+    unlink(path);
+    open_store(f);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
+    assert_true(out.duplicate);
+    assert_int_equal(files_in(f, "cur"), 1);
+}
+
+/* No file of this process may grow beyond `limit`. */
+static void limit_files(rlim_t limit)
+{
+    struct rlimit r;
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = limit;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+static void test_full_disk_is_no_space_and_leaves_nothing_half_written(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_status before, after;
+    assert_int_equal(store_status(f->store, INBOX, &before, &f->err), OK);
+    for (rlim_t limit = 1; limit < 2000; limit += 40) {
+        struct store_appended out;
+        limit_files(limit);
+        int rc = append_opt(f, INBOX, SLICE_LIT(MAIL), &(struct store_append_options){0}, &out);
+        limit_files(RLIM_INFINITY);
+        assert_true(rc == OK || rc == ERR_NO_SPACE);
+        assert_int_equal(files_in(f, "tmp"), 0);
+        assert_int_equal(store_status(f->store, INBOX, &after, &f->err), OK);
+        assert_int_equal(after.messages, before.messages + (rc == OK));
+        assert_int_equal(problems(f, INBOX), 0);
+        before = after;
+    }
+    struct store_mailbox *mb = select_box(f, INBOX);
+    limit_files(60);
+    struct uidset all = uids(1, 100);
+    struct store_flags add = {.how = STORE_ADD, .flags = STORE_SEEN};
+    assert_int_equal(store_change(mb, &all, &add, NULL, NULL, &f->err), ERR_NO_SPACE);
+    assert_int_equal(store_expunge(mb, &all, false, NULL, &f->err), ERR_NO_SPACE);
+    limit_files(RLIM_INFINITY);
+    assert_int_equal(flags_of(mb, 1), 0);
+    assert_int_equal(store_change(mb, &all, &add, NULL, NULL, &f->err), OK);
+    assert_int_equal(flags_of(mb, 1), STORE_SEEN);
+    uidset_clear(&all);
+    store_unselect(mb);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_log_with_a_flipped_bit),
+        TEST(test_log_with_a_zeroed_end),
+        TEST(test_index_with_a_flipped_bit),
+        TEST(test_index_cut_short),
+        TEST(test_cache_with_a_flipped_bit),
+        TEST(test_log_cut_short_loses_no_mail),
+        TEST(test_missing_files),
+        TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
+        TEST(test_newer_release_is_refused_and_left_alone),
+        TEST(test_open_view_survives_a_rebuild_by_another_process),
+        TEST(test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped),
+        TEST(test_redo_repairs_a_file_that_was_lost),
+        TEST(test_redo_after_a_crash_before_the_log_leaves_one_message),
+        TEST(test_redo_after_a_rebuild_finds_the_message),
+        TEST(test_full_disk_is_no_space_and_leaves_nothing_half_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
