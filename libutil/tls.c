@@ -8,6 +8,7 @@
 /* One signer a process, as the header promises: OpenSSL's provider has no better place. */
 static tls_sign_fn *signer;
 static void *signer_arg;
+static bool signer_rests;
 
 void tls_set_signer(tls_sign_fn *fn, void *arg)
 {
@@ -18,9 +19,14 @@ void tls_set_signer(tls_sign_fn *fn, void *arg)
 int tls_sign(const unsigned char key_id[32], const char *digest, const char *padding,
     struct slice tbs, unsigned char *sig, size_t *sig_len)
 {
-    if (!signer)
+    if (!signer || signer_rests)
         return ERR_TEMP;
     return signer(signer_arg, key_id, digest, padding, tbs, sig, sig_len);
+}
+
+void tls_signer_rest(bool rests)
+{
+    signer_rests = rests;
 }
 
 int tls_error(struct error *err, int code, const char *what)

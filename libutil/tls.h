@@ -34,5 +34,5 @@ int tls_warm_up(struct tls_context *, struct error *);
 
 /* A certificate for hostname and localhost, signed by its own new key (P-256), valid ten years;
  * both as PEM text. The caller wipes key_pem. */
-int tls_self_signed(const char *hostname, struct buf *cert_pem, struct buf *key_pem,
-    struct error *) MUST_USE;
+int tls_self_signed(
+    const char *hostname, struct buf *cert_pem, struct buf *key_pem, struct error *) MUST_USE;

@@ -21,5 +21,7 @@ EVP_PKEY *tls_keys_new(OSSL_LIB_CTX *libctx, EVP_PKEY *public_half, struct error
 /* Asks the installed signer. */
 int tls_sign(const unsigned char key_id[32], const char *digest, const char *padding,
     struct slice tbs, unsigned char *sig, size_t *sig_len);
+/* While it rests, every signature fails without the signer being asked. */
+void tls_signer_rest(bool rests);
 /* Fills err with `what` and the library's first reason, and empties its error queue. */
 int tls_error(struct error *, int code, const char *what);

@@ -79,17 +79,19 @@ int tls_warm_up(struct tls_context *t, struct error *err)
     if (client)
         SSL_CTX_set_verify(client, SSL_VERIFY_NONE, NULL);
     int rc = OK;
+    tls_signer_rest(true); /* keyd is not connected yet */
     if (!server || (t->server && !client))
         rc = tls_error(err, ERR_TEMP, "cannot prepare the TLS warm-up");
     for (size_t i = 0; i < ARRAY_LEN(versions) && rc == OK; i++) {
-        /* The real server key is not reachable yet, so that handshake ends at the signature:
-         * as far as it goes it warms the real context, the throw-away one does the rest. */
+        /* With the real server key the handshake ends at the signature: as far as it goes it
+         * warms the real context, the throw-away one does the rest. */
         if (t->server)
             shake_hands(t->ctx, client, versions[i]);
         bool done = shake_hands(server, t->server ? client : t->ctx, versions[i]);
         if (!done && !t->require_verified)
             rc = error_set(err, ERR_TEMP, "the TLS warm-up handshake failed");
     }
+    tls_signer_rest(false);
     SSL_CTX_free(server);
     SSL_CTX_free(client);
     return rc;

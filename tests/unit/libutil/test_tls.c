@@ -456,13 +456,14 @@ static void test_warm_up_of_both_kinds(void **state)
     struct error err = {0};
     struct identity id = {0};
     make_identity(&id, "RSA", NULL);
-    tls_set_signer(NULL, NULL);
+    tls_set_signer(sign, &id);
     struct tls_context *server = tls_server_new(buf_slice(&id.pem), &err);
     assert_non_null(server);
     assert_int_equal(tls_warm_up(server, &err), OK);
     struct tls_context *client = tls_client_new(slice_of(""), false, &err);
     assert_non_null(client);
     assert_int_equal(tls_warm_up(client, &err), OK);
+    assert_int_equal(id.asked, 0); /* keyd is not there yet */
     tls_context_free(server);
     tls_context_free(client);
     drop_identity(&id);
