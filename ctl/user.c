@@ -111,13 +111,6 @@ static struct slice users_spec(const struct conf *conf)
     return conf_string(conf_root(conf), "users");
 }
 
-static void lower(char *s)
-{
-    for (; *s; s++)
-        if (*s >= 'A' && *s <= 'Z')
-            *s = (char)(*s + ('a' - 'A'));
-}
-
 /* --- verbs -------------------------------------------------------------------------------------
  */
 static int add(struct ctl *c, int argc, char **argv)
@@ -130,7 +123,7 @@ static int add(struct ctl *c, int argc, char **argv)
     const struct conf *conf = ctl_conf(c);
     if (!conf)
         return CTL_NO;
-    lower(argv[0]);
+    ascii_lower(argv[0], strlen(argv[0]));
     int rc = check_name(conf, argv[0], &err);
     if (rc == OK)
         rc = get_hash(from_stdin, hash, &err);
@@ -175,7 +168,7 @@ static int passwd(struct ctl *c, int argc, char **argv)
     const struct conf *conf = ctl_conf(c);
     if (!conf)
         return CTL_NO;
-    lower(argv[0]);
+    ascii_lower(argv[0], strlen(argv[0]));
     int rc = get_hash(from_stdin, hash, &err);
     if (rc == OK)
         rc = change_password(conf, argv[0], hash, &err);

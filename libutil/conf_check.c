@@ -140,9 +140,7 @@ static void check_domain_name(
             SLICE_FMT(slice_first(name, 80)));
         return;
     }
-    for (char *p = lower; *p; p++)
-        if (*p >= 'A' && *p <= 'Z')
-            *p += 'a' - 'A';
+    ascii_lower(lower, strlen(lower));
     const struct conf_block *other = map_set(seen, slice_of(lower), (void *)(uintptr_t)b);
     if (other)
         conf_complain(&k->report, b->where.p, 0, "%s: %s is given already at %s", b->key->name,

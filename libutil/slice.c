@@ -161,6 +161,13 @@ bool slice_to_cstr(struct slice s, char *out, size_t size)
     return true;
 }
 
+void ascii_lower(char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] = (char)(p[i] + ('a' - 'A'));
+}
+
 uint64_t slice_hash(struct slice s)
 {
     uint64_t h = 0xcbf29ce484222325u;

@@ -52,5 +52,7 @@ int slice_i64(struct slice s, int64_t min, int64_t max, int64_t *out) MUST_USE;
 
 /* Copies into a fixed C string with NUL; false when it does not fit or holds a NUL. */
 bool slice_to_cstr(struct slice s, char *out, size_t size) MUST_USE;
+/* Makes ASCII letters lower case, in place. */
+void ascii_lower(char *p, size_t n);
 /* FNV-1a, for hash tables keyed by trusted or bounded data. */
 uint64_t slice_hash(struct slice s);

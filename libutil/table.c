@@ -159,8 +159,8 @@ int table_get(struct table *t, struct slice key, struct buf *out, struct error *
     char lower[TABLE_KEY_MAX];
     if (key.n == 0 || key.n > TABLE_KEY_MAX || slice_chr(key, '\0') >= 0)
         return ERR_NOT_FOUND; /* no such key can have been built */
-    for (size_t i = 0; i < key.n; i++)
-        lower[i] = (char)(key.p[i] >= 'A' && key.p[i] <= 'Z' ? key.p[i] + ('a' - 'A') : key.p[i]);
+    memcpy(lower, key.p, key.n);
+    ascii_lower(lower, key.n);
     int rc = refresh(t, err);
     if (rc)
         return rc == ERR_NOT_FOUND ? ERR_TEMP : rc; /* a file that is gone is not an absent key */

@@ -36,8 +36,8 @@ int table_text_add(struct table_text *t, struct slice key, struct slice value, s
         return error_set(err, ERR_LIMIT, "a value may have at most %d bytes", TABLE_VALUE_MAX);
     if (slice_chr(key, '\0') >= 0 || slice_chr(value, '\0') >= 0)
         return error_set(err, ERR_SYNTAX, "a NUL byte");
-    for (size_t i = 0; i < key.n; i++)
-        lower[i] = (char)(key.p[i] >= 'A' && key.p[i] <= 'Z' ? key.p[i] + ('a' - 'A') : key.p[i]);
+    memcpy(lower, key.p, key.n);
+    ascii_lower(lower, key.n);
     key.p = lower;
     if (map_get(&t->index, key))
         return error_set(err, ERR_EXISTS, "%.*s is given twice", SLICE_FMT(slice_first(key, 100)));

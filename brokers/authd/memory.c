@@ -130,9 +130,7 @@ static struct slice client_key(struct slice client, char out[80])
 static struct slice user_key(struct slice user, char out[300])
 {
     int n = snprintf(out, 300, "u:%.*s", SLICE_FMT(slice_first(user, 255)));
-    for (int i = 0; i < n; i++)
-        if (out[i] >= 'A' && out[i] <= 'Z')
-            out[i] = (char)(out[i] + ('a' - 'A'));
+    ascii_lower(out, (size_t)n);
     return slice_from(out, (size_t)n);
 }
 

@@ -12,13 +12,6 @@ struct users {
     const char *directories[3];
 };
 
-static void lower(char *s)
-{
-    for (; *s; s++)
-        if (*s >= 'A' && *s <= 'Z')
-            *s = (char)(*s + ('a' - 'A'));
-}
-
 static void add_domains(struct users *u, const struct conf *conf)
 {
     for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "domain", b));)
@@ -26,7 +19,7 @@ static void add_domains(struct users *u, const struct conf *conf)
             char name[256];
             if (!slice_to_cstr(conf_arg(b, i), name, sizeof(name)))
                 continue;
-            lower(name);
+            ascii_lower(name, strlen(name));
             map_set(&u->domains, slice_of(name), (void *)(uintptr_t)b);
         }
 }
@@ -209,7 +202,7 @@ int users_mailbox(struct users *u, struct slice address, struct user *user, stru
     *user = (struct user){0};
     if (!slice_to_cstr(address, user->name, sizeof(user->name)))
         return ERR_NOT_FOUND;
-    lower(user->name);
+    ascii_lower(user->name, strlen(user->name));
     struct slice name = slice_of(user->name);
     ptrdiff_t at = slice_rchr(name, '@');
     if (at <= 0)
@@ -227,7 +220,7 @@ int users_login(struct users *u, struct slice login, struct user *user, struct e
     *user = (struct user){0};
     if (!slice_to_cstr(login, name, sizeof(name)) || login.n == 0)
         return ERR_NOT_FOUND;
-    lower(name);
+    ascii_lower(name, strlen(name));
     char *at = strrchr(name, '@');
     if (at && !is_local_domain(u, slice_of(at + 1)))
         return users_mailbox(u, login, user, err);
@@ -239,7 +232,7 @@ int users_login(struct users *u, struct slice login, struct user *user, struct e
     if (snprintf(user->name, sizeof(user->name), "%.*s@%.*s", SLICE_FMT(local),
             SLICE_FMT(domain)) >= (int)sizeof(user->name))
         return ERR_NOT_FOUND;
-    lower(user->name);
+    ascii_lower(user->name, strlen(user->name));
     return system_user(u, local, user, err);
 }
 

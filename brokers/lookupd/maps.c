@@ -13,8 +13,9 @@ enum { INCLUDE_MAX = 4 * 1024 * 1024 };
 static struct slice lower(struct slice s, char out[ADDRESS_MAX + 2])
 {
     size_t n = MIN(s.n, (size_t)ADDRESS_MAX + 1);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (char)(s.p[i] >= 'A' && s.p[i] <= 'Z' ? s.p[i] + ('a' - 'A') : s.p[i]);
+    if (n)
+        memcpy(out, s.p, n);
+    ascii_lower(out, n);
     return slice_from(out, n);
 }
 

@@ -93,13 +93,6 @@ static void finish(struct route *r, const struct route_verdict *verdict)
     route_free(r);
 }
 
-static void lower_case(char *s)
-{
-    for (; *s; s++)
-        if (*s >= 'A' && *s <= 'Z')
-            *s = (char)(*s + ('a' - 'A'));
-}
-
 /* --- outcomes --------------------------------------------------------------------------------- */
 static void add_recipient(
     struct route *r, struct slice address, const char *transport, struct slice nexthop)
@@ -107,7 +100,7 @@ static void add_recipient(
     char key[ENVELOPE_ADDRESS_MAX + 32];
     int n = snprintf(key, sizeof(key), "%s %.*s", transport, SLICE_FMT(address));
     struct slice k = slice_from(key, MIN((size_t)n, sizeof(key) - 1));
-    lower_case(key);
+    ascii_lower(key, strlen(key));
     if (map_get(&r->seen, k))
         return;
     map_set(&r->seen, k, r);
@@ -350,7 +343,7 @@ static void check_account(struct route *r, struct item *item)
     int rc = maps_account(r->maps, user, &err);
     if (rc == ERR_NOT_FOUND) {
         plain[user.n] = '\0';
-        lower_case(plain);
+        ascii_lower(plain, strlen(plain));
         rc = maps_account(r->maps, user, &err);
     }
     if (rc == ERR_NOT_FOUND) {
