@@ -305,7 +305,7 @@ static void ehlo_reply(struct session *s)
     if (is_ourselves(s)) {
         struct job *job = s->job;
         for (size_t i = 0; i < job->count; i++)
-            job_outcome(job, i, FAILED, "5.4.6", s->target.host,
+            transaction_refuse(s, i, "5.4.6", "loop",
                 "the mail would come back to this host: its MX is this host by another name");
         session_ready(s, false);
         return;

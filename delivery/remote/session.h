@@ -99,6 +99,9 @@ const char *session_dsn(struct session *);
 typedef void step_fn(struct session *);
 step_fn transaction_mail_reply, transaction_rcpt_reply, transaction_data_reply,
     transaction_end_reply;
+/* Fails a recipient for a reason of ours, named by rule. */
+void transaction_refuse(
+    struct session *, size_t recipient, const char *dsn, const char *rule, const char *text);
 /* Offers the job's recipients that have no outcome yet. */
 void transaction_start(struct session *);
 /* The server answers before it has seen the end of the body. */

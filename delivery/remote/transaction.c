@@ -46,17 +46,20 @@ static void refuse(struct session *s, size_t recipient, enum step step)
         s->job, recipient, status, for_now ? "4.5.3" : session_dsn(s), s->target.host, text);
 }
 
+/* We refuse it for the server: it has said that it would not take it. */
+void transaction_refuse(
+    struct session *s, size_t recipient, const char *dsn, const char *rule, const char *text)
+{
+    log_event(&s->job->log, dlv_refused, .to = s->job->recipients[recipient].to.address,
+        .mx = slice_of(s->target.host), .ip = slice_of(s->target.ip), .rule = slice_of(rule),
+        .reply = slice_of(text));
+    job_outcome(s->job, recipient, FAILED, dsn, s->target.host, text);
+}
+
 static void refuse_accepted(struct session *s, enum step step)
 {
     for (size_t i = s->finished; i < s->naccepted; i++)
         refuse(s, s->accepted[i], step);
-}
-
-static void settle_offered(
-    struct session *s, enum deliver_status status, const char *dsn, const char *text)
-{
-    for (size_t i = 0; i < s->nrcpts; i++)
-        job_outcome(s->job, s->rcpts[i], status, dsn, s->target.host, text);
 }
 
 /* Ends the transaction; without a message taken the server may still be in one. */
@@ -198,9 +201,9 @@ static bool choose_recipients(struct session *s)
         if (job->recipients[i].done)
             continue;
         if (!sender_clean || !is_clean(job->recipients[i].to.address, &needs_utf8))
-            job_outcome(job, i, FAILED, "5.1.3", "", "the address holds control characters");
+            transaction_refuse(s, i, "5.1.3", "address", "an address holds control characters");
         else if (needs_utf8 && !(s->features & FEATURE_SMTPUTF8))
-            job_outcome(job, i, FAILED, "5.6.7", s->target.host,
+            transaction_refuse(s, i, "5.6.7", "smtputf8",
                 "the server does not take addresses with other than ASCII characters");
         else
             s->rcpts[s->nrcpts++] = i;
@@ -220,7 +223,8 @@ void transaction_start(struct session *s)
         snprintf(text, sizeof(text), "the message has %llu octets, %s[%s] takes at most %llu",
             (unsigned long long)s->job->size, s->target.host, s->target.ip,
             (unsigned long long)s->max_size);
-        settle_offered(s, FAILED, "5.3.4", text);
+        for (size_t i = 0; i < s->nrcpts; i++)
+            transaction_refuse(s, s->rcpts[i], "5.3.4", "size", text);
         session_ready(s, true);
     } else {
         send_more(s);
@@ -267,7 +271,9 @@ static void pump(struct session *s)
     ssize_t n = job_body(s->job, s->offset, chunk, sizeof(chunk));
     if (n < 0 || (n == 0 && s->offset < s->job->size)) {
         /* Without the final dot the server takes nothing. */
-        settle_offered(s, DEFERRED, "4.3.0", "the message cannot be read from the spool");
+        for (size_t i = 0; i < s->naccepted; i++)
+            job_outcome(s->job, s->accepted[i], DEFERRED, "4.3.0", s->target.host,
+                "the message cannot be read from the spool");
         struct job *job = s->job;
         session_abandon(s);
         job_finished(job);
