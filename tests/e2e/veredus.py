@@ -191,7 +191,8 @@ class Instance:
         return [p for p in found if role is None or p["role"] == role]
 
     def pids(self, role):
-        return [p["pid"] for p in self.processes(role)]
+        """Of those that run; one that waits for its restart has none."""
+        return [p["pid"] for p in self.processes(role) if p["pid"] > 0]
 
     def pid_file(self):
         try:
