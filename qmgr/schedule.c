@@ -160,7 +160,7 @@ static struct destination *find_destination(
 /* Puts the destination into, or takes it out of, its transport's turn. */
 static void update_ready(struct destination *d)
 {
-    bool ready = d->waiting > 0 && d->busy < d->window;
+    bool ready = d->waiting > 0 && (d->dead || d->busy < d->window);
     bool in = !list_empty(&d->ready);
     if (ready && !in)
         list_append(&d->transport->ready, &d->ready);
