@@ -1,5 +1,7 @@
 /* queue: what waits to be delivered, and what to do about it. */
+#include <fcntl.h>
 #include <inttypes.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,60 @@ static int open_queue(struct ctl *c, struct ipc_sync *s)
     return rc == OK ? CTL_OK : ctl_report(&err);
 }
 
+static char offline_word[] = "--offline-list";
+
+/* One record of u32 length and entry. False at the end. */
+static bool read_entry(FILE *in, struct buf *one, entry_fn *fn, void *arg)
+{
+    char head[4];
+    struct queue_entry e;
+    if (fread(head, 1, sizeof(head), in) != sizeof(head))
+        return false;
+    struct reader length = reader_of(slice_from(head, sizeof(head)));
+    size_t n = get_u32(&length);
+    buf_reset(one);
+    char *room = buf_reserve(one, n);
+    if (!room || fread(room, 1, n, in) != n)
+        return false;
+    buf_claim(one, n);
+    struct reader r = reader_of(buf_slice(one));
+    if (record_get(&r, &queue_entry_record, &e) == OK)
+        fn(&e, arg);
+    return true;
+}
+
+/* The system is down: qmgr reads the spool for us, and says it in the same records. */
+static int each_entry_offline(struct ctl *c, entry_fn *fn, void *arg)
+{
+    const struct conf *conf = ctl_conf(c);
+    char command[8300], path[4096];
+    if (!conf || !slice_to_cstr(conf_string(conf_root(conf), "spool"), path, sizeof(path)))
+        return CTL_NO;
+    snprintf(command, sizeof(command), "%s/%s", c->bin_dir, role_info(ROLE_QMGR)->program);
+    char *argv[] = {command, offline_word, path, NULL};
+    int pipe_fds[2];
+    pid_t pid = pipe2(pipe_fds, O_CLOEXEC) < 0 ? -1 : fork();
+    if (pid < 0)
+        return ctl_fail(CTL_TEMPORARY, "cannot start %s", command);
+    if (pid == 0) {
+        dup2(pipe_fds[1], STDOUT_FILENO);
+        execv(command, argv);
+        _exit(127);
+    }
+    fd_close(&pipe_fds[1]);
+    FILE *in = fdopen(pipe_fds[0], "r");
+    struct buf one;
+    buf_init(&one, 65536);
+    while (in && read_entry(in, &one, fn, arg))
+        continue;
+    buf_clear(&one);
+    if (in)
+        fclose(in);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? CTL_OK : CTL_NO;
+}
+
 /* Calls fn for every message, page by page, so that nothing grows with the queue. */
 static int each_entry(struct ctl *c, entry_fn *fn, void *arg)
 {
@@ -26,9 +82,12 @@ static int each_entry(struct ctl *c, entry_fn *fn, void *arg)
     struct error err = {0};
     struct queue_list ask = {.after = 0};
     bool more = true;
-    int status = open_queue(c, &s);
-    if (status != CTL_OK)
-        return status;
+    int status = CTL_OK;
+    int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, &s, &err);
+    if (rc == ERR_CLOSED)
+        return each_entry_offline(c, fn, arg);
+    if (rc != OK)
+        return ctl_report(&err);
     while (more && status == CTL_OK) {
         struct queue_entry e;
         if (ipc_sync_call(&s, queue_list_type, 0, &ask, -1, &in, &err) != OK) {

@@ -38,24 +38,6 @@ static const char *state_name(const struct message *m)
     return "deferred";
 }
 
-static void fill_entry(const struct message *m, const struct message *seen, struct queue_entry *e)
-{
-    const struct content *c = seen->content;
-    e->sender = c->envelope.sender;
-    e->received = c->envelope.received;
-    for (size_t i = 0; i < c->count; i++) {
-        const struct rcpt *r = &c->rcpts[i];
-        if (r->st.state == RCPT_DONE)
-            continue;
-        if (e->recipients++ == 0)
-            e->recipient = r->to.address;
-        e->attempts = MAX(e->attempts, r->st.attempts);
-        if (e->reason.n == 0)
-            e->reason = r->st.text;
-    }
-    e->next = m->held ? 0 : m->due_wall;
-}
-
 static int put_entry(struct qmgr *q, struct message *m, struct buf *page)
 {
     struct queue_entry e = {.qid = m->qid,
@@ -67,7 +49,7 @@ static int put_entry(struct qmgr *q, struct message *m, struct buf *page)
     struct peek p;
     struct error err = {.text = ""};
     if (peek_begin(q, m, &p, &err)) {
-        fill_entry(m, p.m, &e);
+        message_describe(m, p.m->content, &e);
     } else {
         e.state = m->damaged ? SLICE_LIT("damaged") : e.state;
         e.reason = slice_of(err.text);

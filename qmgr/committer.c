@@ -107,7 +107,7 @@ static bool only_lazy(const struct committer *c)
 
 static void schedule_kick(struct committer *c, bool lazy)
 {
-    if (c->busy || c->kicked || list_empty(&c->waiting))
+    if (c->busy || c->kicked || c->stop || list_empty(&c->waiting))
         return;
     if (lazy) {
         if (!timer_active(&c->lazy))
@@ -216,6 +216,7 @@ void committer_free(struct committer *c)
         io_free(c->io);
         fd_close(&c->event);
     } else {
+        c->stop = true;
         spool_run(c->spool, &c->waiting);
         move_all(&c->finished, &c->waiting);
     }
@@ -224,6 +225,12 @@ void committer_free(struct committer *c)
         struct spool_job *job = LIST_ENTRY(it, struct spool_job, link);
         list_remove(it);
         job->done(job, job->arg);
+    }
+    /* What those began will be found at the next start. */
+    LIST_EACH(it, &c->waiting)
+    {
+        list_remove(it);
+        spool_job_free(LIST_ENTRY(it, struct spool_job, link));
     }
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->wake);

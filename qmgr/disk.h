@@ -56,7 +56,8 @@ struct disk {
 /* The real one, on a directory descriptor (taken). NULL when the directory is missing, not ours
  * or not writable; err says which, and the remedy. */
 struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *) MUST_USE;
-/* The directory descriptor of a real disk. */
+/* For looking only: whoever it belongs to. Takes dir_fd. */
+struct disk *disk_posix_read_only(int dir_fd) MUST_USE;
 void disk_posix_free(struct disk *);
 
 /* ERR_NO_SPACE for ENOSPC and EDQUOT, else ERR_IO, with a text; code is a negative errno. */

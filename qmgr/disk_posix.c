@@ -216,6 +216,14 @@ static const struct disk_ops posix_ops = {
     .no_writer = posix_no_writer,
 };
 
+struct disk *disk_posix_read_only(int dir_fd)
+{
+    struct disk_posix *d = NEW(struct disk_posix);
+    d->disk.ops = &posix_ops;
+    d->dir = dir_fd;
+    return &d->disk;
+}
+
 struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *err)
 {
     struct stat s;
@@ -233,10 +241,7 @@ struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *er
         error_sys(err, "spool directory %s is not writable", shown_path);
         return NULL;
     }
-    struct disk_posix *d = NEW(struct disk_posix);
-    d->disk.ops = &posix_ops;
-    d->dir = dir_fd;
-    return &d->disk;
+    return disk_posix_read_only(dir_fd);
 }
 
 void disk_posix_free(struct disk *d)

@@ -1,4 +1,5 @@
 /* qmgr: keeps accepted mail safe and sees to it that it is delivered. */
+#include "qmgr/offline.h"
 #include "qmgr/qmgr.h"
 
 static const struct daemon_spec spec = {
@@ -18,5 +19,7 @@ static const struct daemon_spec spec = {
 
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--offline-list") == 0)
+        return offline_list(argv[2]);
     return daemon_run(&spec, argc, argv);
 }

@@ -242,6 +242,25 @@ size_t message_open_count(const struct message *m)
     return n;
 }
 
+void message_describe(const struct message *m, const struct content *seen, struct queue_entry *e)
+{
+    e->next = m->held ? 0 : m->due_wall;
+    if (!seen)
+        return;
+    e->sender = seen->envelope.sender;
+    e->received = seen->envelope.received;
+    for (size_t i = 0; i < seen->count; i++) {
+        const struct rcpt *r = &seen->rcpts[i];
+        if (r->st.state == RCPT_DONE)
+            continue;
+        if (e->recipients++ == 0)
+            e->recipient = r->to.address;
+        e->attempts = MAX(e->attempts, r->st.attempts);
+        if (e->reason.n == 0)
+            e->reason = r->st.text;
+    }
+}
+
 static struct parked_message message_line(const struct message *m, char id[ID_TEXT])
 {
     id_print(m->qid, id);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "libmail/envelope.h"
+#include "libmail/proto/queue.h"
 #include "libutil/arena.h"
 #include "libutil/heap.h"
 #include "libutil/list.h"
@@ -76,6 +77,8 @@ int message_open_body(struct message *, struct disk *);
 /* Sets what the last attempt said; strings are copied. */
 void rcpt_note(
     struct rcpt *, uint32_t status, struct slice dsn, struct slice text, struct slice mta);
+/* What a listing says; seen is the message's content, or NULL when it cannot be read. */
+void message_describe(const struct message *, const struct content *seen, struct queue_entry *);
 /* Recipients not RCPT_DONE. */
 size_t message_open_count(const struct message *);
 /* The whole first block / an update with the states of all recipients. */

@@ -120,7 +120,8 @@ static void drain_poll(void *arg)
 {
     struct qmgr *q = arg;
     bool over = loop_now(q->loop) >= q->drain_until;
-    if (over || (q->attempts == 0 && committer_pending(q->committer) == 0)) {
+    bool idle = q->attempts == 0 && q->unsynced == 0 && committer_pending(q->committer) == 0;
+    if (over || idle) {
         committer_free(q->committer);
         spool_close(q->spool);
         daemon_exit(q->daemon);

@@ -58,6 +58,7 @@ struct qmgr {
     uint64_t troubles;  /* found at start */
     int64_t park_after; /* loop time: the disk refused, parking waits */
     size_t attempts;    /* under way */
+    size_t unsynced;    /* local deliveries that are not durable yet */
 };
 
 /* --- queue.c --- */

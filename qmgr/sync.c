@@ -50,6 +50,7 @@ static void conclude(struct qmgr *q, const struct sync_item *item, bool durable)
     }
     r->busy = false;
     m->busy--;
+    q->unsynced--;
     if (r->st.state == RCPT_DONE)
         queue_note_done(q, m, &item->index, 1);
     queue_settle(q, m);
@@ -108,6 +109,7 @@ void sync_add(struct qmgr *q, struct peer *peer, struct message *m, uint32_t ind
         l->items = xrealloc(l->items, l->cap, sizeof(*l->items));
     }
     l->items[l->n++] = (struct sync_item){m, index};
+    q->unsynced++;
     if (l->n >= SYNC_MESSAGES)
         ask(b);
     else if (!timer_active(&b->timer) && !b->asked)

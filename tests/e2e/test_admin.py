@@ -294,6 +294,30 @@ def test_held_mail_stays_held_over_a_restart(stuck):
     stuck.veredus("queue", "delete", entry["qid"])
 
 
+def test_the_queue_is_listed_while_the_system_is_down(stuck):
+    entry = enqueue(stuck, "down")
+    stuck.stop()
+    offline = [e for e in stuck.queue() if e["qid"] == entry["qid"]]
+    stuck.start()
+    assert offline == [dict(entry, next=offline[0]["next"])]
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_queue_summary_counts_by_domain(stuck):
+    entry = enqueue(stuck, "summary")
+    summary = json.loads(stuck.veredus("queue", "summary", "--json").stdout)
+    assert summary["deferred"] >= 1 and summary["ages"]["<5m"] >= 1
+    assert [d["messages"] >= 1 for d in summary["domains"] if d["domain"] == "far.test"] == [True]
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_queue_show_body_gives_the_message_alone(stuck):
+    entry = enqueue(stuck, "body")
+    text = stuck.veredus("queue", "show", "--body", entry["qid"]).stdout
+    assert text.startswith("Received:") and text.rstrip().endswith("queue content")
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
 def test_mailq_prints_the_queue(stuck):
     entry = enqueue(stuck, "mailq")
     text = stuck.sendmail("-bp").stdout
