@@ -28,7 +28,7 @@ struct found_segment {
     unsigned number;
     uint64_t generation; /* first sequence found; 0: never used */
     uint64_t before;     /* what its SEGMENT record says was durable before it */
-    bool headless;       /* its first record is damaged */
+    size_t start;        /* where its first sound record is */
 };
 
 struct spool_scan {
@@ -164,7 +164,7 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
     } else if (find_record(all, 0, 0, &rec, &at)) {
         seg->generation = rec.sequence;
         seg->before = rec.committed;
-        seg->headless = true;
+        seg->start = at;
     }
     free(data);
     return OK;
@@ -228,20 +228,34 @@ static void take_record(
     scan->good = rec->sequence;
 }
 
+/* A copy under corrupt/, for people to look at. */
+static void set_aside(struct spool_scan *scan, const char *path, struct slice bytes)
+{
+    struct disk *disk = scan->disk;
+    int fd = scan->read_only ? -EROFS : disk->ops->open(disk, path, DISK_CREATE);
+    if (fd < 0)
+        return;
+    struct iovec iov = {(char *)bytes.p, bytes.n};
+    disk->ops->write(disk, fd, &iov, 1, 0);
+    disk->ops->sync(disk, fd);
+    disk->ops->close(disk, fd);
+}
+
+static void set_aside_record(struct spool_scan *scan, const struct live *l)
+{
+    char path[SPOOL_PATH], id[ID_TEXT];
+    id_print(l->qid, id);
+    snprintf(path, sizeof(path), "corrupt/accept-%s", id);
+    set_aside(scan, path, buf_slice(&l->record));
+}
+
 static void quarantine(struct spool_scan *scan, const struct found_segment *seg, struct slice bytes,
     size_t offset, uint64_t from, uint64_t to)
 {
     char path[SPOOL_PATH], where[SPOOL_PATH];
     spool_log_path(seg->number, where);
     snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, from);
-    struct disk *disk = scan->disk;
-    int fd = scan->read_only ? -EROFS : disk->ops->open(disk, path, DISK_CREATE);
-    if (fd >= 0) {
-        struct iovec iov = {(char *)bytes.p, bytes.n};
-        disk->ops->write(disk, fd, &iov, 1, 0);
-        disk->ops->sync(disk, fd);
-        disk->ops->close(disk, fd);
-    }
+    set_aside(scan, path, bytes);
     trouble(scan, "corrupt records",
         "%s at offset %zu: %zu bytes with sequences %" PRIu64 " to %" PRIu64
         " are damaged; copied to %s",
@@ -281,8 +295,8 @@ static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg
 static void read_records(
     struct spool_scan *scan, const struct found_segment *seg, struct slice all, uint64_t promised)
 {
-    size_t at = 0;
-    scan->good = seg->generation - (seg->headless && seg->generation > 1 ? 2 : 1);
+    size_t at = seg->start;
+    scan->good = seg->generation - 1;
     for (;;) {
         struct logrec rec;
         bool sound =
@@ -317,8 +331,9 @@ static int read_segments(struct spool_scan *scan)
         char *data = read_segment(scan, seg->number, &size);
         if (!data)
             return scan->error.code;
-        if (seg->headless)
-            trouble(scan, "corrupt segment", "log/%05u: its first record is damaged", seg->number);
+        /* A turn that was cut off leaves only the SEGMENT record of an old use damaged. */
+        if (seg->start > LOGREC_HEADER + 8)
+            quarantine(scan, seg, (struct slice){data, seg->start}, 0, 0, seg->generation - 1);
         read_records(scan, seg, (struct slice){data, size}, promised);
         note_highest(scan, (struct slice){data, size});
         free(data);
@@ -490,15 +505,18 @@ static void report_live(struct spool_scan *scan, struct spool_log *log)
             .ndone = l->ndone,
             .generation = l->generation};
         struct logrec rec;
-        if (map_get_id(&scan->parked, l->qid)) {
+        bool parked = map_get_id(&scan->parked, l->qid) != NULL;
+        bool usable = !parked && logrec_decode(buf_slice(&l->record), &rec) == OK &&
+                      logrec_get_accept(rec.payload, &found.accept) == OK &&
+                      has_body(scan, l, &found.accept);
+        if (!usable) {
+            /* Nor may it come back: a body that is missing now could turn up again later. */
             if (log)
                 list_append(&scan->overridden, &spool_forget_job(l->qid)->link);
+            if (!parked)
+                set_aside_record(scan, l);
             continue;
         }
-        if (logrec_decode(buf_slice(&l->record), &rec) != OK ||
-            logrec_get_accept(rec.payload, &found.accept) != OK ||
-            !has_body(scan, l, &found.accept))
-            continue;
         if (log)
             count_live(log, l->generation);
         scan->ops->message(&found, scan->arg);
