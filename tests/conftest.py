@@ -1,5 +1,7 @@
 import os
 import shutil
+import signal
+import sys
 
 import pytest
 
@@ -8,6 +10,8 @@ from veredus import Instance
 
 
 def pytest_configure():
+    # Instances are sessions of their own: a pytest that is told to end ends them too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     missing = [r for r in ("veredus", "master") if not os.path.exists(
         os.path.join(veredus.ROOT, veredus.BUILD, "bin", r))]
     if missing:
