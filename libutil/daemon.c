@@ -391,19 +391,6 @@ static int enter(struct daemon *d, struct error *err)
     return OK;
 }
 
-static int print_events(const struct daemon_spec *spec)
-{
-    const struct log_event *const *lists[] = {spec->events, log_common_events};
-    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
-        for (const struct log_event *const *e = lists[l]; e && *e; e++) {
-            printf("%s\t%d\t%s\t", (*e)->name, (int)(*e)->level, (*e)->meaning);
-            for (size_t i = 0; i < (*e)->rec.nfields; i++)
-                printf("%s%s", i ? " " : "", (*e)->rec.fields[i].name);
-            putchar('\n');
-        }
-    return 0;
-}
-
 /* Tries the program's row in children, death included. */
 static int probe_sandbox(const struct daemon_spec *spec)
 {
@@ -434,7 +421,7 @@ static void boot(struct daemon *d)
 int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--events") == 0)
-        return print_events(spec);
+        return log_print_events(spec->events);
     if (argc == 2 && strcmp(argv[1], "--selftest-sandbox") == 0)
         return probe_sandbox(spec);
     struct stat st;

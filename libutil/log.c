@@ -164,3 +164,16 @@ void log_set_id(struct log *log, const struct log *parent, const char *key, uint
     log->key = key;
     id_print(id, log->value);
 }
+
+int log_print_events(const struct log_event *const *events)
+{
+    const struct log_event *const *lists[] = {events, log_common_events};
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+        for (const struct log_event *const *e = lists[l]; e && *e; e++) {
+            printf("%s\t%d\t%s\t", (*e)->name, (int)(*e)->level, (*e)->meaning);
+            for (size_t i = 0; i < (*e)->rec.nfields; i++)
+                printf("%s%s", i ? " " : "", (*e)->rec.fields[i].name);
+            putchar('\n');
+        }
+    return 0;
+}

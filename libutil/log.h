@@ -65,6 +65,10 @@ void log_emit(const struct log *, const struct log_event *, const void *fields);
 LOG_EVENTS_DECLARE(LOG_COMMON_EVENTS)
 extern const struct log_event *const log_common_events[];
 
+/* Prints a program's own events (NULL-ended; may be NULL) and the common ones, a line each: name,
+ * level, meaning, fields, between tabs. For veredus-log(5). Returns 0. */
+int log_print_events(const struct log_event *const *events);
+
 /* Program name for lines on standard error; least level that is emitted. */
 void log_setup(const char *program, enum log_level least);
 /* The level with this name; LOG_INFO for an unknown one. */

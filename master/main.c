@@ -129,6 +129,8 @@ int main(int argc, char **argv)
 {
     struct master m;
     struct error err = {0};
+    if (argc == 2 && strcmp(argv[1], "--events") == 0)
+        return log_print_events(master_events);
     log_setup("master", LOG_INFO);
     init(&m);
     if (parse_args(&m, argc, argv) != OK) {
