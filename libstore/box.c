@@ -301,10 +301,11 @@ static int load_or_rebuild(struct box *b, struct error *err)
 
 int box_open(struct store *s, const char *disk, struct box **out, struct error *err)
 {
-    struct box *b;
+    struct box *b = NULL;
     int rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc;
+    assert(b);
     rc = load_or_rebuild(b, err);
     if (!rc && s->opt.coexist)
         rc = box_scan(b, err);

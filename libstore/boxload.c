@@ -311,7 +311,7 @@ int box_map_index(struct box *b, struct error *err)
 
 int box_load(struct box *b, struct error *err)
 {
-    struct disk_log log;
+    struct disk_log log = {0};
     /* The log first: the index is then at least as new as what the log continues. */
     int log_rc = box_open_log(b, &b->log_fd, &log, err);
     if (log_rc && log_rc != ERR_NOT_FOUND)

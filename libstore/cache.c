@@ -238,7 +238,7 @@ static int copy_live(struct box *b, struct box *to, struct error *err)
             rec->cache = 0;
             continue;
         }
-        uint32_t end;
+        uint32_t end = 0;
         int rc = cache_put(to, rec->uid, buf_slice(&b->cached), &rec->cache, &end, err);
         if (rc)
             return rc;

@@ -98,8 +98,10 @@ void store_drop_box(struct store *s)
 int store_box(struct store *s, struct slice folder, struct box **out, struct error *err)
 {
     char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    if (name_to_disk(folder, disk)) {
+        error_set(err, ERR_SYNTAX, "not a name for a folder");
+        return ERR_SYNTAX;
+    }
     if (s->box && strcmp(s->box->disk, disk) != 0)
         store_drop_box(s);
     int rc = OK;
