@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libmail/proto/inject.h"
@@ -153,6 +154,13 @@ static void answer(struct accept *a, const struct inject_result *r)
         ipc_reply(a->peer->ipc, a->id, r->qid, inject_result_type, r, -1);
 }
 
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 static void committed(struct spool_job *job, void *arg)
 {
     struct accept *a = arg;
@@ -162,7 +170,7 @@ static void committed(struct spool_job *job, void *arg)
         .dsn = SLICE_LIT("2.0.0"),
         .text = SLICE_LIT("queued"),
         .qid = m->qid,
-        .commit_us = (uint32_t)MIN((loop_now(q->loop) - a->begun) * 1000, INT64_C(3600000000))};
+        .commit_us = (uint32_t)MIN(now_us() - a->begun, INT64_C(3600000000))};
     struct error err;
     m->committing = false;
     if (job->code == OK && message_load_record(m, &job->record, &err) != OK)
@@ -266,7 +274,7 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     txn_free(inj, t, true);
     m->committing = true;
     struct accept *a = NEW(struct accept);
-    *a = (struct accept){.q = q, .peer = peer, .id = in->id, .begun = loop_now(q->loop), .m = m};
+    *a = (struct accept){.q = q, .peer = peer, .id = in->id, .begun = now_us(), .m = m};
     list_append(&inj->accepts, &a->link);
     job->done = committed;
     job->arg = a;

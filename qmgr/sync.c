@@ -2,6 +2,8 @@
 
 #include "qmgr/qmgr.h"
 
+enum { CONCLUDE_AT_ONCE = 50, CONCLUDE_PAUSE_MS = 1 };
+
 struct sync_item {
     struct message *m; /* busy, so it stays */
     uint32_t index;
@@ -56,13 +58,38 @@ static void conclude(struct qmgr *q, const struct sync_item *item, bool durable)
     queue_settle(q, m);
 }
 
+/* The end of many deliveries at once, a few at a time: each is a log line or two, and the loop has
+ * others to serve. */
+struct conclusion {
+    struct qmgr *q;
+    struct sync_items items;
+    size_t next;
+    bool durable;
+    struct timer timer;
+};
+
+static void conclude_some(void *arg)
+{
+    struct conclusion *c = arg;
+    for (int i = 0; i < CONCLUDE_AT_ONCE && c->next < c->items.n; i++)
+        conclude(c->q, &c->items.items[c->next++], c->durable);
+    if (c->next < c->items.n) {
+        timer_start(&c->timer, CONCLUDE_PAUSE_MS);
+        return;
+    }
+    items_clear(&c->items);
+    free(c);
+}
+
 static void conclude_all(struct qmgr *q, struct sync_items *l, bool durable)
 {
-    struct sync_items taken = *l;
+    struct conclusion *c = NEW(struct conclusion);
+    c->q = q;
+    c->items = *l;
+    c->durable = durable;
     *l = (struct sync_items){0};
-    for (size_t i = 0; i < taken.n; i++)
-        conclude(q, &taken.items[i], durable);
-    items_clear(&taken);
+    timer_init(&c->timer, q->loop, conclude_some, c);
+    conclude_some(c);
 }
 
 static void on_synced(struct ipc_in *in, void *arg)
