@@ -201,6 +201,7 @@ static void give_up(struct daemon *d, const struct error *err)
     struct master_failed failed = {.text = slice_of(err->text)};
     log_event(&d->log, log_trouble, .what = SLICE_LIT("start"), .reason = failed.text);
     ipc_send(d->master, master_failed_type, 0, &failed, -1);
+    ipc_flush(d->master);
     _exit(1);
 }
 

@@ -11,7 +11,7 @@
 #include "libutil/map.h"
 
 enum {
-    RECORDS_PER_WAKE = 64,          /* so that one busy peer does not starve the others */
+    BATCHES_PER_WAKE = 8,           /* so that one busy peer does not starve the others */
     QUEUE_MAX = 32 * 1024 * 1024,   /* unsent bytes; a peer that far behind is as good as dead */
     SOCKET_BUFFER = 4 * 1024 * 1024 /* asked for; the kernel may give less */
 };
@@ -28,8 +28,7 @@ struct call {
 struct unsent {
     struct list link;
     int fd;
-    size_t n;
-    char data[];
+    struct buf record;
 };
 
 struct ipc {
@@ -44,7 +43,7 @@ struct ipc {
     uint32_t next_id;
     struct list queue;
     size_t queued;
-    bool greeted, dead, trace;
+    bool greeted, dead, trace, flush_due;
     unsigned busy; /* callbacks under way: freeing waits for them */
     void *decoded;
 };
@@ -55,6 +54,7 @@ struct orphan { /* a call on a channel that is gone already */
 };
 
 static void on_ready(int fd, unsigned events, void *arg);
+static void unsent_free(struct ipc *ipc, struct unsent *u);
 
 static void trace_message(struct ipc *ipc, const char *way, const struct ipc_in *in)
 {
@@ -91,14 +91,8 @@ static void shut(struct ipc *ipc)
     ipc->io = NULL;
     fd_close(&ipc->fd);
     loop_cancel(ipc->loop, ipc);
-    LIST_EACH(it, &ipc->queue)
-    {
-        struct unsent *u = LIST_ENTRY(it, struct unsent, link);
-        fd_close(&u->fd);
-        list_remove(it);
-        free(u);
-    }
-    ipc->queued = 0;
+    while (!list_empty(&ipc->queue))
+        unsent_free(ipc, LIST_ENTRY(ipc->queue.next, struct unsent, link));
     ipc->dead = true;
     ipc->busy++;
     void *call;
@@ -128,67 +122,102 @@ static void fail_closed(void *arg)
     fail(arg, &err);
 }
 
-static void flush_queue(struct ipc *ipc)
+static void unsent_free(struct ipc *ipc, struct unsent *u)
 {
-    while (!list_empty(&ipc->queue)) {
-        struct unsent *u = LIST_ENTRY(ipc->queue.next, struct unsent, link);
-        int rc = ipc_socket_send(ipc->fd, slice_from(u->data, u->n), u->fd);
-        if (rc == ERR_AGAIN)
-            break;
-        ipc->queued -= u->n;
-        fd_close(&u->fd);
-        list_remove(&u->link);
-        free(u);
-        if (rc != OK) {
-            loop_defer(ipc->loop, fail_closed, ipc);
-            break;
-        }
+    ipc->queued -= buf_len(&u->record);
+    fd_close(&u->fd);
+    buf_wipe(&u->record);
+    list_remove(&u->link);
+    free(u);
+}
+
+/* Sends the first IPC_BATCH records of the queue. Returns false when no more can be sent now. */
+static bool flush_batch(struct ipc *ipc)
+{
+    struct ipc_record records[IPC_BATCH];
+    unsigned n = 0;
+    for (struct list *it = ipc->queue.next; it != &ipc->queue && n < IPC_BATCH; it = it->next) {
+        struct unsent *u = LIST_ENTRY(it, struct unsent, link);
+        struct slice s = buf_slice(&u->record);
+        records[n++] = (struct ipc_record){.data = (char *)(uintptr_t)s.p, .n = s.n, .fd = u->fd};
     }
+    int sent = ipc_socket_send(ipc->fd, records, n);
+    if (sent < 0) {
+        loop_defer(ipc->loop, fail_closed, ipc);
+        return false;
+    }
+    for (int i = 0; i < sent; i++)
+        unsent_free(ipc, LIST_ENTRY(ipc->queue.next, struct unsent, link));
+    return (unsigned)sent == n;
+}
+
+void ipc_flush(struct ipc *ipc)
+{
+    if (ipc->dead)
+        return;
+    while (!list_empty(&ipc->queue) && flush_batch(ipc))
+        continue;
     io_set(ipc->io, IO_READ | (list_empty(&ipc->queue) ? 0u : IO_WRITE));
 }
 
-static int enqueue(struct ipc *ipc, struct slice record, int fd)
+static void flush_deferred(void *arg)
 {
-    if (ipc->queued + record.n > QUEUE_MAX)
-        return ERR_CLOSED;
-    int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (fd >= 0 && copy < 0)
-        return ERR_CLOSED;
-    struct unsent *u = xcalloc(1, sizeof(*u) + record.n);
-    u->fd = copy;
-    u->n = record.n;
-    memcpy(u->data, record.p, record.n);
+    struct ipc *ipc = arg;
+    ipc->flush_due = false;
+    ipc_flush(ipc);
+}
+
+/* A descriptor belongs to the caller: what carries one is sent before this returns, or gets a
+ * copy. All else is sent at the end of this turn of the loop, many records with one call. */
+static int send_later(struct ipc *ipc, struct unsent *u)
+{
     list_append(&ipc->queue, &u->link);
-    ipc->queued += record.n;
-    io_set(ipc->io, IO_READ | IO_WRITE);
+    ipc->queued += buf_len(&u->record);
+    if (u->fd < 0) {
+        if (!ipc->flush_due)
+            loop_defer(ipc->loop, flush_deferred, ipc);
+        ipc->flush_due = true;
+        return OK;
+    }
+    int fd = u->fd, copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) {
+        u->fd = -1;
+        unsent_free(ipc, u);
+        return ERR_CLOSED;
+    }
+    u->fd = copy;
+    ipc_flush(ipc);
     return OK;
 }
 
-/* Sends or queues one record. On ERR_CLOSED the channel fails from the loop. */
+/* Encodes and queues one record. On ERR_CLOSED the channel fails from the loop. */
 static int transmit(
     struct ipc *ipc, unsigned type, uint32_t id, uint64_t trace, const void *msg, int fd)
 {
     if (ipc->dead)
         return ERR_CLOSED;
-    struct buf b;
-    buf_init(&b, IPC_MAX_RECORD);
-    int rc = ipc_encode(ipc->proto, type, id, trace, msg, &b);
+    struct unsent *u = NEW(struct unsent);
+    list_init(&u->link);
+    u->fd = fd;
+    buf_init(&u->record, IPC_MAX_RECORD);
+    int rc = ipc_encode(ipc->proto, type, id, trace, msg, &u->record);
     if (rc) {
         log_event(NULL, log_trouble, .what = slice_of(ipc->proto->name),
             .reason = SLICE_LIT("a message over its limits was not sent"));
-    } else {
-        if (ipc->trace) {
-            struct ipc_in in = {(uint16_t)type, id, trace, msg, fd};
-            trace_message(ipc, "ipc send", &in);
-        }
-        rc = list_empty(&ipc->queue) ? ipc_socket_send(ipc->fd, buf_slice(&b), fd) : ERR_AGAIN;
-        if (rc == ERR_AGAIN)
-            rc = enqueue(ipc, buf_slice(&b), fd);
-        if (rc == ERR_CLOSED)
-            loop_defer(ipc->loop, fail_closed, ipc);
+    } else if (ipc->queued + buf_len(&u->record) > QUEUE_MAX) {
+        rc = ERR_CLOSED;
+        loop_defer(ipc->loop, fail_closed, ipc);
     }
-    buf_wipe(&b);
-    return rc;
+    if (rc) {
+        buf_wipe(&u->record);
+        free(u);
+        return rc;
+    }
+    if (ipc->trace) {
+        struct ipc_in in = {(uint16_t)type, id, trace, msg, fd};
+        trace_message(ipc, "ipc send", &in);
+    }
+    return send_later(ipc, u);
 }
 
 struct ipc *ipc_new(struct loop *loop, int fd, const struct ipc_proto *proto, enum ipc_side side,
@@ -271,42 +300,68 @@ static int dispatch(struct ipc *ipc, struct ipc_in *in, struct error *err)
     return OK;
 }
 
-/* Receives and handles one record. */
-static int receive_one(struct ipc *ipc, char *data, struct error *err)
+static void wipe_secrets(const struct ipc *ipc, const struct ipc_record *r, unsigned type)
 {
-    size_t n;
-    int fd;
-    int rc = ipc_socket_receive(ipc->fd, data, IPC_MAX_RECORD, &n, &fd);
-    if (rc == ERR_AGAIN)
-        return rc;
+    const struct record *rec = type ? &ipc->proto->msgs[type - 1].rec : NULL;
+    for (size_t i = 0; rec && i < rec->nfields; i++)
+        if (rec->fields[i].kind == FIELD_SECRET) {
+            explicit_bzero(r->data, r->n);
+            return;
+        }
+}
+
+static int handle(struct ipc *ipc, struct ipc_record *r, struct error *err)
+{
+    struct ipc_in in = {0};
+    if (r->code != OK)
+        return error_set(err, r->code, "%s: malformed record", ipc->proto->name);
+    int rc = ipc_decode(
+        ipc->proto, ipc->side, slice_from(r->data, r->n), r->fd >= 0, &in, ipc->decoded, err);
     if (rc)
-        return error_set(err, rc, "%s: %s", ipc->proto->name,
-            rc == ERR_CLOSED ? "the peer has gone" : "malformed record");
-    struct ipc_in in;
-    rc = ipc_decode(ipc->proto, ipc->side, slice_from(data, n), fd >= 0, &in, ipc->decoded, err);
-    if (rc == OK) {
-        in.fd = fd;
-        rc = dispatch(ipc, &in, err);
-        fd = in.fd;
+        return rc;
+    in.fd = r->fd;
+    rc = dispatch(ipc, &in, err);
+    r->fd = in.fd;
+    wipe_secrets(ipc, r, in.type);
+    return rc;
+}
+
+/* Receives and handles one batch; *more: there may be others. */
+static int receive_batch(struct ipc *ipc, char *room, bool *more, struct error *err)
+{
+    struct ipc_record records[IPC_BATCH];
+    for (unsigned i = 0; i < IPC_BATCH; i++)
+        records[i] = (struct ipc_record){
+            .data = room + (size_t)i * IPC_MAX_RECORD, .n = IPC_MAX_RECORD, .fd = -1};
+    int n = ipc_socket_receive(ipc->fd, records, IPC_BATCH);
+    if (n < 0)
+        return error_set(err, n, "%s: the peer has gone", ipc->proto->name);
+    int rc = OK;
+    for (int i = 0; i < n; i++) {
+        if (rc == OK && !ipc->dead)
+            rc = handle(ipc, &records[i], err);
+        fd_close(&records[i].fd);
     }
-    fd_close(&fd);
+    *more = n == IPC_BATCH;
     return rc;
 }
 
 static void on_ready(int fd, unsigned events, void *arg)
 {
     struct ipc *ipc = arg;
-    char data[IPC_MAX_RECORD] __attribute__((uninitialized));
     struct error err = {0};
     int rc = OK;
+    bool more = true;
     (void)fd;
     ipc->busy++;
     if (events & IO_WRITE)
-        flush_queue(ipc);
-    if (events & IO_READ)
-        for (int i = 0; i < RECORDS_PER_WAKE && rc == OK && !ipc->dead; i++)
-            rc = receive_one(ipc, data, &err);
-    if (rc != OK && rc != ERR_AGAIN)
+        ipc_flush(ipc);
+    if (events & IO_READ) {
+        char *room = loop_scratch(ipc->loop, (size_t)IPC_BATCH * IPC_MAX_RECORD);
+        for (int i = 0; i < BATCHES_PER_WAKE && more && rc == OK && !ipc->dead; i++)
+            rc = receive_batch(ipc, room, &more, &err);
+    }
+    if (rc != OK)
         fail(ipc, &err);
     ipc->busy--;
     release(ipc);

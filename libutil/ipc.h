@@ -106,6 +106,8 @@ uint32_t ipc_call(struct ipc *, unsigned type, uint64_t trace, const void *msg, 
 void ipc_cancel(struct ipc *, uint32_t id);
 /* A one-way message. Returns 0, ERR_LIMIT or ERR_CLOSED. */
 int ipc_send(struct ipc *, unsigned type, uint64_t trace, const void *msg, int fd);
+/* Sends now what would be sent at the end of this turn of the loop: before a process ends. */
+void ipc_flush(struct ipc *);
 /* Answers the request `id`. */
 int ipc_reply(struct ipc *, uint32_t id, uint64_t trace, unsigned type, const void *msg, int fd);
 

@@ -11,28 +11,40 @@ union control {
     char space[CMSG_SPACE(4 * sizeof(int))];
 };
 
-int ipc_socket_send(int sock, struct slice record, int fd)
+static void attach(struct msghdr *msg, union control *control, int fd)
 {
-    struct iovec iov = {(void *)(uintptr_t)record.p, record.n};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    union control control = {0};
-    if (fd >= 0) {
-        msg.msg_control = control.space;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    memset(control, 0, sizeof(*control));
+    msg->msg_control = control->space;
+    msg->msg_controllen = CMSG_SPACE(sizeof(int));
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof(int));
+}
+
+int ipc_socket_send(int sock, const struct ipc_record *records, unsigned n)
+{
+    struct mmsghdr msgs[IPC_BATCH];
+    struct iovec iov[IPC_BATCH];
+    union control control[IPC_BATCH] __attribute__((uninitialized));
+    n = MIN(n, (unsigned)IPC_BATCH);
+    memset(msgs, 0, n * sizeof(*msgs));
+    for (unsigned i = 0; i < n; i++) {
+        iov[i] = (struct iovec){records[i].data, records[i].n};
+        msgs[i].msg_hdr.msg_iov = &iov[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+        if (records[i].fd >= 0)
+            attach(&msgs[i].msg_hdr, &control[i], records[i].fd);
     }
-    ssize_t n;
+    int sent;
     do
-        n = sendmsg(sock, &msg, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    if (n >= 0)
-        return OK;
+        sent = sendmmsg(sock, msgs, n, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return sent;
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
-        return ERR_AGAIN;
+        return 0;
     return errno == EMSGSIZE ? ERR_LIMIT : ERR_CLOSED;
 }
 
@@ -56,30 +68,43 @@ static int take_fds(struct msghdr *msg, int *fd)
     return count;
 }
 
-int ipc_socket_receive(int sock, char *data, size_t size, size_t *n, int *fd)
+static void take_record(struct ipc_record *r, struct mmsghdr *m)
 {
-    union control control;
-    struct iovec iov = {data, size};
-    struct msghdr msg = {.msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control.space,
-        .msg_controllen = sizeof(control.space)};
-    *fd = -1;
-    ssize_t got;
+    r->fd = -1;
+    r->n = m->msg_len;
+    r->code = OK;
+    int count = take_fds(&m->msg_hdr, &r->fd);
+    if (count > 1 || (m->msg_hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
+        fd_close(&r->fd);
+        r->code = ERR_SYNTAX;
+    }
+}
+
+int ipc_socket_receive(int sock, struct ipc_record *records, unsigned n)
+{
+    struct mmsghdr msgs[IPC_BATCH];
+    struct iovec iov[IPC_BATCH];
+    union control control[IPC_BATCH] __attribute__((uninitialized));
+    n = MIN(n, (unsigned)IPC_BATCH);
+    memset(msgs, 0, n * sizeof(*msgs));
+    for (unsigned i = 0; i < n; i++) {
+        iov[i] = (struct iovec){records[i].data, records[i].n};
+        msgs[i].msg_hdr.msg_iov = &iov[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+        msgs[i].msg_hdr.msg_control = control[i].space;
+        msgs[i].msg_hdr.msg_controllen = sizeof(control[i].space);
+    }
+    int got;
     do
-        got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+        got = recvmmsg(sock, msgs, n, MSG_CMSG_CLOEXEC, NULL);
     while (got < 0 && errno == EINTR);
     if (got < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? ERR_AGAIN : ERR_CLOSED;
-    int count = take_fds(&msg, fd);
-    if (count > 1 || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
-        fd_close(fd);
-        return ERR_SYNTAX;
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : ERR_CLOSED;
+    int taken = 0;
+    /* An empty record is the end of the stream: nobody sends one on purpose. */
+    while (taken < got && msgs[taken].msg_len > 0) {
+        take_record(&records[taken], &msgs[taken]);
+        taken++;
     }
-    if (got == 0) {
-        fd_close(fd);
-        return ERR_CLOSED;
-    }
-    *n = (size_t)got;
-    return OK;
+    return taken == 0 && got > 0 ? ERR_CLOSED : taken;
 }

@@ -37,6 +37,16 @@ void ipc_sync_close(struct ipc_sync *s)
     s->decoded = NULL;
 }
 
+static int send_one(struct ipc_sync *s, struct slice record, int fd, struct error *err)
+{
+    struct ipc_record r = {.data = (char *)(uintptr_t)record.p, .n = record.n, .fd = fd};
+    int sent = ipc_socket_send(s->fd, &r, 1);
+    if (sent == 1)
+        return OK;
+    return error_set(err, sent < 0 ? sent : ERR_AGAIN, "%s: the peer %s", s->proto->name,
+        sent < 0 ? "has gone" : "does not read");
+}
+
 int ipc_sync_send(struct ipc_sync *s, unsigned type, uint64_t trace, uint32_t id, const void *msg,
     int fd, struct error *err)
 {
@@ -45,8 +55,8 @@ int ipc_sync_send(struct ipc_sync *s, unsigned type, uint64_t trace, uint32_t id
     int rc = ipc_encode(s->proto, type, id, trace, msg, &b);
     if (rc)
         error_set(err, rc, "%s: a message is over its limits", s->proto->name);
-    else if ((rc = ipc_socket_send(s->fd, buf_slice(&b), fd)) != OK)
-        error_set(err, rc, "%s: the peer has gone", s->proto->name);
+    else
+        rc = send_one(s, buf_slice(&b), fd, err);
     buf_wipe(&b);
     return rc;
 }
@@ -70,19 +80,19 @@ static int wait_readable(struct ipc_sync *s, int64_t until, struct error *err)
 static int receive_until(struct ipc_sync *s, int64_t until, struct ipc_in *in, struct error *err)
 {
     for (;;) {
-        size_t n;
-        int fd, rc = wait_readable(s, until, err);
+        int rc = wait_readable(s, until, err);
         if (rc)
             return rc;
-        rc = ipc_socket_receive(s->fd, s->rx, IPC_MAX_RECORD, &n, &fd);
-        if (rc == ERR_AGAIN)
+        struct ipc_record r = {.data = s->rx, .n = IPC_MAX_RECORD, .fd = -1};
+        int n = ipc_socket_receive(s->fd, &r, 1);
+        if (n == 0)
             continue;
+        if (n < 0 || r.code != OK)
+            return error_set(err, n < 0 ? n : r.code, "%s: the peer has gone", s->proto->name);
+        rc = ipc_decode(s->proto, s->side, slice_from(r.data, r.n), r.fd >= 0, in, s->decoded, err);
         if (rc)
-            return error_set(err, rc, "%s: the peer has gone", s->proto->name);
-        rc = ipc_decode(s->proto, s->side, slice_from(s->rx, n), fd >= 0, in, s->decoded, err);
-        if (rc)
-            fd_close(&fd);
-        in->fd = fd;
+            fd_close(&r.fd);
+        in->fd = r.fd;
         if (rc || in->type != 0)
             return rc;
     }

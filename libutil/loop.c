@@ -38,6 +38,8 @@ struct loop {
     struct list deferred, signals, ios;
     int64_t now;
     uint64_t round;
+    char *scratch;
+    size_t scratch_size;
     bool fake, stopped;
 };
 
@@ -103,7 +105,18 @@ void loop_free(struct loop *loop)
     heap_clear(&loop->timers);
     event_free(loop->wake);
     event_base_free(loop->base);
+    free(loop->scratch);
     free(loop);
+}
+
+char *loop_scratch(struct loop *loop, size_t n)
+{
+    if (n > loop->scratch_size) {
+        free(loop->scratch);
+        loop->scratch = xrealloc(NULL, n, 1);
+        loop->scratch_size = n;
+    }
+    return loop->scratch;
 }
 
 void *loop_event_base(struct loop *loop)
@@ -295,6 +308,7 @@ int loop_run(struct loop *loop)
         run_timers(loop);
         run_deferred(loop);
     }
+    run_deferred(loop); /* what the last callbacks left to be sent */
     return 0;
 }
 

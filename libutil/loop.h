@@ -42,6 +42,8 @@ int64_t loop_wall(const struct loop *);
 void loop_advance(struct loop *, int64_t ms);
 /* Polls ready descriptors and due timers once without waiting (both kinds of loop). */
 void loop_poll(struct loop *);
+/* Room of n bytes shared by everything on this loop, for use until the callback returns. */
+char *loop_scratch(struct loop *, size_t n);
 /* The struct event_base, for libraries that need one. */
 void *loop_event_base(struct loop *);
 

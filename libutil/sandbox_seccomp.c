@@ -78,7 +78,7 @@ struct allow {
 static const struct allow allows[] = {
     /* bytes in and out of descriptors that are held already */
     ANY(read, BASE), ANY(readv, BASE), ANY(write, BASE), ANY(writev, BASE), ANY(recvmsg, BASE),
-    ANY(sendmsg, BASE), ANY(recvfrom, BASE), IF(sendto, BASE, IS(4, 0)), ANY(pread64, BASE),
+    ANY(sendmmsg, BASE), ANY(recvmmsg, BASE), ANY(sendmsg, BASE), ANY(recvfrom, BASE), IF(sendto, BASE, IS(4, 0)), ANY(pread64, BASE),
     ANY(preadv, BASE), ANY(preadv2, BASE), ANY(pwrite64, BASE), ANY(pwritev, BASE),
     ANY(pwritev2, BASE), ANY(lseek, BASE), ANY(_llseek, BASE), ANY(fstat, BASE),
     IF(newfstatat, BASE, BITS(3, AT_EMPTY_PATH, AT_EMPTY_PATH)), ANY(ftruncate, BASE),
@@ -148,7 +148,6 @@ static const struct allow allows[] = {
     /* the network */
     IF(socket, SANDBOX_CONNECT, IS(0, AF_INET)), IF(socket, SANDBOX_CONNECT, IS(0, AF_INET6)),
     ANY(connect, SANDBOX_CONNECT), ANY(bind, SANDBOX_CONNECT), ANY(sendto, SANDBOX_CONNECT),
-    ANY(sendmmsg, SANDBOX_CONNECT), ANY(recvmmsg, SANDBOX_CONNECT),
     ANY(setsockopt, SANDBOX_CONNECT), IF(socketpair, SANDBOX_SOCKETPAIR, IS(0, AF_UNIX)),
     /* threads and children; clone3 cannot be judged (its flags are in memory) and is ENOSYS */
     IF(clone, SANDBOX_THREADS, BITS(0, THREAD_BITS, THREAD_BITS)),

@@ -128,7 +128,7 @@ static void restart_read_timer(struct stream *s)
 /* Reads one chunk; true when another may follow. */
 static bool read_chunk(struct stream *s)
 {
-    char chunk[READ_CHUNK];
+    char chunk[READ_CHUNK] __attribute__((uninitialized));
     size_t want = MIN(sizeof(chunk), room_in(s));
     size_t n = 0;
     switch (s->transport->read(s, chunk, want, &n)) {
@@ -360,6 +360,8 @@ static void leave(struct stream *s)
     if (s->flush_due || (s->more && may_read(s)))
         queue(s);
     unsigned want = wanted_events(s);
+    if (s->state == STREAM_OPEN && !s->eof && !s->unwelcome)
+        want |= s->interest & IO_READ;
     if (want != s->interest) {
         s->interest = want;
         io_set(s->io, want);
@@ -369,9 +371,11 @@ static void leave(struct stream *s)
 static void on_io(int fd, unsigned events, void *arg)
 {
     (void)fd;
-    (void)events;
     struct stream *s = arg;
     enter(s);
+    /* Most pauses end before the peer sends more: interest in reading is only taken back when
+     * it does. */
+    s->unwelcome = s->state == STREAM_OPEN && (events & IO_READ) && !may_read(s);
     if (s->state == STREAM_HANDSHAKE)
         s->handshake_wants = TRANSFER_DONE;
     else if (s->state == STREAM_OPEN && s->blocked)

@@ -56,6 +56,7 @@ struct stream {
     enum transfer handshake_wants;
     int fd;
     bool paused;
+    bool unwelcome; /* the peer sent while we do not read */
     bool eof;
     bool more;             /* the transport may hold input that poll does not announce */
     bool blocked;          /* output waits for room in the socket */

@@ -4,11 +4,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RECORD_MAX = 16384, RECORDS_PER_WAKE = 256 };
+enum { RECORD_MAX = 16384, BATCH = 32, BATCHES_PER_WAKE = 8 };
 
 struct channel {
     struct list link; /* among those of the writer */
     struct writer *writer;
+    struct loop *loop;
     enum role role;
     int fd;
     struct io *io;
@@ -35,27 +36,32 @@ static void channel_close(struct channel *c)
     free(c);
 }
 
-/* Reads one record; false when there is none left or the channel has ended. */
+/* Reads one batch; false when there is nothing left or the channel has ended. */
 static bool receive(struct channel *c, bool *ended)
 {
-    char data[RECORD_MAX] __attribute__((uninitialized));
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(struct ucred))];
-    } control;
-    struct iovec iov = {data, sizeof(data)};
-    struct msghdr msg = {.msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control.space,
-        .msg_controllen = sizeof(control.space)};
-    ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n <= 0) {
-        *ended = n == 0 || (errno != EAGAIN && errno != EINTR);
-        return false;
+    } control[BATCH] __attribute__((uninitialized));
+    struct mmsghdr msgs[BATCH] = {0};
+    struct iovec iov[BATCH];
+    char *room = loop_scratch(c->loop, (size_t)BATCH * RECORD_MAX);
+    for (size_t i = 0; i < BATCH; i++) {
+        iov[i] = (struct iovec){room + i * RECORD_MAX, RECORD_MAX};
+        msgs[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i],
+            .msg_iovlen = 1,
+            .msg_control = control[i].space,
+            .msg_controllen = sizeof(control[i].space)};
     }
-    writer_add(
-        c->writer, role_info(c->role)->program, sender_pid(&msg), slice_from(data, (size_t)n));
-    return true;
+    int n = recvmmsg(c->fd, msgs, BATCH, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
+    *ended = n < 0 && errno != EAGAIN && errno != EINTR;
+    for (int i = 0; i < n && !*ended; i++) {
+        *ended = msgs[i].msg_len == 0;
+        if (!*ended)
+            writer_add(c->writer, role_info(c->role)->program, sender_pid(&msgs[i].msg_hdr),
+                slice_from(iov[i].iov_base, msgs[i].msg_len));
+    }
+    return n == BATCH && !*ended;
 }
 
 static void on_ready(int fd, unsigned events, void *arg)
@@ -64,7 +70,7 @@ static void on_ready(int fd, unsigned events, void *arg)
     (void)events;
     struct channel *c = arg;
     bool ended = false;
-    for (int i = 0; i < RECORDS_PER_WAKE && receive(c, &ended); i++)
+    for (int i = 0; i < BATCHES_PER_WAKE && receive(c, &ended); i++)
         continue;
     if (ended)
         channel_close(c);
@@ -74,6 +80,7 @@ static void channel_add(struct daemon *d, enum role role, int fd)
 {
     struct channel *c = NEW(struct channel);
     c->writer = d->data;
+    c->loop = d->loop;
     c->role = role;
     c->fd = fd;
     c->io = io_new(d->loop, fd, IO_READ, on_ready, c);
