@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CONFIG_MAX = 4 * 1024 * 1024 };
+enum { CONFIG_MAX = 4 * 1024 * 1024, LOG_RETRY_MS = 5 };
 
 /* What master sends before `go`. */
 struct daemon_boot {
@@ -405,12 +405,21 @@ static int probe_sandbox(const struct daemon_spec *spec)
     return bad != 0;
 }
 
+static void flush_log(void *arg)
+{
+    struct daemon *d = arg;
+    if (!log_send_waiting())
+        timer_start(&d->log_timer, LOG_RETRY_MS);
+}
+
 static void boot(struct daemon *d)
 {
     d->boot = NEW(struct daemon_boot);
     list_init(&d->boot->listeners);
     list_init(&d->peers);
     d->loop = loop_new();
+    timer_init(&d->log_timer, d->loop, flush_log, d);
+    log_on_waiting(flush_log, d);
     d->master = ipc_new(d->loop, MASTER_FD, &master_proto, IPC_CLIENT, &master_ops, d);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; master decides */

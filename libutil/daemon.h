@@ -89,6 +89,7 @@ struct daemon {
     void *data; /* the daemon's own */
     struct list peers;
     struct ipc *master;
+    struct timer log_timer;   /* while log records wait for logd */
     struct daemon_boot *boot; /* what arrives before `go`; NULL afterwards */
 };
 

@@ -7,7 +7,7 @@
 
 #include "libutil/error.h"
 
-enum { LINE_MAX_BYTES = 8192 };
+enum { LINE_MAX_BYTES = 8192, WAITING_MAX = 1024 * 1024 };
 
 /* The one piece of process-wide state besides main.c's: every part of a program logs. */
 static struct {
@@ -15,7 +15,10 @@ static struct {
     enum log_level least;
     int fd;
     uint64_t dropped;
-} logger = {"veredus", LOG_INFO, -1, 0};
+    struct buf waiting; /* records logd had no room for: u32 length and bytes each */
+    void (*on_waiting)(void *arg);
+    void *arg;
+} logger = {.program = "veredus", .least = LOG_INFO, .fd = -1, .waiting = {.max = WAITING_MAX}};
 
 LOG_EVENTS_DEFINE(log_common, LOG_COMMON_EVENTS)
 
@@ -77,20 +80,55 @@ static void write_stderr(struct buf *b)
     (void)done;
 }
 
-/* A record to logd, which knows from the wiring whose channel it is. */
-static void send_record(struct slice line)
+void log_on_waiting(void (*fn)(void *arg), void *arg)
+{
+    logger.on_waiting = fn;
+    logger.arg = arg;
+}
+
+static bool send_now(struct slice record)
+{
+    return send(logger.fd, record.p, record.n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+static bool tell_dropped(void)
 {
     char note[64];
-    if (send(logger.fd, line.p, line.n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    int n = snprintf(note, sizeof(note), "event=log.dropped level=warn count=%llu",
+        (unsigned long long)logger.dropped);
+    if (!send_now(slice_from(note, (size_t)n)))
+        return false;
+    logger.dropped = 0;
+    return true;
+}
+
+bool log_send_waiting(void)
+{
+    while (buf_len(&logger.waiting)) {
+        struct reader r = reader_of(buf_slice(&logger.waiting));
+        struct slice record = get_lv(&r, LINE_MAX_BYTES);
+        if (!send_now(record))
+            return false;
+        buf_consume(&logger.waiting, sizeof(uint32_t) + record.n);
+    }
+    buf_clear(&logger.waiting);
+    return logger.dropped == 0 || tell_dropped();
+}
+
+/* A record to logd, which knows from the wiring whose channel it is. Nobody waits for logd:
+ * what it has no room for is kept up to a limit, then dropped and counted. */
+static void send_record(struct slice line)
+{
+    if (log_send_waiting() && send_now(line))
+        return;
+    bool first = buf_len(&logger.waiting) == 0;
+    if (buf_len(&logger.waiting) + line.n + sizeof(uint32_t) > WAITING_MAX) {
         logger.dropped++;
         return;
     }
-    if (logger.dropped == 0)
-        return;
-    int n = snprintf(note, sizeof(note), "event=log.dropped level=warn count=%llu",
-        (unsigned long long)logger.dropped);
-    if (send(logger.fd, note, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-        logger.dropped = 0;
+    buf_lv(&logger.waiting, line);
+    if (first && logger.on_waiting)
+        logger.on_waiting(logger.arg);
 }
 
 void log_emit(const struct log *log, const struct log_event *event, const void *fields)

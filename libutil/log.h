@@ -13,9 +13,10 @@
  * A struct log lends its id to those below it: session (sid=) -> transaction (qid=). Fields
  * that are empty strings or zero numbers are left out of the line.
  *
- * Records go to logd without ever blocking; when logd does not keep up they are dropped and
- * counted. Without logd (tools, tests, early start) they go to standard error.
- * Secrets must not be passed to a log call; FIELD_SECRET prints masked as a second net.
+ * Records go to logd without ever blocking; when logd does not keep up they wait in memory, up
+ * to a limit, and are then dropped and counted. Without logd (tools, tests, early start) they go to
+ * standard error. Secrets must not be passed to a log call; FIELD_SECRET prints masked as a second
+ * net.
  */
 #pragma once
 
@@ -76,6 +77,10 @@ enum log_level log_level_of(struct slice name);
 /* Sends records to this SEQPACKET or DGRAM socket (taken) from now on; -1: standard error. */
 void log_set_fd(int fd);
 int log_fd(void);
+/* Sends what waits. Returns false when some still has to; fn is called when records begin to
+ * wait, so that a loop can call log_send_waiting again a little later. */
+bool log_send_waiting(void);
+void log_on_waiting(void (*fn)(void *arg), void *arg);
 /* True when VEREDUS_TRACE (a comma-separated list) names `what`, such as "ipc". */
 bool log_tracing(const char *what);
 
