@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -67,6 +68,7 @@ static void log_figures(void *arg)
     log_event(q->log, spool_commits, .batches = f->batches, .records = f->records,
         .syncs = f->syncs, .bytes = f->bytes, .free_segments = f->free_segments,
         .queued = map_count(&q->messages));
+    malloc_trim(0); /* what a burst needed goes back to the system */
     timer_start(&q->figures_timer, FIGURES_MS);
 }
 
