@@ -32,7 +32,13 @@ static void on_event(struct ipc *ipc, struct ipc_in *in, void *arg)
     assert_true(slice_to_cstr(e->mailbox, s->mailbox, sizeof(s->mailbox)));
 }
 
-static const struct ipc_ops session_ops = {on_event, NULL};
+static void on_gone(struct ipc *ipc, const struct error *why, void *arg)
+{
+    (void)ipc, (void)why;
+    ((struct session *)arg)->ipc = NULL;
+}
+
+static const struct ipc_ops session_ops = {on_event, on_gone};
 
 static int setup(void **state)
 {
@@ -156,7 +162,7 @@ static void test_only_spawners_admit(void **state)
     struct session a;
     admit_as(f, ROLE_VIRTUAL, "alice", &a);
     assert_int_equal(hub_channels(f->hub), 0);
-    ipc_free(a.ipc);
+    assert_null(a.ipc);
     admit_as(f, ROLE_POP3_SESSION, "alice", &a);
     assert_int_equal(hub_channels(f->hub), 1);
     watch_box(f, &a, "INBOX");
