@@ -199,10 +199,10 @@ static void close_spool(struct world *w)
     schedule_free(w->q.schedule);
     timer_stop(&w->q.due_timer);
     spool_close(w->q.spool);
+    heap_clear(&w->q.due);
     for (size_t pos = 0; map_next(&w->q.messages, &pos, NULL, &value);)
         message_free(value);
     map_clear(&w->q.messages);
-    heap_clear(&w->q.due);
 }
 
 static void teardown(struct world *w)
