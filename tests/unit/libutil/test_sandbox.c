@@ -317,8 +317,10 @@ static int empty_root_child(const struct sandbox_profile *p)
 static void test_the_empty_root_stays_empty_even_for_root(void **state)
 {
     (void)state;
-    if (!is_root())
+    if (!is_root()) {
+        print_message("needs root\n");
         skip();
+    }
     assert_int_equal(in_child(row("smtpd"), false, empty_root_child), 0);
 }
 
@@ -342,8 +344,10 @@ static int floor_child(const struct sandbox_profile *p)
 static void test_a_spawner_reaches_users_but_no_id_below_the_floor(void **state)
 {
     (void)state;
-    if (!is_root())
+    if (!is_root()) {
+        print_message("needs root\n");
         skip();
+    }
     assert_int_equal(in_child(row("session"), false, floor_child), 0);
 }
 
@@ -361,8 +365,10 @@ static int become_child(const struct sandbox_profile *p)
 static void test_become_is_for_good_and_chroots(void **state)
 {
     (void)state;
-    if (!is_root())
+    if (!is_root()) {
+        print_message("needs root\n");
         skip();
+    }
     assert_int_equal(in_child(row("session"), false, become_child), 0);
 }
 

@@ -292,8 +292,10 @@ static int system_case(struct rig *r)
 static void test_a_system_user_owns_the_process(void **state)
 {
     (void)state;
-    if (geteuid() != 0)
+    if (geteuid() != 0) {
+        print_message("needs root\n");
         skip();
+    }
     char home[128];
     struct stat st;
     snprintf(home, sizeof(home), "%s/home", root);
@@ -360,8 +362,10 @@ static int floor_case(struct rig *r)
 static void test_no_account_below_the_floor_gets_a_session(void **state)
 {
     (void)state;
-    if (geteuid() != 0)
+    if (geteuid() != 0) {
+        print_message("needs root\n");
         skip();
+    }
     assert_int_equal(in_child(floor_case, false), 0);
 }
 
