@@ -276,6 +276,10 @@ static int init(struct ctl *c, int argc, char **argv)
         return ctl_report(&err);
     printf("made %s for %s%s\n", p.dir, p.domain,
         p.demo ? ": alice@example.test (alice-password), bob@example.test (bob-password)" : "");
+    if (!p.demo)
+        printf("next: say who reads the postmaster's mail (admin, in veredus.conf), then\n"
+               "  veredus -d %s user add NAME@%s\n  veredus -d %s start\n",
+            p.dir, p.domain, p.dir);
     return CTL_OK;
 }
 
