@@ -29,8 +29,9 @@ enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 
 RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
 
 /* A recipient with the route lookupd gave it. `transport` is the agent's program name;
- * `nexthop` means for virtual the mailbox directory relative to the mail root plus optional
- * folder, for local the account name, for remote the domain or [host]:port. */
+ * `nexthop` means for virtual the mailbox directory relative to the mail root, for local the
+ * account name, both with an optional folder (libmail/nexthop.h), for remote the domain or
+ * [host]:port. */
 #define RECIPIENT_FIELDS(F, S)                                                                     \
     F(S, STR, address, 320)                                                                        \
     F(S, STR, original, 320)  /* as given in RCPT */                                               \

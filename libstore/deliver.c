@@ -10,6 +10,12 @@ static void put_field(
     buf_printf(out, "%s\r\n", close);
 }
 
+struct slice store_deliver_folder(struct store *s, struct slice detail)
+{
+    bool usable = detail.n > 0 && store_name_check(detail) == OK && store_exists(s, detail);
+    return usable ? detail : SLICE_LIT("INBOX");
+}
+
 int store_deliver(struct store *s, struct slice folder, const struct store_delivery *d,
     struct store_appended *out, struct error *err)
 {

@@ -17,6 +17,10 @@ struct store_delivery {
     uint64_t size;
 };
 
+/* Where a delivery for user+detail goes: the folder of this name when there is one, else INBOX.
+ * A detail comes from a stranger: no folder is made for it, and what is not a name for a folder
+ * (store_name_check) names none. */
+struct slice store_deliver_folder(struct store *, struct slice detail) MUST_USE;
 /* Not durable until store_sync. */
 int store_deliver(struct store *, struct slice folder, const struct store_delivery *,
     struct store_appended *, struct error *) MUST_USE;

@@ -139,7 +139,8 @@ static const struct conf_key domain_keys[] = {
         .type = CONF_BOOL,
         .def = "yes",
         .readers = R(LOOKUPD),
-        .help = "Deliver user+anything to user."},
+        .help = "Deliver user+anything to user: into the folder of that name where there is one, "
+                "otherwise into INBOX."},
     {0}};
 static const struct conf_schema domain_schema = {domain_keys};
 

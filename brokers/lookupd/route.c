@@ -2,6 +2,7 @@
 
 #include "brokers/lookupd/members.h"
 #include "libmail/address.h"
+#include "libmail/nexthop.h"
 #include "libutil/list.h"
 #include "libutil/net.h"
 
@@ -113,6 +114,22 @@ static void add_recipient(
     r->nrecipients++;
 }
 
+/* For an agent with mailboxes: place, and the folder that +detail names. A detail too long for
+ * a name of a folder is none. */
+static void add_mailbox(struct route *r, const struct item *item, const char *transport,
+    struct slice place, struct slice detail)
+{
+    struct buf nexthop;
+    buf_init(&nexthop, 1024);
+    nexthop_join(&nexthop, place, detail.n <= 255 ? detail : SLICE_LIT(""));
+    if (nexthop.failed) {
+        buf_reset(&nexthop);
+        buf_put(&nexthop, place);
+    }
+    add_recipient(r, address_text(&item->address), transport, buf_slice(&nexthop));
+    buf_clear(&nexthop);
+}
+
 static bool is_temporary(const struct refusal *why)
 {
     return why->code < 500;
@@ -159,11 +176,15 @@ static void conclude(struct route *r)
     bool delivers = r->nrecipients > 0 && (r->verdict.code == 0 || lost);
     /* Only recipients that will be returned: better refused now. */
     for (struct reader in = reader_of(ok.recipients); delivers && lost;) {
-        struct recipient to;
-        if (in.rest.n == 0)
+        struct recipient to = {0};
+        struct slice place, folder;
+        if (in.rest.n == 0) {
             delivers = false;
-        else if (record_get(&in, &recipient_record, &to) || slice_chr(to.nexthop, '@') < 0 ||
-                 !slice_is(to.transport, "local"))
+            break;
+        }
+        int rc = record_get(&in, &recipient_record, &to);
+        nexthop_split(to.nexthop, &place, &folder);
+        if (rc || slice_chr(place, '@') < 0 || !slice_is(to.transport, "local"))
             break;
     }
     finish(r, delivers ? &ok : &r->verdict);
@@ -327,10 +348,10 @@ static void nobody(struct route *r, struct item *item)
     }
 }
 
-static struct slice without_detail(const struct item *item)
+static struct slice without_detail(const struct item *item, struct slice *detail)
 {
-    struct slice user, detail;
-    address_split_detail(address_local(&item->address), '+', &user, &detail);
+    struct slice user;
+    address_split_detail(address_local(&item->address), '+', &user, detail);
     return user;
 }
 
@@ -338,8 +359,9 @@ static struct slice without_detail(const struct item *item)
 static void check_account(struct route *r, struct item *item)
 {
     struct error err = {0};
-    char plain[ADDRESS_MAX + 1];
-    struct slice user = address_local_plain(&item->address, plain), detail;
+    char plain[ADDRESS_MAX + 1], kept[ADDRESS_MAX + 1];
+    struct slice user = address_local_plain(&item->address, plain), detail = {NULL, 0};
+    struct slice written = address_local_plain(&item->address, kept), ignored;
     int rc = maps_account(r->maps, user, &err);
     if (rc == ERR_NOT_FOUND) {
         plain[user.n] = '\0';
@@ -347,11 +369,12 @@ static void check_account(struct route *r, struct item *item)
         rc = maps_account(r->maps, user, &err);
     }
     if (rc == ERR_NOT_FOUND) {
-        address_split_detail(user, '+', &user, &detail);
+        address_split_detail(user, '+', &user, &ignored);
+        address_split_detail(written, '+', &ignored, &detail); /* in its own case */
         rc = maps_account(r->maps, user, &err);
     }
     if (rc == OK)
-        add_recipient(r, address_text(&item->address), "local", user);
+        add_mailbox(r, item, "local", user, detail);
     else if (rc == ERR_NOT_FOUND)
         nobody(r, item);
     else
@@ -386,7 +409,7 @@ static const struct conf_block *block_of(const struct route *r, const struct ite
 static void check_mailbox(struct route *r, struct item *item)
 {
     const struct conf_block *block = block_of(r, item);
-    struct slice domain = address_domain(&item->address), user = address_local(&item->address);
+    struct slice domain = address_domain(&item->address), user, detail;
     char plain[ADDRESS_MAX + 1], text[ADDRESS_MAX * 2];
     if (!block || block == r->maps->local) {
         refuse(r, &bad_transport, "virtual: is for the domains of domain blocks");
@@ -394,7 +417,7 @@ static void check_mailbox(struct route *r, struct item *item)
     }
     item->stage++;
     if (item->stage == STAGE_PLAIN)
-        user = without_detail(item);
+        user = without_detail(item, &detail);
     else
         user = address_local_plain(&item->address, plain);
     int n = snprintf(text, sizeof(text), "%.*s@%.*s", SLICE_FMT(user), SLICE_FMT(domain));
@@ -403,7 +426,8 @@ static void check_mailbox(struct route *r, struct item *item)
 
 static bool has_detail(const struct route *r, const struct item *item)
 {
-    return without_detail(item).n < address_local(&item->address).n &&
+    struct slice detail;
+    return without_detail(item, &detail).n < address_local(&item->address).n &&
            conf_bool(block_of(r, item), "plus-address");
 }
 
@@ -510,8 +534,11 @@ void route_known(struct route *r, int rc, struct slice directory)
         check_mailbox(r, item);
         return;
     }
+    struct slice detail = {NULL, 0};
+    if (item->stage == STAGE_PLAIN)
+        without_detail(item, &detail);
     if (rc == OK)
-        add_recipient(r, address_text(&item->address), "virtual", directory);
+        add_mailbox(r, item, "virtual", directory, detail);
     else if (rc == ERR_NOT_FOUND)
         no_mailbox(r, item);
     else

@@ -5,6 +5,7 @@
  *     virtual alias -> transport table (for our domains) -> by class of its domain:
  *       local, self   aliases(5), then an account of the host
  *       virtual       a mailbox authd knows, without +detail, the domain's catch-all
+ *       (where the mailbox was found without it, the detail goes along as a folder's name)
  *       relay         the domain's relay
  *       other         only for who may relay, or behind an alias: transport table, relay-host, MX
  *     postmaster of any domain of ours is accepted always: the admin's, when nobody else's.

@@ -67,7 +67,9 @@ static int deliver(const struct task *t, int home, struct local_result *r, struc
     int rc = store_open(home, t->local->mailbox, &opt, &store, err);
     if (rc)
         return rc;
-    rc = store_deliver(store, SLICE_LIT("INBOX"), &d, &out, err);
+    struct slice folder = store_deliver_folder(store, slice_of(t->folder));
+    snprintf(r->folder, sizeof(r->folder), "%.*s", SLICE_FMT(folder));
+    rc = store_deliver(store, folder, &d, &out, err);
     r->system = system_of(t->local, store_dirfd(store));
     if (!rc && r->system == LOCAL_TREES)
         rc = store_sync(store_dirfd(store), err);
@@ -95,7 +97,7 @@ void local_deliver(const struct task *t, struct local_result *r)
     } else if (deliver(t, home, r, &err)) {
         say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", "mailbox", err.text);
     } else {
-        snprintf(text, sizeof(text), "delivered to mailbox INBOX uid %u%s", r->uid,
+        snprintf(text, sizeof(text), "delivered to mailbox %s uid %u%s", r->folder, r->uid,
             r->again ? " (by an attempt before)" : "");
         say(r, DELIVERED, "2.0.0", "", text);
     }

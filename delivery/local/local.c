@@ -12,6 +12,7 @@
 
 #include "delivery/local/events.h"
 #include "delivery/local/parts.h"
+#include "libmail/nexthop.h"
 #include "libmail/proto/notify.h"
 #include "libutil/proto/master.h"
 
@@ -116,18 +117,19 @@ static void task_free(struct task *t)
     fd_close(&t->result);
     free(t->address);
     free(t->original);
+    free(t->folder);
     free(t);
 }
 
-static void announce(struct local *l, const struct task *t, uint64_t sequence)
+static void announce(struct local *l, const struct task *t, const struct local_result *r)
 {
     char owner[1400];
     struct peer *p = daemon_peer(l->daemon, CONV_NOTIFY, -1);
     int n = snprintf(owner, sizeof(owner), "%s/%s", t->account.home, l->mailbox);
     struct notify_changed m = {.owner = slice_first(slice_from(owner, (size_t)n), 1024),
-        .mailbox = SLICE_LIT("INBOX"),
-        .sequence = sequence};
-    if (p && sequence)
+        .mailbox = slice_of(r->folder),
+        .sequence = r->sequence};
+    if (p && r->sequence)
         (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
 }
 
@@ -143,9 +145,9 @@ static void conclude(struct task *t, const struct local_result *r)
     if (r->status == DELIVERED) {
         if (r->system < l->nsystems)
             l->systems[r->system].dirty = true;
-        log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(l->mailbox),
+        log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(r->folder),
             .uid = r->uid, .size = j->size, .again = r->again);
-        announce(l, t, r->sequence);
+        announce(l, t, r);
     } else {
         log_event(&log, local_refuse, .to = slice_of(t->address),
             .account = slice_of(t->account.name), .rule = slice_of(r->rule),
@@ -232,7 +234,8 @@ static void child_ended(struct task *t)
     struct local_result r;
     ssize_t n = recv(t->result, &r, sizeof(r), MSG_DONTWAIT);
     if (n == (ssize_t)sizeof(r) && r.status <= FAILED) {
-        r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = r.text[sizeof(r.text) - 1] = '\0';
+        r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = r.text[sizeof(r.text) - 1] =
+            r.folder[sizeof(r.folder) - 1] = '\0';
         conclude(t, &r);
     } else if (t->late) {
         refuse(t, DEFERRED, "4.3.0", "time", "the delivery took too long");
@@ -275,16 +278,19 @@ static void add_task(struct local *l, struct job *j, uint32_t index, const struc
 {
     struct error err = {0};
     struct task *t = NEW(struct task);
+    struct slice account, folder;
     t->local = l;
     t->job = j;
     t->index = index;
     t->result = -1;
     t->address = xmemdup0(r->address.p, r->address.n);
     t->original = xmemdup0(r->original.p, r->original.n);
+    nexthop_split(r->nexthop, &account, &folder);
+    t->folder = xmemdup0(folder.p, folder.n);
     timer_init(&t->limit, l->daemon->loop, too_late, t);
     list_init(&t->link);
     j->waiting++;
-    int rc = accounts_find(l->accounts, r->nexthop, &t->account, &err);
+    int rc = accounts_find(l->accounts, account, &t->account, &err);
     if (rc == ERR_NOT_FOUND)
         refuse(t, FAILED, "5.1.1", "account", "no such account on this host");
     else if (rc)

@@ -52,6 +52,7 @@ struct task {
     struct job *job;
     uint32_t index;
     char *address, *original;
+    char *folder; /* asked for by +detail, or empty */
     struct account account;
     pid_t pid;
     int result; /* our end of the socket pair */
@@ -67,6 +68,7 @@ struct local_result {
     char dsn[16];
     char rule[16];
     char text[400];
+    char folder[256];
     uint32_t uid;
     uint32_t again;
     uint64_t sequence;

@@ -5,6 +5,7 @@
 
 #include "delivery/virtual/events.h"
 #include "delivery/virtual/stores.h"
+#include "libmail/nexthop.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
 #include "libstore/deliver.h"
@@ -62,16 +63,20 @@ static void refuse(struct outcome *o, int code, const char *text)
                                   : SLICE_LIT("4.3.0");
 }
 
-static int deliver_into(struct agent *v, struct slice path, const struct store_delivery *d,
-    struct store_appended *out, struct error *err)
+static int deliver_into(struct agent *v, struct slice nexthop, const struct store_delivery *d,
+    struct slice *folder, struct store_appended *out, struct error *err)
 {
+    struct slice path, detail;
+    nexthop_split(nexthop, &path, &detail);
     int rc = ERR_NOT_FOUND;
     /* A directory that was kept open may have been removed: once more from its path. */
     for (int turn = 0; turn < 2 && rc == ERR_NOT_FOUND; turn++) {
         struct store *store;
         rc = stores_get(&v->stores, path, loop_now(v->daemon->loop), &store, err);
-        if (!rc)
-            rc = store_deliver(store, SLICE_LIT("INBOX"), d, out, err);
+        if (!rc) {
+            *folder = store_deliver_folder(store, detail);
+            rc = store_deliver(store, *folder, d, out, err);
+        }
         if (rc)
             stores_drop(&v->stores, path);
     }
@@ -85,7 +90,8 @@ static void deliver_one(struct agent *v, const struct log *log, const struct rec
     struct error err = {0};
     d->address = r->address;
     d->original = r->original;
-    int rc = deliver_into(v, r->nexthop, d, &done, &err);
+    struct slice folder = SLICE_LIT("INBOX");
+    int rc = deliver_into(v, r->nexthop, d, &folder, &done, &err);
     if (rc) {
         snprintf(text, TEXT_SIZE, "%.*s", (int)TEXT_SIZE - 1, err.text);
         refuse(o, rc, text);
@@ -93,7 +99,7 @@ static void deliver_one(struct agent *v, const struct log *log, const struct rec
             .rule = slice_of(error_name(rc)), .reason = o->text);
         return;
     }
-    snprintf(text, TEXT_SIZE, "delivered to mailbox INBOX uid %u%s", done.uid,
+    snprintf(text, TEXT_SIZE, "delivered to mailbox %.*s uid %u%s", SLICE_FMT(folder), done.uid,
         done.duplicate ? " (by an attempt before)" : "");
     *o = (struct outcome){
         .index = o->index, .status = DELIVERED, .dsn = SLICE_LIT("2.0.0"), .text = slice_of(text)};

@@ -1,6 +1,7 @@
 /*
  * Delivery to virtual mailboxes: serves DELIVER. A recipient's nexthop is its mail directory
- * relative to the mail root, as authd grants it; it is made on the first delivery.
+ * relative to the mail root, as authd grants it; it is made on the first delivery. A folder may
+ * follow (libmail/nexthop.h).
  */
 #pragma once
 

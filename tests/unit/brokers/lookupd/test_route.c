@@ -227,9 +227,26 @@ static void test_plus_detail_falls_back_to_the_user(void **state)
         "copy@far.example=remote:far.example bob@strict.example=virtual:box/bob@strict.example");
     accepted(state, "a+b@strict.example", "a+b@strict.example=virtual:box/a+b@strict.example");
     accepted(state, "catcher+x+y@nocatch.example",
-        "catcher+x+y@nocatch.example=virtual:box/catcher@nocatch.example");
+        "catcher+x+y@nocatch.example=virtual:box/catcher@nocatch.example//x+y");
     refused(state, "alice+x@noplus.example", 550, "5.1.1", "unknown-user");
-    accepted(state, "dave+x@host.example", "dave+x@host.example=local:dave");
+    accepted(state, "dave+x@host.example", "dave+x@host.example=local:dave//x");
+    accepted(state, "dave+@host.example", "dave+@host.example=local:dave");
+}
+
+static void test_detail_is_a_folder_asked_for_and_never_part_of_the_place(void **state)
+{
+    char address[200], wanted[300], most[64];
+    accepted(state, "catcher+a/b@nocatch.example",
+        "catcher+a/b@nocatch.example=virtual:box/catcher@nocatch.example//a/b");
+    refused(state, "catcher+../../x@nocatch.example", 501, "5.1.3", "syntax");
+    accepted(state, "\"dave+../../etc//x@y\"@host.example",
+        "\"dave+../../etc//x@y\"@host.example=local:dave//../../etc//x@y");
+    accepted(state, "dave+Lists/2024@host.example",
+        "dave+Lists/2024@host.example=local:dave//Lists/2024");
+    memset(most, 'x', sizeof(most));
+    snprintf(address, sizeof(address), "dave+%.59s@host.example", most);
+    snprintf(wanted, sizeof(wanted), "%s=local:dave//%.59s", address, most);
+    accepted(state, address, wanted);
 }
 
 static void test_catch_all_takes_the_rest(void **state)
@@ -386,6 +403,7 @@ int main(void)
         TEST(test_unknown_user_is_refused),
         TEST(test_malformed_address_is_refused),
         TEST(test_plus_detail_falls_back_to_the_user),
+        TEST(test_detail_is_a_folder_asked_for_and_never_part_of_the_place),
         TEST(test_catch_all_takes_the_rest),
         TEST(test_postmaster_is_accepted_for_every_domain_of_ours),
         TEST(test_relaying_needs_the_right),

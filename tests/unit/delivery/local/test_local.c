@@ -213,6 +213,20 @@ static void test_delivery_is_made_by_a_child_that_is_the_recipient(void **state)
     assert_int_equal(local_sessions(&f->daemon), 0);
 }
 
+static void test_detail_goes_into_its_folder_when_there_is_one(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    deliver(f, 100, "tester");
+    snprintf(path, sizeof(path), "%s/Maildir/.lists", f->home);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(chown(path, f->uid, (gid_t)-1), 0);
+    deliver(f, 200, "tester//lists");
+    assert_string_equal(f->text[0], "delivered to mailbox lists uid 1");
+    deliver(f, 300, "tester//../../absent");
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 2");
+}
+
 static void test_redo_is_delivered_once(void **state)
 {
     struct fixture *f = *state;
@@ -290,6 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_delivery_is_made_by_a_child_that_is_the_recipient),
+        TEST(test_detail_goes_into_its_folder_when_there_is_one),
         TEST(test_redo_is_delivered_once),
         TEST(test_forward_file_defers_and_an_empty_one_does_not),
         TEST(test_each_recipient_gets_its_own_outcome),

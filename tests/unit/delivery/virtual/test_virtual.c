@@ -225,7 +225,7 @@ static void test_paths_out_of_the_mail_root_are_refused(void **state)
 {
     struct fixture *f = *state;
     static const char *const bad[] = {
-        "../alice", "example.test/../../x", "/etc", "", ".", "example.test//x", "link/alice"};
+        "../alice", "example.test/../../x", "/etc", "", ".", "//x", "link/alice", "..//x"};
     char path[256];
     snprintf(path, sizeof(path), "%s/link", f->dir);
     assert_int_equal(symlink("/tmp", path), 0);
@@ -235,6 +235,59 @@ static void test_paths_out_of_the_mail_root_are_refused(void **state)
         assert_int_equal(f->outcome[0].status, DEFERRED);
     }
     assert_int_equal(f->announced, 0);
+}
+
+static void make_folder(struct fixture *f, const char *path, const char *folder)
+{
+    char full[256];
+    struct error err = {0};
+    struct store *s;
+    snprintf(full, sizeof(full), "%s/%s", f->dir, path);
+    assert_int_equal(
+        store_open(AT_FDCWD, full, &(struct store_options){.create = true}, &s, &err), OK);
+    assert_int_equal(store_create(s, slice_of(folder), &err), OK);
+    store_close(s);
+}
+
+static void test_detail_goes_into_its_folder(void **state)
+{
+    struct fixture *f = *state;
+    make_folder(f, "alice", "Lists/2024");
+    deliver(f, 100, "alice//Lists/2024", NULL, -1);
+    assert_string_equal(f->text[0], "delivered to mailbox Lists/2024 uid 1");
+    assert_string_equal(f->owner, "alice");
+    assert_string_equal(f->folder, "Lists/2024");
+}
+
+static void test_detail_without_a_folder_goes_into_inbox_and_makes_none(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const bad[] = {"alice//absent", "alice//../bob", "alice//..", "alice///",
+        "alice//.", "alice//a//b", "alice///etc", "alice//\xff\xfe", "alice//a\nb", "alice//new",
+        "alice//tmp", "alice//link", "alice//"};
+    char path[256];
+    struct error err = {0};
+    struct store *s;
+    struct store_folder *folders;
+    size_t n;
+    make_folder(f, "bob", "Secret");
+    make_folder(f, "alice", "Lists");
+    snprintf(path, sizeof(path), "%s/alice/.link", f->dir);
+    assert_int_equal(symlink("../bob/.Secret", path), 0);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char wanted[64];
+        deliver(f, 100 + i, bad[i], NULL, -1);
+        assert_int_equal(f->outcome[0].status, DELIVERED);
+        snprintf(wanted, sizeof(wanted), "delivered to mailbox INBOX uid %zu", i + 1);
+        assert_string_equal(f->text[0], wanted);
+    }
+    assert_int_equal(unlink(path), 0);
+    snprintf(path, sizeof(path), "%s/alice", f->dir);
+    assert_int_equal(store_open(AT_FDCWD, path, &(struct store_options){0}, &s, &err), OK);
+    assert_int_equal(store_list(s, &folders, &n, &err), OK);
+    assert_int_equal(n, 2);
+    store_list_free(folders, n);
+    store_close(s);
 }
 
 static void test_removed_mailbox_is_made_again(void **state)
@@ -268,6 +321,8 @@ int main(void)
         TEST(test_body_from_a_descriptor_and_two_recipients),
         TEST(test_redo_is_delivered_once),
         TEST(test_paths_out_of_the_mail_root_are_refused),
+        TEST(test_detail_goes_into_its_folder),
+        TEST(test_detail_without_a_folder_goes_into_inbox_and_makes_none),
         TEST(test_removed_mailbox_is_made_again),
         TEST(test_sync_answers_after_deliveries),
     };
