@@ -255,12 +255,28 @@ static struct mark parse_children(
     return ours ? scan_body(p, part->body) : end;
 }
 
+static bool is_multipart(const struct mime_part *part)
+{
+    return slice_iis(part->type, "multipart");
+}
+
+static bool is_message(const struct mime_part *part)
+{
+    return slice_iis(part->type, "message") && slice_iis(part->subtype, "rfc822");
+}
+
+/* A leaf must not carry a type of which IMAP clients expect structure (RFC 3501 §7.4.2). */
+static void make_opaque(struct mime_part *part)
+{
+    part->type = SLICE_LIT("APPLICATION");
+    part->subtype = SLICE_LIT("OCTET-STREAM");
+}
+
 /* Whether the body has structure that we follow; *boundary is set for a multipart. */
 static enum mime_kind kind_of(
     const struct parser *p, struct mime_part *part, unsigned depth, struct slice *boundary)
 {
-    bool multipart = slice_iis(part->type, "multipart");
-    bool message = slice_iis(part->type, "message") && slice_iis(part->subtype, "rfc822");
+    bool multipart = is_multipart(part), message = is_message(part);
     if (!multipart && !message)
         return MIME_LEAF;
     *boundary = slice_trim(mime_param(part->params, "boundary", p->arena));
@@ -273,8 +289,7 @@ static enum mime_kind kind_of(
     /* RFC 2046 §5.2.1 forbids to encode a message; an encoded one cannot be looked into. */
     bool opaque = message && encoding_of(part->encoding) == ENCODING_BASE64;
     if (depth >= MIME_MAX_DEPTH || p->parts >= MIME_MAX_PARTS || opaque) {
-        part->type = SLICE_LIT("APPLICATION");
-        part->subtype = SLICE_LIT("OCTET-STREAM");
+        make_opaque(part);
         return MIME_LEAF;
     }
     return multipart ? MIME_MULTIPART : MIME_MESSAGE;
@@ -296,8 +311,11 @@ static struct mark parse_part(
     part->subtype = digest ? SLICE_LIT("RFC822") : SLICE_LIT("PLAIN");
 
     struct mark begin = parse_header(p, part), end = begin;
-    if (p->hit)
+    if (p->hit) { /* there is no body to follow */
+        if (is_multipart(part) || is_message(part))
+            make_opaque(part);
         return end;
+    }
     struct slice boundary;
     part->kind = kind_of(p, part, depth, &boundary);
     if (part->kind == MIME_MULTIPART)

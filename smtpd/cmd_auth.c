@@ -84,7 +84,7 @@ static void on_verdict(struct ipc_in *in, void *arg)
         log_verdict(s, given_user(s), "failed", v->why);
         session_refuse(s, "AUTH", 535, "5.7.8", "auth-failed",
             SLICE_LIT("Authentication credentials invalid"));
-        if (++s->auth_failures >= AUTH_FAILURES_MAX)
+        if (++s->auth_failures >= AUTH_FAILURES_MAX && !s->loopback)
             session_hang_up(s, "4.7.0", "too-many-logins", "Too many failed logins");
     } else {
         log_verdict(s, given_user(s), "temporary", v ? v->why : SLICE_LIT("authd is away"));
@@ -170,7 +170,7 @@ static const struct mechanism *find_mechanism(struct slice name)
 }
 
 /* False when AUTH is out of place; then it has been answered. */
-static bool auth_permitted(struct session *s, const struct mechanism *m)
+static bool auth_permitted(struct session *s, struct slice name, const struct mechanism *m)
 {
     if (s->service->auth == DEMAND_NONE)
         session_refuse(s, "AUTH", 502, "5.5.1", "auth-off", SLICE_LIT("AUTH is not available"));
@@ -181,6 +181,8 @@ static bool auth_permitted(struct session *s, const struct mechanism *m)
         session_refuse(s, "AUTH", 503, "5.5.1", "sequence",
             s->login ? SLICE_LIT("Already authenticated")
                      : SLICE_LIT("AUTH is not permitted during a mail transaction"));
+    else if (name.n == 0)
+        session_refuse(s, "AUTH", 501, "5.5.4", "syntax", SLICE_LIT("Syntax: AUTH mechanism"));
     else if (!m)
         session_refuse(
             s, "AUTH", 504, "5.5.4", "auth-mechanism", SLICE_LIT("Unrecognized mechanism"));
@@ -191,9 +193,9 @@ static bool auth_permitted(struct session *s, const struct mechanism *m)
 
 void cmd_auth(struct session *s, struct slice args)
 {
-    struct slice initial = args;
-    const struct mechanism *m = find_mechanism(slice_cut(&initial, ' '));
-    if (!auth_permitted(s, m))
+    struct slice initial = args, name = slice_cut(&initial, ' ');
+    const struct mechanism *m = find_mechanism(name);
+    if (!auth_permitted(s, name, m))
         return;
     s->auth = NEW(struct auth_exchange);
     s->auth->mechanism = m;

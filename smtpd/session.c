@@ -132,12 +132,14 @@ static void greet(struct session *s)
 
 static void bad_line(struct session *s, const char *rule, const char *text)
 {
-    if (s->state == SESSION_AUTH) {
+    bool auth = s->state == SESSION_AUTH;
+    if (auth) {
         auth_free(s->auth);
         s->auth = NULL;
         s->state = SESSION_COMMAND;
     }
-    session_refuse(s, "", 500, "5.5.2", rule, slice_of(text));
+    /* RFC 4954 §6 has a code of its own for the exchange. */
+    session_refuse(s, "", 500, auth ? "5.5.6" : "5.5.2", rule, slice_of(text));
 }
 
 /* Drops an over-long line up to its end, which is where we are in step again. */

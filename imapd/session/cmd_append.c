@@ -108,7 +108,7 @@ void cmd_append(struct command *c)
             s->why = "message far too large";
             buf_puts(&s->io.out, "* BYE Message far too large\r\n");
         }
-        command_no(c, "TOOBIG", size ? "Message too large" : "Message is empty");
+        command_no(c, size ? "TOOBIG" : "", size ? "Message too large" : "Message is empty");
         return;
     }
     int rc = store_append_begin(s->store, ap.folder, size, &handle, &err);

@@ -134,6 +134,19 @@ static void test_a_multipart_without_parts_shows_an_empty_one(void **state)
         "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 0 0) \"mixed\")");
 }
 
+/* RFC 3501 §7.4.2: MESSAGE/RFC822 promises envelope, body and lines, which a part that ends
+ * within its header does not have. */
+static void test_parts_without_a_body_promise_no_structure(void **state)
+{
+    (void)state;
+    make("Content-Type: multipart/mixed; boundary=x\r\n\r\n"
+         "--x\r\nContent-Type: message/rfc822\r\n"
+         "--x\r\nContent-Type: multipart/mixed; boundary=y\r\n--x--\r\n");
+    assert_string_equal(text(&t.body),
+        "((\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"7BIT\" 0)"
+        "(\"APPLICATION\" \"OCTET-STREAM\" (\"boundary\" \"y\") NIL NIL \"7BIT\" 0) \"mixed\")");
+}
+
 static void test_a_full_buffer_is_an_error(void **state)
 {
     (void)state;
@@ -165,6 +178,7 @@ int main(void)
         TEST(test_multipart_with_extension_data),
         TEST(test_message_within_has_envelope_body_and_lines),
         TEST(test_a_multipart_without_parts_shows_an_empty_one),
+        TEST(test_parts_without_a_body_promise_no_structure),
         TEST(test_a_full_buffer_is_an_error),
         TEST(test_strings),
     };

@@ -55,10 +55,25 @@ static void test_auth_failures(void **state)
     submission();
     say("AUTH PLAIN " BAD "\r\nAUTH FROB\r\nAUTH PLAIN !!\r\nAUTH PLAIN =\r\nAUTH PLAIN AAAA\r\n");
     expect("535 504 501 501 501");
-    say("AUTH PLAIN\r\n*\r\nAUTH PLAIN AHRlbXAAeA==\r\nNOOP\r\n");
-    expect("334 501 454 250");
-    say("AUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\n");
-    expect("535 535 535 535 421");
+    say("AUTH\r\nAUTH PLAIN\r\n*\r\nAUTH PLAIN AHRlbXAAeA==\r\nNOOP\r\n");
+    expect("501 334 501 454 250");
+}
+
+#define BAD5                                                                            \
+    "AUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD \
+    "\r\nAUTH PLAIN " BAD "\r\n"
+
+static void test_five_failures_end_the_session_but_not_on_loopback(void **state)
+{
+    (void)state;
+    submission();
+    say(BAD5 "NOOP\r\n");
+    expect("535 535 535 535 535 250");
+    fd_close(&f.client);
+    connect_client("submission", "198.51.100.1");
+    f.service.plaintext_auth = PLAINTEXT_ALWAYS;
+    say("EHLO x\r\n" BAD5);
+    expect("220 250 535 535 535 535 535 421");
 }
 
 static void test_auth_is_not_offered_on_port_25_nor_in_plaintext_from_afar(void **state)
@@ -93,6 +108,7 @@ static void test_an_over_long_answer_ends_the_exchange(void **state)
     memset(text, 'A', sizeof(text));
     send_bytes(slice_from(text, sizeof(text)));
     say("\r\nNOOP\r\n");
+    assert_true(reply_has("500 5.5.6 "));
     expect("334 500 250");
 }
 
@@ -104,6 +120,7 @@ int main(void)
         TEST(test_submission_needs_login),
         TEST(test_auth_plain_and_login_by_challenge),
         TEST(test_auth_failures),
+        TEST(test_five_failures_end_the_session_but_not_on_loopback),
         TEST(test_auth_is_not_offered_on_port_25_nor_in_plaintext_from_afar),
         TEST(test_auth_within_a_transaction_is_503),
         TEST(test_an_over_long_answer_ends_the_exchange),
