@@ -89,7 +89,32 @@ static void assert_recovered(struct fixture *f, uint32_t uidvalidity, uint32_t u
 struct state_of {
     struct saved index, log, cache;
     uint32_t uidvalidity, uidnext;
+    char names[MESSAGES][256]; /* of the message files */
+    size_t nnames;
 };
+
+static void remember_names(struct fixture *f, struct state_of *s)
+{
+    char path[256];
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    s->nnames = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.') {
+            assert_true(s->nnames < MESSAGES);
+            snprintf(s->names[s->nnames++], sizeof(s->names[0]), "%s", e->d_name);
+        }
+    closedir(d);
+}
+
+static bool is_remembered(const struct state_of *s, const char *name)
+{
+    for (size_t i = 0; i < s->nnames; i++)
+        if (strcmp(s->names[i], name) == 0)
+            return true;
+    return false;
+}
 
 static void remember(struct fixture *f, struct state_of *s)
 {
@@ -103,24 +128,23 @@ static void remember(struct fixture *f, struct state_of *s)
     s->index = load(f, "veredus.index");
     s->log = load(f, "veredus.log");
     s->cache = load(f, "veredus.cache");
+    remember_names(f, s);
 }
 
 /* The message that assert_recovered adds goes again, and all files are as they were. */
 static void restore(struct fixture *f, const struct state_of *s)
 {
-    char path[256], newest[400] = "";
+    char path[256], full[700];
     path_of(f, "cur", path);
     DIR *d = opendir(path);
     assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.' && strcmp(e->d_name, newest) > 0)
-            snprintf(newest, sizeof(newest), "%s", e->d_name);
-    closedir(d);
-    if (files_in(f, "cur") == MESSAGES) {
-        char full[700];
-        snprintf(full, sizeof(full), "%s/%s", path, newest);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.' || is_remembered(s, e->d_name))
+            continue;
+        snprintf(full, sizeof(full), "%s/%s", path, e->d_name);
         assert_int_equal(unlink(full), 0);
     }
+    closedir(d);
     save(f, "veredus.index", s->index.data, s->index.n);
     save(f, "veredus.log", s->log.data, s->log.n);
     save(f, "veredus.cache", s->cache.data, s->cache.n);
