@@ -2,9 +2,9 @@
 
 #include "brokers/authd/events.h"
 #include "brokers/authd/memory.h"
-#include "brokers/authd/users.h"
 #include "brokers/authd/verify.h"
 #include "libmail/proto/auth.h"
+#include "libmail/users.h"
 #include "libutil/net.h"
 #include "libutil/password.h"
 

@@ -1,4 +1,4 @@
-#include "brokers/authd/users.h"
+#include "libmail/users.h"
 
 #include <setjmp.h>
 #include <stdio.h>

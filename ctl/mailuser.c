@@ -1,0 +1,62 @@
+#include "ctl/mailuser.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libmail/users.h"
+
+static int become(uid_t uid, gid_t gid, struct error *err)
+{
+    if (geteuid() != 0 || uid == 0)
+        return OK;
+    if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
+        return error_sys(err, "becoming uid %u", (unsigned)uid);
+    return OK;
+}
+
+/* Virtual mailboxes belong to whom the mail root belongs. */
+static int open_virtual(const struct conf *conf, const struct user *user,
+    const struct store_options *opt, struct store **out, struct error *err)
+{
+    const char *root = conf_string(conf_root(conf), "mail-root").p;
+    struct stat st;
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_sys(err, "%s", root);
+    int rc = fstat(fd, &st) ? error_sys(err, "%s", root) : become(st.st_uid, st.st_gid, err);
+    if (!rc)
+        rc = store_open(fd, user->mail, opt, out, err);
+    fd_close(&fd);
+    return rc;
+}
+
+int mailuser_open(
+    struct ctl *c, const char *name, bool create, struct store **out, struct error *err)
+{
+    struct user user;
+    const struct conf *conf = ctl_conf(c);
+    struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
+    if (!conf)
+        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    if (!users)
+        return err->code;
+    int rc = users_login(users, slice_of(name), &user, err);
+    users_free(users);
+    if (rc == ERR_NOT_FOUND)
+        rc = error_set(err, rc, "%s: no such user", name);
+    if (!rc) {
+        struct store_options opt = {.coexist = user.system, .create = create};
+        if (!user.system)
+            rc = open_virtual(conf, &user, &opt, out, err);
+        else
+            rc = become((uid_t)user.uid, (gid_t)user.gid, err);
+        if (!rc && user.system)
+            rc = store_open(AT_FDCWD, user.mail, &opt, out, err);
+        if (rc == ERR_NOT_FOUND)
+            error_set(err, rc, "%s has no mail yet", name);
+    }
+    user_wipe(&user);
+    return rc;
+}
