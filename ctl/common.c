@@ -1,10 +1,9 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "ctl/socket.h"
 #include "libutil/password.h"
 #include "libutil/proto/ctl.h"
 
@@ -82,34 +81,12 @@ const char *ctl_option(int *argc, char **argv, const char *name)
     return NULL;
 }
 
-/* Connects through the run directory's descriptor: socket paths are limited to 107 bytes. */
-static int connect_control(const char *directory, struct error *err)
-{
-    char path[4200];
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    snprintf(path, sizeof(path), "%s/run", directory);
-    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return error_sys(err, "%s", path);
-    snprintf(sun.sun_path, sizeof(sun.sun_path), "/proc/self/fd/%d/control", dir);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    int rc = fd >= 0 && connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0 ? fd : ERR_IO;
-    if (rc < 0 && (errno == ENOENT || errno == ECONNREFUSED))
-        rc = error_set(err, ERR_CLOSED, "not running (%s)", directory);
-    else if (rc < 0)
-        rc = error_sys(err, "%s/control", path);
-    if (rc < 0)
-        fd_close(&fd);
-    close(dir);
-    return rc;
-}
-
 int ctl_connect_master(struct ctl *c, struct ipc_sync *s, struct error *err)
 {
     const char *directory = ctl_directory(c);
     if (!directory)
         return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
-    int fd = connect_control(directory, err);
+    int fd = socket_connect(directory, "control", SOCK_SEQPACKET, err);
     return fd < 0 ? fd : ipc_sync_open(s, fd, &ctl_proto, IPC_CLIENT, err);
 }
 

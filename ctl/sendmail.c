@@ -4,10 +4,12 @@
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "ctl/letter.h"
+#include "ctl/socket.h"
 #include "ctl/submit.h"
 #include "libmail/address.h"
 #include "libmail/header.h"
@@ -313,7 +315,7 @@ static int send_mode(struct sendmail *s, int argc, char **argv)
         return complain(EX_USAGE, "no recipients");
     if (add_from(s, &sender))
         return complain(EX_DATAERR, "the letter's header is too long");
-    int fd = submit_connect(s->directory, &err);
+    int fd = socket_connect(s->directory, "submit", SOCK_STREAM, &err);
     if (fd < 0)
         return complain(EX_TEMPFAIL, "%s", err.text);
     int rc = submit_open(&s->submit, fd, s->verbose, &err);
@@ -325,7 +327,7 @@ static int send_mode(struct sendmail *s, int argc, char **argv)
 static int smtp_mode(struct sendmail *s)
 {
     struct error err = {0};
-    int fd = submit_connect(s->directory, &err);
+    int fd = socket_connect(s->directory, "submit", SOCK_STREAM, &err);
     if (fd < 0)
         return complain(EX_TEMPFAIL, "%s", err.text);
     int rc = submit_relay(fd, &err);

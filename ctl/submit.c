@@ -1,36 +1,11 @@
 #include "ctl/submit.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { IO_CHUNK = 65536, CONTENT_BATCH = 65536 };
-
-/* Connects through the run directory's descriptor: socket paths are limited to 107 bytes. */
-int submit_connect(const char *directory, struct error *err)
-{
-    char path[4200];
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    snprintf(path, sizeof(path), "%s/run", directory);
-    int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return error_sys(err, "%s", path);
-    snprintf(sun.sun_path, sizeof(sun.sun_path), "/proc/self/fd/%d/submit", dir);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int rc = fd;
-    if (fd < 0 || connect(fd, (struct sockaddr *)&sun, sizeof(sun)) != 0) {
-        if (errno == ENOENT || errno == ECONNREFUSED)
-            rc = error_set(err, ERR_CLOSED, "the mail system is not running (%s)", directory);
-        else
-            rc = error_sys(err, "%s/submit", path);
-        fd_close(&fd);
-    }
-    close(dir);
-    return rc;
-}
 
 static int write_all(int fd, struct slice s, struct error *err)
 {
