@@ -77,6 +77,9 @@ int spawner_configure(struct daemon *d, const struct spawner_kind *kind, struct 
         return error_set(err, ERR_LIMIT, "mail-root is too long");
     if (mkdir(s->root, 0700) < 0 && errno != EEXIST)
         return error_sys(err, "mail-root %s", s->root);
+    s->root_fd = open(s->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->root_fd < 0)
+        return error_sys(err, "mail-root %s", s->root);
     s->filter = sandbox_filter_new(&child, err);
     if (!s->filter)
         return ERR_IO;

@@ -56,13 +56,11 @@ static void close_others(int *keep, size_t n)
 }
 
 /* Makes every level below the mail root, never following a link or leaving it. Returns the last
- * level's descriptor. */
-static int open_below_root(const char *root, const char *path, struct error *err)
+ * level's descriptor; the root's is closed. */
+static int open_below_root(const struct spawner *s, const char *path, struct error *err)
 {
-    int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int dir = s->root_fd;
     struct slice rest = slice_of(path);
-    if (dir < 0)
-        error_sys(err, "%s", root);
     while (dir >= 0 && rest.n) {
         char name[256];
         struct slice level = slice_cut(&rest, '/');
@@ -71,9 +69,9 @@ static int open_below_root(const char *root, const char *path, struct error *err
             !slice_to_cstr(level, name, sizeof(name)))
             error_set(err, ERR_DENIED, "not a mail directory: %s", path);
         else if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
-            error_sys(err, "%s/%s", root, path);
+            error_sys(err, "%s/%s", s->root, path);
         else if ((next = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
-            error_sys(err, "%s/%s", root, path);
+            error_sys(err, "%s/%s", s->root, path);
         close(dir);
         dir = next;
     }
@@ -83,11 +81,15 @@ static int open_below_root(const char *root, const char *path, struct error *err
 /* Becomes the owner, in the mail directory; its descriptor, or -1. */
 static int settle(struct spawner *s, const struct spawner_place *place, struct error *err)
 {
-    char path[sizeof(s->root) + sizeof(place->mail) + 1];
+    /* A mailbox below the root is entered by descriptor, an account's by its path. */
+    const char *path = place->below_root ? "." : place->mail;
     int mail = -1;
-    snprintf(path, sizeof(path), place->below_root ? "%s/%s" : "%.0s%s", s->root, place->mail);
     if (place->below_root) {
-        mail = open_below_root(s->root, place->mail, err);
+        mail = open_below_root(s, place->mail, err);
+        if (mail >= 0 && fchdir(mail) != 0) {
+            error_sys(err, "%s/%s", s->root, place->mail);
+            fd_close(&mail);
+        }
         if (mail < 0)
             return -1;
     }
@@ -120,7 +122,7 @@ _Noreturn void spawner_child_main(
         .conf = s->daemon->conf,
         .trace = a->trace,
         .stopping = &self.stopping};
-    int keep[] = {a->fd, notify, log_fd()};
+    int keep[] = {a->fd, notify, log_fd(), s->root_fd};
     reset_signals(a->fd);
     close_others(keep, ARRAY_LEN(keep));
     log_set_id(&env.log, &s->daemon->log, "sid", a->trace);

@@ -18,7 +18,8 @@ struct spawner {
     pid_t pid; /* of the parent */
     const char *trees[SPAWNER_TREES + 1];
     size_t ntrees;
-    char root[4096]; /* mail-root */
+    char root[4096]; /* mail-root, for messages */
+    int root_fd;     /* opened while its parents could be walked */
 };
 
 struct spawner_child {

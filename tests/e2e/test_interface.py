@@ -273,3 +273,14 @@ def test_two_instances_run_beside_each_other(fresh):
     two.wait_mail("for two")
     assert len(one.mails()) == len(two.mails()) == 1
     assert Instance.live
+
+
+def test_a_root_started_instance_works_below_a_directory_closed_to_its_accounts(fresh):
+    instance = fresh(rooted=True)
+    os.chmod(os.path.dirname(instance.dir), 0o700)
+    instance.start()
+    instance.send("closed parent")
+    instance.wait_mail("closed parent")
+    with instance.imap_client() as imap:
+        assert imap.select()[1] == [b"1"]
+    assert not [line for line in instance.log().splitlines() if "level=error" in line]
