@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "delivery/local/mbox.h"
 #include "delivery/local/parts.h"
+#include "delivery/local/userfile.h"
+#include "libmail/header.h"
 
 static void say(struct local_result *r, enum deliver_status status, const char *dsn,
     const char *rule, const char *text)
@@ -26,13 +29,6 @@ static void close_others(int a, int b, int c)
     close_range(1024, ~0U, 0);
 }
 
-/* An empty .forward means the mailbox, as everywhere. */
-static bool has_forward(int home)
-{
-    struct stat st;
-    return fstatat(home, ".forward", &st, 0) ? errno != ENOENT : st.st_size > 0;
-}
-
 static uint32_t system_of(const struct local *l, int home)
 {
     struct stat st;
@@ -50,56 +46,187 @@ static void note_sequence(void *arg, struct slice folder, uint64_t sequence)
     r->sequence = sequence;
 }
 
-static int deliver(const struct task *t, int home, struct local_result *r, struct error *err)
+static struct store_delivery delivery_of(const struct task *t)
 {
-    struct store_options opt = {
-        .coexist = true, .create = true, .changed = note_sequence, .arg = r};
     const struct job *j = t->job;
-    struct store_delivery d = {.id = j->delivery + t->index,
+    return (struct store_delivery){.id = j->delivery + t->index,
         .sender = slice_of(j->sender),
         .address = slice_of(t->address),
         .original = slice_of(t->original),
         .body = slice_from(j->body, j->body_len),
         .fd = j->fd,
         .size = j->size};
+}
+
+/* --- into mailboxes and files ---------------------------------------------------------------- */
+
+static int deliver(const struct task *t, int home, const char *maildir, struct slice detail,
+    struct local_result *r, struct error *err)
+{
+    struct store_options opt = {
+        .coexist = true, .create = true, .changed = note_sequence, .arg = r};
+    struct store_delivery d = delivery_of(t);
     struct store *store;
     struct store_appended out;
-    int rc = store_open(home, t->local->mailbox, &opt, &store, err);
+    int rc = store_open(home, maildir, &opt, &store, err);
     if (rc)
         return rc;
-    struct slice folder = store_deliver_folder(store, slice_of(t->folder));
+    struct slice folder = store_deliver_folder(store, detail);
     snprintf(r->folder, sizeof(r->folder), "%.*s", SLICE_FMT(folder));
     rc = store_deliver(store, folder, &d, &out, err);
     r->system = system_of(t->local, store_dirfd(store));
     if (!rc && r->system == LOCAL_TREES)
         rc = store_sync(store_dirfd(store), err);
     store_close(store);
+    r->stored = !rc;
     r->uid = rc ? 0 : out.uid;
     r->again = !rc && out.duplicate;
     return rc;
 }
 
-void local_deliver(const struct task *t, struct local_result *r)
+/* A /file or /maildir/ of .forward. */
+static int deliver_to_path(
+    const struct task *t, int home, struct slice path, struct local_result *r, struct error *err)
+{
+    char full[1024];
+    struct store_delivery d = delivery_of(t);
+    const char *below =
+        slice_to_cstr(path, full, sizeof(full)) ? userfile_below(t->account.home, full) : NULL;
+    bool again;
+    if (!below)
+        return error_set(err, ERR_DENIED, "the .forward file names a file outside of the home");
+    size_t n = strlen(full);
+    if (full[n - 1] != '/') {
+        int rc = mbox_deliver(home, below, &d, &again, err);
+        r->stored |= !rc;
+        return rc;
+    }
+    while (n && full[n - 1] == '/')
+        full[--n] = '\0';
+    struct local_result other = {0};
+    int rc = deliver(t, home, below, SLICE_LIT(""), &other, err);
+    /* The spawner syncs where the mailbox is; what is beside it is synced here. */
+    if (!rc)
+        rc = store_sync(home, err);
+    r->stored |= !rc;
+    return rc;
+}
+
+/* --- .forward -------------------------------------------------------------------------------- */
+
+enum { HOPS_MAX = 30, HEADER_MAX = 128 * 1024 };
+
+/* Whether this recipient, or too many others, have forwarded it before. */
+static bool has_looped(const struct task *t)
+{
+    const struct job *j = t->job;
+    char *copy = NULL;
+    struct slice text = slice_from(j->body, j->body_len);
+    if (j->fd >= 0 && text.n == 0) {
+        copy = xcalloc(1, HEADER_MAX);
+        ssize_t n = pread(j->fd, copy, HEADER_MAX, 0);
+        text = slice_from(copy, n > 0 ? (size_t)n : 0);
+    }
+    struct header_iter it;
+    struct header_field f;
+    unsigned hops = 0;
+    bool looped = false;
+    header_iter_init(&it, text);
+    while (!looped && header_iter_next(&it, &f)) {
+        if (!slice_iis(f.name, "Delivered-To"))
+            continue;
+        looped = ++hops > HOPS_MAX || slice_ieq(slice_trim(f.body), slice_of(t->address));
+    }
+    free(copy);
+    return looped;
+}
+
+struct reading {
+    const struct task *task;
+    int home;
+};
+
+static int include(struct slice path, struct buf *out, void *arg, struct error *err)
+{
+    const struct reading *reading = arg;
+    char full[1024];
+    const char *below = slice_to_cstr(path, full, sizeof(full))
+                            ? userfile_below(reading->task->account.home, full)
+                            : NULL;
+    return below ? userfile_read(reading->home, below, out, err)
+                 : error_set(err, ERR_DENIED, "an include file is not in the home");
+}
+
+static int read_plan(const struct task *t, int home, struct forward_plan *plan, struct error *err)
+{
+    struct reading reading = {t, home};
+    struct forward_owner owner = {slice_of(t->account.name), slice_of(t->address)};
+    struct buf text;
+    buf_init(&text, FORWARD_MAX);
+    int rc = userfile_read(home, ".forward", &text, err);
+    if (rc == ERR_NOT_FOUND) {
+        plan->mailbox = true;
+        rc = OK;
+    } else if (!rc && buf_len(&text)) {
+        rc = userfile_check_home(home, err);
+    }
+    if (!rc && !plan->mailbox)
+        rc = forward_parse(plan, buf_slice(&text), &owner, include, &reading, err);
+    buf_clear(&text);
+    return rc;
+}
+
+/* Mailbox and files first: a repetition finds its delivery id there. What the spawner does with
+ * the addresses is the last step, because it cannot be found again. */
+static void follow(const struct task *t, int home, const struct forward_plan *plan,
+    struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     char text[400];
+    int rc = plan->mailbox ? deliver(t, home, t->local->mailbox, slice_of(t->folder), r, &err) : OK;
+    for (struct reader files = reader_of(buf_slice(&plan->files)); !rc && files.rest.n;)
+        rc = deliver_to_path(t, home, get_lv(&files, FORWARD_BYTES_MAX), r, &err);
+    if (rc) {
+        say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", "mailbox", err.text);
+        return;
+    }
+    if (plan->mailbox)
+        snprintf(text, sizeof(text), "delivered to mailbox %s uid %u%s", r->folder, r->uid,
+            r->again ? " (by an attempt before)" : "");
+    else
+        snprintf(text, sizeof(text), "%s",
+            plan->nfiles ? "delivered to a file of the user"
+                         : "handled as the user's .forward says");
+    say(r, DELIVERED, "2.0.0", "", text);
+    buf_put(forward, buf_slice(&plan->addresses));
+}
+
+static void deliver_at_home(
+    const struct task *t, int home, struct local_result *r, struct buf *forward)
+{
+    struct error err = {0};
+    struct forward_plan plan;
+    forward_init(&plan);
+    if (read_plan(t, home, &plan, &err))
+        say(r, DEFERRED, "4.3.5", "forward", err.text);
+    else if (plan.naddresses && has_looped(t))
+        say(r, FAILED, "5.4.6", "loop", "the mail is forwarded in a loop");
+    else
+        follow(t, home, &plan, r, forward);
+    forward_clear(&plan);
+}
+
+void local_deliver(const struct task *t, struct local_result *r, struct buf *forward)
+{
+    struct error err = {0};
     int home = open(t->account.home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (home < 0) {
         error_sys(&err, "home directory %s", t->account.home);
         say(r, DEFERRED, "4.2.0", "home", err.text);
-    } else if (has_forward(home)) {
-        snprintf(text, sizeof(text),
-            "account %.200s has a .forward file, which this release does not follow",
-            t->account.name);
-        say(r, DEFERRED, "4.3.3", "forward", text);
     } else if (t->local->filter && sandbox_tighten(t->local->filter, home, &err)) {
         say(r, DEFERRED, "4.3.0", "child", err.text);
-    } else if (deliver(t, home, r, &err)) {
-        say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", "mailbox", err.text);
     } else {
-        snprintf(text, sizeof(text), "delivered to mailbox %s uid %u%s", r->folder, r->uid,
-            r->again ? " (by an attempt before)" : "");
-        say(r, DELIVERED, "2.0.0", "", text);
+        deliver_at_home(t, home, r, forward);
     }
     fd_close(&home);
 }
@@ -108,6 +235,7 @@ _Noreturn void local_child(const struct task *t)
 {
     struct local_result r = {0};
     struct error err = {0};
+    struct buf answer, forward;
     sigset_t none;
     close_others(t->result, t->job->fd, log_fd());
     signal(SIGCHLD, SIG_DFL);
@@ -116,10 +244,15 @@ _Noreturn void local_child(const struct task *t)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     umask(077);
+    buf_init(&answer, LOCAL_ANSWER_MAX);
+    buf_init(&forward, FORWARD_BYTES_MAX);
     if (sandbox_become(t->account.uid, t->account.gid, NULL, &err))
         say(&r, DEFERRED, "4.3.0", "child", err.text);
     else
-        local_deliver(t, &r);
-    ssize_t n = send(t->result, &r, sizeof(r), MSG_NOSIGNAL);
-    _exit(n == (ssize_t)sizeof(r) ? 0 : 1);
+        local_deliver(t, &r, &forward);
+    buf_put(&answer, slice_from(&r, sizeof(r)));
+    buf_put(&answer, buf_slice(&forward));
+    struct slice s = buf_slice(&answer);
+    ssize_t n = answer.failed ? -1 : send(t->result, s.p, s.n, MSG_NOSIGNAL);
+    _exit(n == (ssize_t)s.n ? 0 : 1);
 }

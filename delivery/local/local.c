@@ -72,6 +72,7 @@ int local_configure(struct daemon *d, struct error *err)
     list_init(&l->jobs);
     list_init(&l->tasks);
     list_init(&l->children);
+    list_init(&l->resends);
     d->data = l;
     l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
     if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
@@ -87,6 +88,12 @@ int local_configure(struct daemon *d, struct error *err)
     return OK;
 }
 
+static void exit_when_drained(struct local *l)
+{
+    if (l->daemon->draining && l->nchildren == 0 && l->nresends == 0)
+        daemon_exit(l->daemon);
+}
+
 /* --- outcomes -------------------------------------------------------------------------------- */
 
 static void job_free(struct job *j)
@@ -95,6 +102,7 @@ static void job_free(struct job *j)
     fd_close(&j->fd);
     buf_clear(&j->outcomes);
     free(j->sender);
+    free(j->envelope);
     free(j->body);
     free(j);
 }
@@ -118,6 +126,7 @@ static void task_free(struct task *t)
     free(t->address);
     free(t->original);
     free(t->folder);
+    free(t->orcpt);
     free(t);
 }
 
@@ -133,8 +142,7 @@ static void announce(struct local *l, const struct task *t, const struct local_r
         (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
 }
 
-/* Ends a task with what its child, or we, say. */
-static void conclude(struct task *t, const struct local_result *r)
+void local_conclude(struct task *t, const struct local_result *r)
 {
     struct local *l = t->local;
     struct job *j = t->job;
@@ -145,8 +153,12 @@ static void conclude(struct task *t, const struct local_result *r)
     if (r->status == DELIVERED) {
         if (r->system < l->nsystems)
             l->systems[r->system].dirty = true;
-        log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(r->folder),
-            .uid = r->uid, .size = j->size, .again = r->again);
+        if (r->stored && r->uid == 0)
+            log_event(&log, local_filed, .to = slice_of(t->address),
+                .account = slice_of(t->account.name), .size = j->size);
+        else if (r->stored)
+            log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(r->folder),
+                .uid = r->uid, .size = j->size, .again = r->again);
         announce(l, t, r);
     } else {
         log_event(&log, local_refuse, .to = slice_of(t->address),
@@ -157,8 +169,11 @@ static void conclude(struct task *t, const struct local_result *r)
     if (record_put(&j->outcomes, &outcome_record, &o))
         j->outcomes.failed = false;
     j->waiting--;
+    if (t->resending)
+        l->nresends--;
     task_free(t);
     job_progress(j);
+    exit_when_drained(l);
 }
 
 static void refuse(
@@ -168,7 +183,7 @@ static void refuse(
     snprintf(r.dsn, sizeof(r.dsn), "%s", dsn);
     snprintf(r.rule, sizeof(r.rule), "%s", rule);
     snprintf(r.text, sizeof(r.text), "%.399s", text);
-    conclude(t, &r);
+    local_conclude(t, &r);
 }
 
 /* --- children -------------------------------------------------------------------------------- */
@@ -231,17 +246,27 @@ static void run_tasks(void *arg)
 
 static void child_ended(struct task *t)
 {
+    char answer[LOCAL_ANSWER_MAX];
     struct local_result r;
-    ssize_t n = recv(t->result, &r, sizeof(r), MSG_DONTWAIT);
-    if (n == (ssize_t)sizeof(r) && r.status <= FAILED) {
-        r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = r.text[sizeof(r.text) - 1] =
-            r.folder[sizeof(r.folder) - 1] = '\0';
-        conclude(t, &r);
-    } else if (t->late) {
-        refuse(t, DEFERRED, "4.3.0", "time", "the delivery took too long");
-    } else {
-        refuse(t, DEFERRED, "4.3.0", "child", "the delivery process ended without a result");
+    ssize_t n = recv(t->result, answer, sizeof(answer), MSG_DONTWAIT);
+    timer_stop(&t->limit); /* the process id may be another's from now on */
+    list_remove(&t->link);
+    if (n >= (ssize_t)sizeof(r))
+        memcpy(&r, answer, sizeof(r));
+    if (n < (ssize_t)sizeof(r) || r.status > FAILED) {
+        if (t->late)
+            refuse(t, DEFERRED, "4.3.0", "time", "the delivery took too long");
+        else
+            refuse(t, DEFERRED, "4.3.0", "child", "the delivery process ended without a result");
+        return;
     }
+    r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = '\0';
+    r.text[sizeof(r.text) - 1] = r.folder[sizeof(r.folder) - 1] = '\0';
+    struct slice addresses = slice_from(answer + sizeof(r), (size_t)n - sizeof(r));
+    if (r.status == DELIVERED && addresses.n)
+        local_resend(t, &r, addresses);
+    else
+        local_conclude(t, &r);
 }
 
 static void on_child(int signo, void *arg)
@@ -261,8 +286,7 @@ static void on_child(int signo, void *arg)
         }
     }
     run_tasks(l);
-    if (l->daemon->draining && l->nchildren == 0)
-        daemon_exit(l->daemon);
+    exit_when_drained(l);
 }
 
 int local_start(struct daemon *d, struct error *err)
@@ -287,6 +311,8 @@ static void add_task(struct local *l, struct job *j, uint32_t index, const struc
     t->original = xmemdup0(r->original.p, r->original.n);
     nexthop_split(r->nexthop, &account, &folder);
     t->folder = xmemdup0(folder.p, folder.n);
+    t->orcpt = xmemdup0(r->orcpt.p, r->orcpt.n);
+    t->notify = r->notify;
     timer_init(&t->limit, l->daemon->loop, too_late, t);
     list_init(&t->link);
     j->waiting++;
@@ -319,6 +345,8 @@ static void start(struct local *l, struct peer *peer, struct ipc_in *in)
     bool good = record_get(&er, &envelope_record, &envelope) == OK &&
                 (m->body.n == m->size || (m->body.n == 0 && j->fd >= 0));
     if (good) {
+        j->envelope = xmemdup0(m->envelope.p, m->envelope.n);
+        j->envelope_len = m->envelope.n;
         j->sender = xmemdup0(envelope.sender.p, envelope.sender.n);
         j->body = xmemdup0(m->body.p, m->body.n);
         j->body_len = m->body.n;
@@ -390,13 +418,13 @@ void local_drain(struct daemon *d)
     struct local *l = d->data;
     LIST_EACH(it, &l->tasks)
     list_remove(it); /* unanswered: deferred */
-    if (l->nchildren == 0)
-        daemon_exit(d);
+    exit_when_drained(l);
 }
 
 unsigned local_sessions(struct daemon *d)
 {
-    return ((struct local *)d->data)->nchildren;
+    struct local *l = d->data;
+    return l->nchildren + l->nresends;
 }
 
 void local_children(struct daemon *d, struct buf *out)

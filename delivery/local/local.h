@@ -4,8 +4,10 @@
  * database, and no mail. For each delivery it forks a child that becomes the recipient for good,
  * puts the message into the Maildir under its home and reports over a socket pair.
  *
- * An account with a .forward file is deferred, not delivered: this release does not follow it,
- * and putting the message somewhere else would be wrong.
+ * A .forward file in the home is read and followed by the child (forward.h); the addresses in it
+ * come back to the spawner, which queues the message for them (resend.c). One that cannot be
+ * trusted, cannot be understood or names a command defers the delivery: putting the message
+ * somewhere else would be wrong.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* Inside local: the spawner's state, and what the child does. */
 #pragma once
 
+#include "delivery/local/forward.h"
 #include "delivery/local/local.h"
 #include "libmail/proto/deliver.h"
 #include "libstore/deliver.h"
@@ -27,7 +28,8 @@ struct local {
     struct list jobs;  /* struct job */
     struct list tasks; /* waiting for a child */
     struct list children;
-    unsigned nchildren;
+    struct list resends; /* on their way into the queue again */
+    unsigned nchildren, nresends;
 };
 
 /* A deliver_start under way, with copies of what it said. */
@@ -36,6 +38,8 @@ struct job {
     struct peer *peer; /* NULL: gone */
     uint32_t id;
     uint64_t trace, delivery;
+    char *envelope; /* packed, as it came */
+    size_t envelope_len;
     char *sender;
     char *body;
     size_t body_len;
@@ -52,6 +56,8 @@ struct task {
     struct job *job;
     uint32_t index;
     char *address, *original;
+    char *orcpt;
+    uint32_t notify;
     char *folder; /* asked for by +detail, or empty */
     struct account account;
     pid_t pid;
@@ -59,6 +65,7 @@ struct task {
     int64_t started;
     struct timer limit;
     bool late;
+    bool resending; /* in resends */
 };
 
 /* What the child tells; it is the recipient's process by then, so nothing in it is believed
@@ -69,13 +76,23 @@ struct local_result {
     char rule[16];
     char text[400];
     char folder[256];
+    uint32_t stored; /* whether a mailbox or file has it; uid 0: a file */
     uint32_t uid;
     uint32_t again;
     uint64_t sequence;
     uint32_t system; /* index in systems, or LOCAL_TREES: synced */
 };
 
+/* What follows a result: addresses of .forward, packed by buf_lv. They are the recipient's own
+ * words: lookupd judges them, nothing here does. */
+enum { LOCAL_ANSWER_MAX = sizeof(struct local_result) + FORWARD_BYTES_MAX };
+
 /* The child's side, from fork on. */
 _Noreturn void local_child(const struct task *);
-/* Delivers as the user we are; for local_child and for tests. */
-void local_deliver(const struct task *, struct local_result *);
+/* Delivers as the user we are; forward gets the addresses that the spawner must see to. */
+void local_deliver(const struct task *, struct local_result *, struct buf *forward);
+
+/* resend.c: queues the message again for what .forward names. Ends by local_conclude. */
+void local_resend(struct task *, const struct local_result *, struct slice addresses);
+/* Ends a task with what its child, or the spawner, says. */
+void local_conclude(struct task *, const struct local_result *);

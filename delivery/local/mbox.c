@@ -1,0 +1,248 @@
+#include "delivery/local/mbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "delivery/local/userfile.h"
+
+enum { LOCK_STEP_MS = 100, CHUNK = 64 * 1024 };
+
+/* --- locks ----------------------------------------------------------------------------------- */
+
+static void pause_a_step(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);
+}
+
+static bool is_stale(int dir, const char *lock)
+{
+    struct stat st;
+    return fstatat(dir, lock, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           st.st_mtime + MBOX_LOCK_STALE_S < time(NULL);
+}
+
+/* *held: whether there is a lock file to remove afterwards. */
+static int dot_lock(int dir, const char *lock, int *steps, bool *held, struct error *err)
+{
+    for (;;) {
+        struct error why;
+        int fd, rc = userfile_open(dir, lock, O_WRONLY | O_CREAT | O_EXCL, &fd, &why);
+        *held = rc == OK;
+        if (rc == OK)
+            fd_close(&fd);
+        if (rc == OK || rc == ERR_DENIED)
+            return OK;
+        if (rc != ERR_EXISTS)
+            return error_set(err, rc, "lock of the mailbox file: %s", why.text);
+        if (is_stale(dir, lock) && unlinkat(dir, lock, 0) == 0)
+            continue;
+        if ((*steps)-- <= 0)
+            return error_set(err, ERR_BUSY, "the mailbox file is locked by another program");
+        pause_a_step();
+    }
+}
+
+static int file_lock(int fd, int *steps, struct error *err)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fcntl(fd, F_SETLK, &whole)) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+            return error_sys(err, "lock of the mailbox file");
+        if ((*steps)-- <= 0)
+            return error_set(err, ERR_BUSY, "the mailbox file is locked by another program");
+        pause_a_step();
+    }
+    return OK;
+}
+
+/* --- writing --------------------------------------------------------------------------------- */
+
+struct writer {
+    int fd;
+    struct buf out;
+    struct error *err;
+};
+
+static int flush(struct writer *w)
+{
+    while (buf_len(&w->out)) {
+        struct slice s = buf_slice(&w->out);
+        ssize_t n = write(w->fd, s.p, s.n);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return error_sys(w->err, "mailbox file");
+        buf_consume(&w->out, (size_t)n);
+    }
+    buf_reset(&w->out);
+    return OK;
+}
+
+static int put(struct writer *w, struct slice s)
+{
+    int rc = OK;
+    while (!rc && s.n) {
+        struct slice part = slice_first(s, CHUNK);
+        buf_put(&w->out, part);
+        s = slice_from_index(s, part.n);
+        if (buf_len(&w->out) >= CHUNK)
+            rc = flush(w);
+    }
+    return rc;
+}
+
+static bool is_from_line(struct slice line)
+{
+    while (slice_starts(line, ">"))
+        line = slice_from_index(line, 1);
+    return slice_starts(line, "From ");
+}
+
+static int put_lines(struct writer *w, struct slice text)
+{
+    int rc = OK;
+    while (!rc && text.p && text.n) {
+        struct slice line = slice_cut(&text, '\n');
+        if (line.n && line.p[line.n - 1] == '\r')
+            line.n--;
+        if (is_from_line(line))
+            rc = put(w, SLICE_LIT(">"));
+        if (!rc)
+            rc = put(w, line);
+        if (!rc)
+            rc = put(w, SLICE_LIT("\n"));
+    }
+    return rc;
+}
+
+/* Addresses hold no line end, but nothing here may depend on it. */
+static void put_word(struct buf *out, struct slice s, char blank)
+{
+    for (size_t i = 0; i < s.n; i++)
+        buf_putc(out, (unsigned char)s.p[i] <= ' ' ? blank : s.p[i]);
+}
+
+static void id_field(const struct store_delivery *d, char out[64])
+{
+    snprintf(out, 64, "X-Veredus-Delivery: %016llx\n", (unsigned long long)d->id);
+}
+
+static int put_head(struct writer *w, const struct store_delivery *d, bool gap)
+{
+    char date[64], id[64];
+    time_t now = time(NULL);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(date, sizeof(date), "%a %b %e %H:%M:%S %Y", &tm);
+    buf_puts(&w->out, gap ? "\nFrom " : "From ");
+    put_word(&w->out, d->sender.n ? d->sender : SLICE_LIT("MAILER-DAEMON"), '_');
+    buf_printf(&w->out, " %s\nReturn-Path: <", date);
+    put_word(&w->out, d->sender, ' ');
+    buf_puts(&w->out, ">\n");
+    if (d->original.n && !slice_ieq(d->original, d->address)) {
+        buf_puts(&w->out, "X-Original-To: ");
+        put_word(&w->out, d->original, ' ');
+        buf_puts(&w->out, "\n");
+    }
+    buf_puts(&w->out, "Delivered-To: ");
+    put_word(&w->out, d->address, ' ');
+    id_field(d, id);
+    buf_printf(&w->out, "\n%s", d->id ? id : "");
+    return w->out.failed ? error_set(w->err, ERR_LIMIT, "addresses are too long") : OK;
+}
+
+static int put_body(struct writer *w, const struct store_delivery *d)
+{
+    if (d->body.n || d->size == 0)
+        return put_lines(w, d->body);
+    void *map = mmap(NULL, d->size, PROT_READ, MAP_PRIVATE, d->fd, 0);
+    if (map == MAP_FAILED)
+        return error_sys(w->err, "message");
+    int rc = put_lines(w, slice_from(map, d->size));
+    munmap(map, d->size);
+    return rc;
+}
+
+/* The end of the file as it is: whether a line must be ended first, and whether we were here. */
+static int look_back(
+    int fd, off_t size, const struct store_delivery *d, bool *gap, bool *again, struct error *err)
+{
+    size_t n = (size_t)MIN(size, (off_t)MBOX_SEARCH);
+    char *tail = xcalloc(1, n + 1), id[64];
+    ssize_t got = n ? pread(fd, tail, n, size - (off_t)n) : 0;
+    struct slice end = slice_from(tail, n);
+    id_field(d, id);
+    *gap = n && !slice_ends(end, "\n\n");
+    *again = d->id && slice_find(end, slice_of(id)) >= 0;
+    free(tail);
+    return got == (ssize_t)n ? OK : error_sys(err, "mailbox file");
+}
+
+static int append(int fd, const struct store_delivery *d, bool *again, struct error *err)
+{
+    struct writer w = {.fd = fd, .err = err};
+    bool gap = false;
+    off_t size = lseek(fd, 0, SEEK_END);
+    int rc = size < 0 ? error_sys(err, "mailbox file") : look_back(fd, size, d, &gap, again, err);
+    if (rc || *again)
+        return rc;
+    buf_init(&w.out, 4 * CHUNK);
+    rc = put_head(&w, d, gap);
+    if (!rc)
+        rc = put_body(&w, d);
+    if (!rc)
+        rc = put(&w, SLICE_LIT("\n"));
+    if (!rc)
+        rc = flush(&w);
+    if (!rc && fsync(fd))
+        rc = error_sys(err, "mailbox file");
+    if (rc && ftruncate(fd, size))
+        rc = error_set(err, rc, "%s, and a part of the message remains in the file", err->text);
+    buf_clear(&w.out);
+    return rc;
+}
+
+/* --- the whole ------------------------------------------------------------------------------- */
+
+/* Under the locks, since what stood at the path before may have been replaced meanwhile. */
+static int check_file(int fd, struct error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st))
+        return error_sys(err, "mailbox file");
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
+        return error_set(
+            err, ERR_DENIED, "the mailbox file is not a regular file of the user with one name");
+    return OK;
+}
+
+int mbox_deliver(
+    int dir, const char *path, const struct store_delivery *d, bool *again, struct error *err)
+{
+    char lock[1100];
+    int fd = -1, steps = MBOX_LOCK_MS / LOCK_STEP_MS;
+    bool held = false;
+    *again = false;
+    int n = snprintf(lock, sizeof(lock), "%s.lock", path);
+    if (n < 0 || (size_t)n >= sizeof(lock))
+        return error_set(err, ERR_LIMIT, "the mailbox file has too long a name");
+    int rc = dot_lock(dir, lock, &steps, &held, err);
+    if (!rc)
+        rc = userfile_open(dir, path, O_RDWR, &fd, err);
+    if (rc == ERR_NOT_FOUND)
+        rc = userfile_open(dir, path, O_RDWR | O_CREAT | O_EXCL, &fd, err);
+    if (!rc)
+        rc = check_file(fd, err);
+    if (!rc)
+        rc = file_lock(fd, &steps, err);
+    if (!rc)
+        rc = append(fd, d, again, err);
+    fd_close(&fd);
+    if (held)
+        (void)unlinkat(dir, lock, 0);
+    return rc;
+}

@@ -1,0 +1,17 @@
+/*
+ * Delivery into an mbox file (mboxrd: a line of '>'s and "From " gets one '>' more; LF line
+ * ends), under a dot lock and an fcntl(2) lock as other programs take them. The message is
+ * synced when this returns; on any error the file is as it was. A field with the delivery id
+ * makes a repetition do nothing while the message is in the last megabyte of the file.
+ */
+#pragma once
+
+#include "libstore/deliver.h"
+
+enum { MBOX_LOCK_MS = 30000, MBOX_LOCK_STALE_S = 600, MBOX_SEARCH = 1024 * 1024 };
+
+/* path is relative to dir. The file must be ours, regular and with one name; it is made (0600)
+ * when it is not there. Where the directory lets us make no lock file, fcntl alone must do.
+ * ERR_BUSY: locked by others for too long. */
+int mbox_deliver(
+    int dir, const char *path, const struct store_delivery *, bool *again, struct error *) MUST_USE;

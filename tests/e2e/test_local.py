@@ -1,0 +1,247 @@
+"""Mail for accounts of this host: folders by detail, .forward, mbox files, and homes that lie.
+
+Started as root, with a real account that is made for the test and removed afterwards.
+"""
+import glob
+import mailbox
+import os
+import pwd
+import random
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import make
+from veredus import ALICE, BOB, wait_for
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
+
+HOST = "host.test"
+
+
+class Account:
+    def __init__(self):
+        self.name = f"vt{random.getrandbits(32):x}"
+        # Where other accounts have their homes when the test begins: trees known to the sandbox.
+        subprocess.run(["useradd", "-m", "-s", "/bin/false", self.name], check=True)
+        entry = pwd.getpwnam(self.name)
+        self.uid, self.gid, self.home = entry.pw_uid, entry.pw_gid, entry.pw_dir
+        self.address = f"{self.name}@{HOST}"
+
+    def path(self, name):
+        return os.path.join(self.home, name)
+
+    def put(self, name, text, mode=0o600, owner=None):
+        self.drop(name)
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(self.path(name), mode)
+        os.chown(self.path(name), *(owner or (self.uid, self.gid)))
+
+    def drop(self, name):
+        path = self.path(name)
+        if os.path.islink(path) or os.path.isfile(path):
+            os.unlink(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.exists(path):
+            os.unlink(path)
+
+    def mails(self, folder=""):
+        texts = []
+        for path in glob.glob(self.path(f"Maildir/{folder}") + "/new/*") + glob.glob(
+                self.path(f"Maildir/{folder}") + "/cur/*"):
+            with open(path, encoding="utf-8") as file:
+                texts.append(file.read())
+        return texts
+
+    def has(self, subject, folder=""):
+        return sum(f"Subject: {subject}\n" in text for text in self.mails(folder))
+
+    def remove(self):
+        subprocess.run(["userdel", "-r", "-f", self.name], check=False,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def account():
+    made = Account()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def host(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST} }}")
+    instance.start()
+    yield instance
+    instance.discard()
+
+
+@pytest.fixture(autouse=True)
+def clean_home(account):
+    yield
+    for name in (".forward", "list", "mbox", "pipe"):
+        account.drop(name)
+
+
+def unique(text):
+    return f"{text} {random.getrandbits(32):x}"
+
+
+def send(host, account, text, to=None, body="Hello.\r\n"):
+    subject = unique(text)
+    host.send(subject, to=to or account.address, body=body)
+    return subject
+
+
+def deferred(host, account, text):
+    """Sends, waits for the deferral and gives its reason."""
+    seen = len(host.log_find(event="dlv.store-fail", account=account.name))
+    subject = send(host, account, text)
+    found = wait_for("the deferral", lambda: host.log_find(
+        event="dlv.store-fail", account=account.name)[seen:])
+    assert not account.has(subject)
+    return found[0]["reason"]
+
+
+def test_mail_is_the_accounts_own(host, account):
+    subject = send(host, account, "plain")
+    wait_for("the mail", lambda: account.has(subject))
+    for path in glob.glob(account.path("Maildir/new/*")):
+        assert os.stat(path).st_uid == account.uid
+
+
+def test_detail_is_a_folder_only_when_it_exists(host, account):
+    wait_for("a mailbox", lambda: account.has(send(host, account, "first")) or account.mails())
+    folder = account.path("Maildir/.Lists")
+    for name in ("", "/new", "/cur", "/tmp"):
+        os.mkdir(folder + name, 0o700)
+        os.chown(folder + name, account.uid, account.gid)
+    subject = send(host, account, "to a list", f"{account.name}+Lists@{HOST}")
+    wait_for("the mail", lambda: account.has(subject, ".Lists"))
+    subject = send(host, account, "to none", f"{account.name}+absent@{HOST}")
+    wait_for("the mail", lambda: account.has(subject))
+    assert not os.path.exists(account.path("Maildir/.absent"))
+
+
+def test_a_virtual_users_detail_is_a_folder_too(host):
+    client = host.imap_client(BOB)
+    client.create("Work")
+    subject = unique("work")
+    host.send(subject, to="bob+Work@example.test")
+    wait_for("the mail", lambda: client.select("Work")[1] != [b"0"])
+    client.logout()
+
+
+def test_forward_goes_on_to_addresses_and_keeps_a_copy(host, account):
+    account.put(".forward", f"# both\n\\{account.name}, alice@example.test\n:include:"
+                            f"{account.path('list')}\n", mode=0o644)
+    account.put("list", "bob@example.test\n")
+    subject = send(host, account, "forwarded")
+    mail = host.wait_mail(subject, ALICE)
+    assert account.address in mail.get_all("Delivered-To")
+    assert mail["Return-Path"] == "<someone@elsewhere.test>"
+    host.wait_mail(subject, BOB)
+    wait_for("the copy", lambda: account.has(subject))
+    assert account.has(subject) == 1
+    assert len([m for m in host.mails(ALICE) if m["Subject"] == subject]) == 1
+    assert host.log_find(event="dlv.forward", account=account.name, nrcpt=2)
+
+
+def test_a_large_message_is_forwarded_whole(host, account):
+    account.put(".forward", "alice@example.test\n")
+    body = "A line of the large message.\r\n" * 20000
+    subject = send(host, account, "large", body=body)
+    mail = host.wait_mail(subject, ALICE)
+    assert mail.get_content().replace("\r\n", "\n") == body.replace("\r\n", "\n")
+    assert not account.has(subject)
+
+
+def test_an_address_that_nobody_has_does_not_spoil_the_others(host, account):
+    account.put(".forward", "nobody-here@example.test\nalice@example.test\n")
+    subject = unique("half")
+    host.send(subject, to=account.address, sender=BOB)
+    host.wait_mail(subject, ALICE)
+    wait_for("a report", lambda: any("nobody-here@example.test" in str(m)
+                                     for m in host.mails(BOB)))
+
+
+def test_a_loop_ends(host, account):
+    other = Account()
+    try:
+        account.put(".forward", other.address + "\n")
+        other.put(".forward", account.address + "\n")
+        subject = unique("loop")
+        host.send(subject, to=account.address, sender=BOB)
+        wait_for("the end of the loop", lambda: host.log_find(
+            event="dlv.store-fail", account=account.name, rule="loop"))
+        wait_for("a report", lambda: any("loop" in str(m) and subject in str(m)
+                                         for m in host.mails(BOB)))
+        assert not account.has(subject)
+    finally:
+        other.remove()
+
+
+def test_forward_to_an_mbox_file(host, account):
+    account.put(".forward", account.path("mbox") + "\n")
+    subjects = [send(host, account, "mbox", body="From the start\r\n") for _ in range(2)]
+    wait_for("both", lambda: os.path.exists(account.path("mbox"))
+             and len(mailbox.mbox(account.path("mbox"), create=False)) == 2)
+    found = mailbox.mbox(account.path("mbox"), create=False)
+    assert sorted(m["Subject"] for m in found) == sorted(subjects)
+    assert all(">From the start" in m.get_payload() for m in found)
+    stat = os.stat(account.path("mbox"))
+    assert stat.st_uid == account.uid and stat.st_mode & 0o777 == 0o600
+    assert not os.path.exists(account.path("mbox.lock"))
+
+
+@pytest.mark.parametrize("what", ["group", "others", "foreign", "link", "pipe", "directory",
+                                  "command", "nonsense", "outside"])
+def test_a_forward_that_cannot_be_trusted_or_followed_defers(host, account, what):
+    text, mode, owner = "alice@example.test\n", 0o644, None
+    if what == "group":
+        mode = 0o664
+    elif what == "others":
+        mode = 0o646
+    elif what == "foreign":
+        owner = (account.uid + 1, account.gid)
+    elif what == "command":
+        text = "|/bin/true\n"
+    elif what == "nonsense":
+        text = "what is this thing\n"
+    elif what == "outside":
+        text = "/tmp/outside-of-the-home\n"
+    if what == "link":
+        account.put("list", text)
+        os.symlink("list", account.path(".forward"))
+    elif what == "pipe":
+        os.mkfifo(account.path(".forward"))
+    elif what == "directory":
+        os.mkdir(account.path(".forward"))
+    else:
+        account.put(".forward", text, mode, owner)
+    reason = deferred(host, account, what)
+    assert reason
+    assert "thing" not in reason
+    assert not os.path.exists("/tmp/outside-of-the-home")
+
+
+def test_links_in_a_home_lead_nowhere(host, account):
+    """What a hostile home names, another's file or a system's, is neither read nor written."""
+    victim = Account()
+    try:
+        victim.put("mbox", "", mode=0o666)
+        account.put(".forward", account.path("mbox") + "\n")
+        os.symlink(victim.path("mbox"), account.path("mbox"))
+        deferred(host, account, "link to a file")
+        account.put(".forward", f":include:{account.path('list')}\n")
+        os.symlink("/etc/passwd", account.path("list"))
+        deferred(host, account, "link to a list")
+        account.put(".forward", f"{account.path('../' + victim.name + '/mbox')}\n")
+        deferred(host, account, "path upwards")
+        assert os.path.getsize(victim.path("mbox")) == 0
+    finally:
+        victim.remove()

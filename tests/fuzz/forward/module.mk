@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,forward,local store mail util,$(UTIL_PKGS)))
