@@ -1,99 +1,63 @@
 /* queue: what waits to be delivered, and what to do about it. */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ctl/ctl.h"
 #include "ctl/json.h"
+#include "ctl/queue.h"
 #include "ctl/queue_summary.h"
-#include "libmail/proto/queue.h"
 #include "libutil/log.h"
 
-typedef void entry_fn(const struct queue_entry *, void *arg);
+static char offline_word[] = "--offline";
 
-static int open_queue(struct ctl *c, struct ipc_sync *s)
-{
-    struct error err = {0};
-    int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, s, &err);
-    return rc == OK ? CTL_OK : ctl_report(&err);
-}
-
-static char offline_word[] = "--offline-list";
-
-/* One record of u32 length and entry. False at the end. */
-static bool read_entry(FILE *in, struct buf *one, entry_fn *fn, void *arg)
-{
-    char head[4];
-    struct queue_entry e;
-    if (fread(head, 1, sizeof(head), in) != sizeof(head))
-        return false;
-    struct reader length = reader_of(slice_from(head, sizeof(head)));
-    size_t n = get_u32(&length);
-    buf_reset(one);
-    char *room = buf_reserve(one, n);
-    if (!room || fread(room, 1, n, in) != n)
-        return false;
-    buf_claim(one, n);
-    struct reader r = reader_of(buf_slice(one));
-    if (record_get(&r, &queue_entry_record, &e) == OK)
-        fn(&e, arg);
-    return true;
-}
-
-/* The system is down: qmgr reads the spool for us, and says it in the same records. */
-static int each_entry_offline(struct ctl *c, entry_fn *fn, void *arg)
+/* The system is down: qmgr reads the spool for us, and speaks as it would otherwise. */
+static int open_offline(struct ctl *c, struct ipc_sync *s, struct error *err)
 {
     const struct conf *conf = ctl_conf(c);
     char command[8300], path[4096];
+    int fds[2];
     if (!conf || !slice_to_cstr(conf_string(conf_root(conf), "spool"), path, sizeof(path)))
-        return CTL_NO;
+        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
     snprintf(command, sizeof(command), "%s/%s", c->bin_dir, role_info(ROLE_QMGR)->program);
     char *argv[] = {command, offline_word, path, NULL};
-    int pipe_fds[2];
-    pid_t pid = pipe2(pipe_fds, O_CLOEXEC) < 0 ? -1 : fork();
-    if (pid < 0)
-        return ctl_fail(CTL_TEMPORARY, "cannot start %s", command);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_sys(err, "socketpair");
+    pid_t pid = fork();
     if (pid == 0) {
-        dup2(pipe_fds[1], STDOUT_FILENO);
+        dup2(fds[1], STDIN_FILENO);
         execv(command, argv);
         _exit(127);
     }
-    fd_close(&pipe_fds[1]);
-    FILE *in = fdopen(pipe_fds[0], "r");
-    struct buf one;
-    buf_init(&one, 65536);
-    while (in && read_entry(in, &one, fn, arg))
-        continue;
-    buf_clear(&one);
-    if (in)
-        fclose(in);
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? CTL_OK : CTL_NO;
+    fd_close(&fds[1]);
+    if (pid < 0) {
+        fd_close(&fds[0]);
+        return error_sys(err, "cannot start %s", command);
+    }
+    return ipc_sync_open(s, fds[0], &queue_proto, IPC_CLIENT, err);
 }
 
-/* Calls fn for every message, page by page, so that nothing grows with the queue. */
-static int each_entry(struct ctl *c, entry_fn *fn, void *arg)
+int queue_open(struct ctl *c, struct ipc_sync *s, bool offline)
 {
-    struct ipc_sync s;
+    struct error err = {0};
+    int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, s, &err);
+    if (rc == ERR_CLOSED && offline)
+        rc = open_offline(c, s, &err);
+    return rc == OK ? CTL_OK : ctl_report(&err);
+}
+
+int queue_each(struct ipc_sync *s, struct slice filter, queue_entry_fn *fn, void *arg)
+{
     struct ipc_in in;
     struct error err = {0};
-    struct queue_list ask = {.after = 0};
+    struct queue_list ask = {.after = 0, .filter = filter};
     bool more = true;
-    int status = CTL_OK;
-    int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, &s, &err);
-    if (rc == ERR_CLOSED)
-        return each_entry_offline(c, fn, arg);
-    if (rc != OK)
-        return ctl_report(&err);
-    while (more && status == CTL_OK) {
+    while (more) {
         struct queue_entry e;
-        if (ipc_sync_call(&s, queue_list_type, 0, &ask, -1, &in, &err) != OK) {
-            status = ctl_report(&err);
-            break;
-        }
+        if (ipc_sync_call(s, queue_list_type, 0, &ask, -1, &in, &err) != OK)
+            return ctl_report(&err);
         const struct queue_page *page = in.msg;
         struct reader r = reader_of(page->entries);
         while (r.rest.n && record_get(&r, &queue_entry_record, &e) == OK)
@@ -101,6 +65,17 @@ static int each_entry(struct ctl *c, entry_fn *fn, void *arg)
         more = page->more;
         ask.after = page->next;
     }
+    return CTL_OK;
+}
+
+/* The same for a verb that does nothing else. */
+static int each_entry(struct ctl *c, struct slice filter, queue_entry_fn *fn, void *arg)
+{
+    struct ipc_sync s;
+    int status = queue_open(c, &s, true);
+    if (status != CTL_OK)
+        return status;
+    status = queue_each(&s, filter, fn, arg);
     ipc_sync_close(&s);
     return status;
 }
@@ -206,10 +181,10 @@ static void entry_mailq(const struct queue_entry *e, void *arg)
     printf("\n\n");
 }
 
-static int list_mailq(struct ctl *c)
+static int list_mailq(struct ctl *c, struct slice filter)
 {
     struct listing l = {.messages = 0};
-    int status = each_entry(c, entry_mailq, &l);
+    int status = each_entry(c, filter, entry_mailq, &l);
     if (status != CTL_OK)
         return status;
     if (l.messages == 0)
@@ -220,23 +195,34 @@ static int list_mailq(struct ctl *c)
     return CTL_OK;
 }
 
-static int list(struct ctl *c, int argc, char **argv)
+static int list_messages(struct ctl *c, struct slice filter)
 {
     struct listing l = {.messages = 0};
-    bool mailq = ctl_flag(&argc, argv, "--mailq");
-    if (argc != 0)
-        return ctl_usage(c);
-    if (mailq)
-        return list_mailq(c);
     buf_init(&l.line, 65536);
     if (c->json)
         putchar('[');
-    int status = each_entry(c, c->json ? entry_json : entry_text, &l);
+    int status = each_entry(c, filter, c->json ? entry_json : entry_text, &l);
     if (c->json)
         printf("]\n");
     else if (status == CTL_OK && l.messages == 0)
-        printf("the queue is empty\n");
+        printf(filter.n ? "no message fits\n" : "the queue is empty\n");
     buf_clear(&l.line);
+    return status;
+}
+
+static int list(struct ctl *c, int argc, char **argv)
+{
+    struct buf filter;
+    bool mailq = ctl_flag(&argc, argv, "--mailq");
+    buf_init(&filter, 1024);
+    int status = queue_filter_options(&argc, argv, &filter);
+    if (status == CTL_OK && argc != 0)
+        status = ctl_usage(c);
+    if (status == CTL_OK && mailq)
+        status = list_mailq(c, buf_slice(&filter));
+    else if (status == CTL_OK)
+        status = list_messages(c, buf_slice(&filter));
+    buf_clear(&filter);
     return status;
 }
 
@@ -253,7 +239,7 @@ static int summary(struct ctl *c, int argc, char **argv)
     if (argc != 0)
         return (void)argv, ctl_usage(c);
     queue_summary_init(&s, (int64_t)time(NULL) * 1000);
-    int status = each_entry(c, entry_summary, &s);
+    int status = each_entry(c, SLICE_LIT(""), entry_summary, &s);
     if (status == CTL_OK)
         queue_summary_print(&s, c->json);
     queue_summary_clear(&s);
@@ -359,13 +345,27 @@ static int show_pages(struct ipc_sync *s, struct shown *sh)
     return CTL_OK;
 }
 
-/* The message itself, as it came. */
-static int show_body(struct ipc_sync *s, uint64_t qid)
+/* The end of the header within these bytes of the message; 0: not there. *line is how much of an
+ * empty line the bytes before ended with. */
+static size_t header_end(const char *p, size_t n, bool *line)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == '\n' && *line)
+            return i + 1;
+        if (p[i] != '\r')
+            *line = p[i] == '\n';
+    }
+    return 0;
+}
+
+/* The message itself, as it came, or its header. */
+static int show_body(struct ipc_sync *s, uint64_t qid, bool headers)
 {
     struct ipc_in in;
     struct error err = {0};
     struct queue_body ask = {.qid = qid};
     char chunk[16384];
+    bool line = true;
     if (ipc_sync_call(s, queue_body_type, qid, &ask, -1, &in, &err) != OK)
         return ctl_report(&err);
     const struct queue_content *content = in.msg;
@@ -373,14 +373,19 @@ static int show_body(struct ipc_sync *s, uint64_t qid)
         return ctl_fail(CTL_NO, "no such message in the queue");
     int fd = in.fd;
     in.fd = -1;
-    for (uint64_t at = 0; at < content->size;) {
+    size_t end = 0;
+    uint64_t at = 0;
+    while (at < content->size && end == 0) {
         ssize_t n = pread(fd, chunk, (size_t)MIN(sizeof(chunk), content->size - at), (off_t)at);
         if (n <= 0)
             break;
-        fwrite(chunk, 1, (size_t)n, stdout);
+        end = headers ? header_end(chunk, (size_t)n, &line) : 0;
+        fwrite(chunk, 1, end ? end : (size_t)n, stdout);
         at += (uint64_t)n;
     }
     fd_close(&fd);
+    if (at < content->size && end == 0)
+        return ctl_fail(CTL_NO, "the message cannot be read");
     return CTL_OK;
 }
 
@@ -390,15 +395,16 @@ static int show(struct ctl *c, int argc, char **argv)
     struct buf out;
     struct json j = {&out, false};
     struct shown sh = {.json = c->json ? &j : NULL};
-    bool body = ctl_flag(&argc, argv, "--body");
+    bool headers = ctl_flag(&argc, argv, "--headers");
+    bool body = ctl_flag(&argc, argv, "--body") || headers;
     if (argc != 1 || id_parse(slice_of(argv[0]), &sh.qid) != OK)
         return ctl_usage(c);
-    int status = open_queue(c, &s);
+    int status = queue_open(c, &s, true);
     if (status != CTL_OK)
         return status;
     buf_init(&out, 256 * 1024 * 1024);
     if (body) {
-        status = show_body(&s, sh.qid);
+        status = show_body(&s, sh.qid, headers);
     } else {
         json_begin(&j, NULL, '{');
         status = show_pages(&s, &sh);
@@ -412,61 +418,27 @@ static int show(struct ctl *c, int argc, char **argv)
     return status;
 }
 
-/* --- acting ---------------------------------------------------------------------------------- */
-
-static int act_one(struct ctl *c, struct ipc_sync *s, const char *verb, uint64_t qid)
-{
-    struct ipc_in in;
-    struct error err = {0};
-    struct queue_act ask = {.verb = slice_of(verb), .qid = qid};
-    if (ipc_sync_call(s, queue_act_type, qid, &ask, -1, &in, &err) != OK)
-        return ctl_report(&err);
-    const struct queue_acted *done = in.msg;
-    if (done->code != OK || (qid && done->count == 0))
-        return ctl_fail(CTL_NO, "%s: %.*s", verb, SLICE_FMT(done->text));
-    if (qid == 0 && c->json)
-        printf("{\"count\":%" PRIu64 "}\n", done->count);
-    else if (qid == 0)
-        printf("%" PRIu64 " messages\n", done->count);
-    return CTL_OK;
-}
-
-/* Ids, or "all"; only flush may go without. */
-static int act(struct ctl *c, int argc, char **argv)
-{
-    struct ipc_sync s;
-    static char all_word[] = "all";
-    char *all[] = {all_word};
-    if (argc == 0 && strcmp(c->verb->verb, "flush") == 0) {
-        argc = 1;
-        argv = all;
-    }
-    for (int i = 0; i < argc; i++) {
-        uint64_t qid;
-        if (strcmp(argv[i], "all") != 0 && id_parse(slice_of(argv[i]), &qid) != OK)
-            return ctl_fail(CTL_USAGE, "%s: neither a queue id nor \"all\"", argv[i]);
-    }
-    if (argc == 0)
-        return ctl_usage(c);
-    int status = open_queue(c, &s);
-    if (status != CTL_OK)
-        return status;
-    for (int i = 0; i < argc; i++) {
-        uint64_t qid = 0;
-        bool one = strcmp(argv[i], "all") != 0 && id_parse(slice_of(argv[i]), &qid) == OK;
-        int result = act_one(c, &s, c->verb->verb, one ? qid : 0);
-        status = result != CTL_OK ? result : status;
-    }
-    ipc_sync_close(&s);
-    return status;
-}
+#define FILTERS                                                                               \
+    "[--age [-]TIME] [--sender ADDRESS|@DOMAIN] [--recipient-domain DOMAIN] [--state STATE] " \
+    "[--reason TEXT]"
+#define WHICH "[--dry-run] ID ... | all | FILTERS as in list"
 
 const struct ctl_verb queue_verbs[] = {
-    {"queue", "list", "[--json | --mailq]", "List the messages that wait.", list},
+    {"queue", "list", "[--json | --mailq] " FILTERS, "List the messages that wait.", list},
     {"queue", "summary", "[--json]", "Count them by state, age and destination.", summary},
-    {"queue", "show", "[--json | --body] ID", "Show one: envelope, recipients, or the message.",
-        show},
-    {"queue", "flush", "[ID ... | all]", "Try to deliver now.", act},
-    {"queue", "hold", "ID ... | all", "Keep messages without trying.", act},
-    {"queue", "release", "ID ... | all", "Let held messages go on.", act},
-    {"queue", "delete", "ID ... | all", "Delete messages without telling anyone.", act}, {0}};
+    {"queue", "show", "[--json | --headers | --body] ID",
+        "Show one: envelope, recipients and history, or the message.", show},
+    {"queue", "flush", "[--dry-run] [ID ... | DOMAIN ... | all | FILTERS as in list]",
+        "Try to deliver now; without arguments everything.", queue_act_verb},
+    {"queue", "retry", "[--dry-run] ID ... | DOMAIN ... | all | FILTERS as in list",
+        "Try to deliver these now.", queue_retry},
+    {"queue", "hold", WHICH, "Keep messages without trying.", queue_act_verb},
+    {"queue", "release", WHICH, "Let held messages go on.", queue_act_verb},
+    {"queue", "delete", WHICH, "Delete messages without telling anyone.", queue_act_verb},
+    {"queue", "bounce", "[--text TEXT] " WHICH, "Return messages to their senders now.",
+        queue_bounce},
+    {"queue", "requeue", "[--dry-run] ID ... | FILTERS as in list",
+        "Look up again where waiting recipients go.", queue_act_verb},
+    {"queue", "redirect", "[--dry-run] ID ... | FILTERS as in list  ADDRESS",
+        "Send to another address what waits.", queue_redirect},
+    {0}};

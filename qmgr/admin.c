@@ -2,17 +2,12 @@
 #include <unistd.h>
 
 #include "libmail/proto/queue.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/admin.h"
+#include "qmgr/filter.h"
 
 enum { PAGE_BYTES = 60000, PAGE_MESSAGES = 400, DETAIL_BYTES = 50000 };
 
-/* A message with content for looking at: the one in the queue, or a copy read from its file.
- * peek_end after use. */
-struct peek {
-    struct message *m, *copy;
-};
-
-static bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct error *err)
+bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct error *err)
 {
     *p = (struct peek){.m = m};
     if (m->content)
@@ -24,7 +19,7 @@ static bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct
     return message_load_parked(p->copy, q->disk, err) == OK;
 }
 
-static void peek_end(struct peek *p)
+void peek_end(struct peek *p)
 {
     message_free(p->copy);
 }
@@ -38,7 +33,9 @@ static const char *state_name(const struct message *m)
     return "deferred";
 }
 
-static int put_entry(struct qmgr *q, struct message *m, struct buf *page)
+/* Appends the message when it fits. ERR_LIMIT: the page is full. */
+static int put_entry(
+    struct qmgr *q, struct message *m, const struct queue_filter *filter, struct buf *page)
 {
     struct queue_entry e = {.qid = m->qid,
         .size = m->size,
@@ -48,14 +45,18 @@ static int put_entry(struct qmgr *q, struct message *m, struct buf *page)
         .state = slice_of(state_name(m))};
     struct peek p;
     struct error err = {.text = ""};
-    if (peek_begin(q, m, &p, &err)) {
+    bool readable = peek_begin(q, m, &p, &err);
+    if (readable) {
         message_describe(m, p.m->content, &e);
     } else {
-        e.state = m->damaged ? SLICE_LIT("damaged") : e.state;
+        e.state = m->damaged || err.code == ERR_CORRUPT ? SLICE_LIT("damaged") : e.state;
         e.reason = slice_of(err.text);
     }
+    const struct content *seen = readable ? p.m->content : NULL;
     size_t before = buf_len(page);
-    int rc = record_put(page, &queue_entry_record, &e);
+    int rc = OK;
+    if (filter_fits(filter, seen, e.state, loop_wall(q->loop)))
+        rc = record_put(page, &queue_entry_record, &e);
     if (rc != OK) {
         page->failed = false;
         buf_truncate(page, before);
@@ -69,15 +70,17 @@ static void on_list(struct peer *peer, struct ipc_in *in)
     const struct queue_list *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
     struct queue_page reply = {.next = msg->after};
+    struct queue_filter filter;
     struct buf page;
     unsigned n = 0;
     buf_init(&page, PAGE_BYTES);
+    bool good = filter_read(msg->filter, &filter) == OK;
     LIST_EACH(it, &q->all)
     {
         struct message *m = LIST_ENTRY(it, struct message, all);
-        if (m->serial <= msg->after || m->deleted)
+        if (!good || m->serial <= msg->after || m->deleted)
             continue;
-        if (n++ == PAGE_MESSAGES || put_entry(q, m, &page) != OK) {
+        if (n++ == PAGE_MESSAGES || put_entry(q, m, &filter, &page) != OK) {
             reply.more = true;
             break;
         }
@@ -126,7 +129,7 @@ static void put_recipients(const struct content *c, uint32_t *from, struct buf *
     *from = 0;
 }
 
-static struct message *find_visible(struct qmgr *q, uint64_t qid)
+struct message *admin_find(struct qmgr *q, uint64_t qid)
 {
     struct message *m = queue_find(q, qid);
     return m && !m->deleted ? m : NULL;
@@ -136,7 +139,7 @@ static void on_show(struct peer *peer, struct ipc_in *in)
 {
     const struct queue_show *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
-    struct message *m = find_visible(q, msg->qid);
+    struct message *m = admin_find(q, msg->qid);
     struct queue_details reply = {.code = ERR_NOT_FOUND,
         .envelope = SLICE_LIT(""),
         .state = SLICE_LIT(""),
@@ -165,7 +168,7 @@ static void on_body(struct peer *peer, struct ipc_in *in)
 {
     const struct queue_body *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
-    struct message *m = find_visible(q, msg->qid);
+    struct message *m = admin_find(q, msg->qid);
     struct queue_content reply = {.code = ERR_NOT_FOUND};
     int fd = m && !m->committing ? message_open_body(m, q->disk) : -1;
     if (fd >= 0) {
@@ -177,142 +180,12 @@ static void on_body(struct peer *peer, struct ipc_in *in)
         fd_close(&fd);
 }
 
-/* --- acting ---------------------------------------------------------------------------------- */
-
-static bool idle(const struct message *m)
-{
-    return !m->busy && !m->moving && !m->reporting && !m->updates;
-}
-
-/* Only moves the due time: a message is read when it comes up, or goes on when what is under way
- * with it is over. */
-static bool flush_one(struct qmgr *q, struct message *m)
-{
-    if (m->held || m->deleted || m->committing || m->busy)
-        return false;
-    m->flush = true;
-    m->report_after = 0;
-    if (idle(m))
-        queue_wake_in(q, m, 0);
-    return true;
-}
-
-static bool delete_one(struct qmgr *q, struct message *m)
-{
-    if (m->deleted || m->committing)
-        return false;
-    m->deleted = true;
-    queue_unschedule(q, m);
-    if (idle(m))
-        queue_settle(q, m);
-    return true;
-}
-
-static bool hold_one(struct qmgr *q, struct message *m)
-{
-    struct error err;
-    if (m->held || m->committing || queue_load(q, m, &err) != OK)
-        return false;
-    m->held = true;
-    m->changes++;
-    queue_unschedule(q, m);
-    if (idle(m))
-        queue_settle(q, m);
-    return true;
-}
-
-static bool release_one(struct qmgr *q, struct message *m)
-{
-    struct error err;
-    if (!m->held || m->damaged || m->committing || queue_load(q, m, &err) != OK)
-        return false;
-    m->held = false;
-    m->changes++;
-    for (size_t i = 0; i < m->content->count; i++)
-        m->content->rcpts[i].st.next = 0;
-    if (idle(m))
-        queue_wake_in(q, m, 0);
-    return true;
-}
-
-static void log_flush(const struct log *log, int64_t uid, uint64_t n)
-{
-    log_event(log, queue_flush, .by_uid = uid, .count = n, .sender = SLICE_LIT(""));
-}
-
-static void log_delete(const struct log *log, int64_t uid, uint64_t n)
-{
-    log_event(log, queue_delete, .by_uid = uid, .count = n, .sender = SLICE_LIT(""));
-}
-
-static void log_hold(const struct log *log, int64_t uid, uint64_t n)
-{
-    log_event(log, queue_hold, .by_uid = uid, .count = n, .sender = SLICE_LIT(""));
-}
-
-static void log_release(const struct log *log, int64_t uid, uint64_t n)
-{
-    log_event(log, queue_release, .by_uid = uid, .count = n, .sender = SLICE_LIT(""));
-}
-
-static const struct verb {
-    const char *name;
-    bool (*act)(struct qmgr *, struct message *);
-    void (*log)(const struct log *, int64_t uid, uint64_t n);
-} verbs[] = {
-    {"flush", flush_one, log_flush},
-    {"delete", delete_one, log_delete},
-    {"hold", hold_one, log_hold},
-    {"release", release_one, log_release},
-};
-
-static const struct verb *find_verb(struct slice name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-        if (slice_is(name, verbs[i].name))
-            return &verbs[i];
-    return NULL;
-}
-
-static uint64_t act_all(struct qmgr *q, const struct verb *verb)
-{
-    uint64_t n = 0;
-    LIST_EACH(it, &q->all)
-    n += verb->act(q, LIST_ENTRY(it, struct message, all));
-    return n;
-}
-
-static void on_act(struct peer *peer, struct ipc_in *in)
-{
-    const struct queue_act *msg = in->msg;
-    struct qmgr *q = peer->daemon->data;
-    const struct verb *verb = find_verb(msg->verb);
-    struct message *m = msg->qid ? find_visible(q, msg->qid) : NULL;
-    struct queue_acted reply = {.code = OK, .text = SLICE_LIT("")};
-    if (!verb) {
-        reply.code = ERR_UNSUPPORTED;
-        reply.text = SLICE_LIT("unknown verb");
-    } else if (msg->qid && !m) {
-        reply.code = ERR_NOT_FOUND;
-        reply.text = SLICE_LIT("no such message in the queue");
-    } else {
-        struct log log = m ? m->log : *q->log;
-        if (verb->act == flush_one)
-            schedule_revive(q->schedule);
-        reply.count = m ? verb->act(q, m) : act_all(q, verb);
-        verb->log(&log, peer->uid, reply.count);
-        if (m && reply.count == 0)
-            reply.text = SLICE_LIT("nothing to do: see its state");
-    }
-    ipc_reply(peer->ipc, in->id, msg->qid, queue_acted_type, &reply, -1);
-}
-
 void admin_message(struct peer *peer, struct ipc_in *in)
 {
     static void (*const handlers[])(struct peer *, struct ipc_in *) = {
         [queue_list_type] = on_list,
         [queue_show_type] = on_show,
-        [queue_act_type] = on_act,
+        [queue_act_type] = admin_act,
         [queue_body_type] = on_body,
     };
     if (in->type < ARRAY_LEN(handlers) && handlers[in->type])

@@ -1,4 +1,6 @@
 /* qmgr: keeps accepted mail safe and sees to it that it is delivered. */
+#include <unistd.h>
+
 #include "qmgr/offline.h"
 #include "qmgr/qmgr.h"
 
@@ -19,7 +21,7 @@ static const struct daemon_spec spec = {
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--offline-list") == 0)
-        return offline_list(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--offline") == 0)
+        return offline_serve(argv[2], STDIN_FILENO);
     return daemon_run(&spec, argc, argv);
 }

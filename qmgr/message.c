@@ -298,12 +298,22 @@ int message_put_parked(const struct message *m, struct buf *b)
     return rc;
 }
 
-int message_put_update(const struct message *m, struct buf *b)
+int message_put_growth(const struct message *m, size_t known, struct buf *b)
 {
+    const struct content *c = m->content;
     char id[ID_TEXT];
     struct parked_message line = message_line(m, id);
-    struct parked_state *states = all_states(m->content);
-    int rc = parked_put_update(b, &line, states, m->content->count);
+    struct parked_state *states = all_states(c);
+    struct recipient *added = xcalloc(c->count - known + 1, sizeof(*added));
+    for (size_t i = known; i < c->count; i++)
+        added[i - known] = c->rcpts[i].to;
+    int rc = parked_put_growth(b, &line, added, c->count - known, states, c->count);
+    free(added);
     free(states);
     return rc;
+}
+
+int message_put_update(const struct message *m, struct buf *b)
+{
+    return message_put_growth(m, m->content->count, b);
 }

@@ -54,6 +54,7 @@ struct message {
     bool reporting;   /* a report is under way */
     bool damaged;     /* its file cannot be read */
     bool flush;       /* all recipients are due now */
+    bool routing;     /* its recipients are routed again; moving is set too */
     uint32_t updates; /* UPDATE jobs under way */
     uint32_t agent_failures;
     int64_t report_after; /* ms since 1970: the bounce agent is not asked again before */
@@ -84,3 +85,5 @@ size_t message_open_count(const struct message *);
 /* The whole first block / an update with the states of all recipients. */
 int message_put_parked(const struct message *, struct buf *) MUST_USE;
 int message_put_update(const struct message *, struct buf *) MUST_USE;
+/* The same, which also adds the recipients from index `known` on. */
+int message_put_growth(const struct message *, size_t known, struct buf *) MUST_USE;

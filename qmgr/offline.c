@@ -4,59 +4,31 @@
 #include <unistd.h>
 
 #include "libmail/proto/queue.h"
-#include "qmgr/message.h"
-
-struct offline {
-    struct disk *disk;
-    bool failed;
-};
-
-static void write_entry(
-    struct offline *o, const struct message *m, struct slice state, struct slice trouble)
-{
-    struct queue_entry e = {.qid = m->qid,
-        .size = m->size,
-        .sender = SLICE_LIT(""),
-        .recipient = SLICE_LIT(""),
-        .state = state,
-        .reason = trouble};
-    message_describe(m, m->content, &e);
-    struct buf record, out;
-    buf_init(&record, 65536);
-    buf_init(&out, 65536);
-    if (record_put(&record, &queue_entry_record, &e) == OK &&
-        buf_lv(&out, buf_slice(&record)) == OK)
-        o->failed |= fwrite(out.data, 1, buf_len(&out), stdout) != buf_len(&out);
-    buf_clear(&record);
-    buf_clear(&out);
-}
+#include "qmgr/qmgr.h"
 
 static void found_message(struct spool_found *found, void *arg)
 {
+    struct qmgr *q = arg;
     struct message *m = message_new(found->qid, found->accept.size);
-    struct error err = {.text = ""};
-    bool good = message_load_record(m, &found->record, &err) == OK;
-    for (size_t i = 0; good && i < found->ndone; i++)
+    struct error err;
+    if (message_load_record(m, &found->record, &err) != OK || queue_add(q, m) != OK) {
+        fprintf(stderr, "qmgr: an accepted message with a malformed envelope\n");
+        message_free(m);
+        return;
+    }
+    for (size_t i = 0; i < found->ndone; i++)
         if (found->done[i] < m->content->count)
             m->content->rcpts[found->done[i]].st.state = RCPT_DONE;
-    write_entry(arg, m, good ? SLICE_LIT("active") : SLICE_LIT("damaged"), slice_of(err.text));
-    message_free(m);
 }
 
 static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
 {
-    struct offline *o = arg;
     struct message *m = message_new(qid, size);
-    struct error err = {.text = ""};
     m->parked = true;
+    m->held = due == 0;
     m->due_wall = due;
-    bool good = message_load_parked(m, o->disk, &err) == OK;
-    write_entry(o, m,
-        !good     ? SLICE_LIT("damaged")
-        : m->held ? SLICE_LIT("held")
-                  : SLICE_LIT("deferred"),
-        slice_of(err.text));
-    message_free(m);
+    if (queue_add(arg, m) != OK)
+        message_free(m);
 }
 
 static void found_trouble(const char *what, const char *reason, void *arg)
@@ -65,21 +37,59 @@ static void found_trouble(const char *what, const char *reason, void *arg)
     fprintf(stderr, "qmgr: %s: %s\n", what, reason);
 }
 
-int offline_list(const char *directory)
+static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    (void)ipc;
+    admin_message(arg, in);
+}
+
+static void on_close(struct ipc *ipc, const struct error *err, void *arg)
+{
+    (void)ipc, (void)err;
+    struct peer *peer = arg;
+    loop_stop(peer->daemon->loop);
+}
+
+static void serve(struct qmgr *q, int fd)
+{
+    static const struct ipc_ops ops = {on_message, on_close};
+    struct peer peer = {
+        .daemon = q->daemon, .conv = CONV_QUEUE, .side = IPC_SERVER, .role = ROLE_CTL, .fd = -1};
+    peer.ipc = ipc_new(q->loop, fd, &queue_proto, IPC_SERVER, &ops, &peer);
+    loop_run(q->loop);
+}
+
+static void forget_all(struct qmgr *q)
+{
+    void *value;
+    for (size_t pos = 0; map_next(&q->messages, &pos, NULL, &value);)
+        message_free(value);
+    map_clear(&q->messages);
+}
+
+int offline_serve(const char *directory, int fd)
 {
     static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
     struct error err = {.text = ""};
-    struct offline o = {.failed = false};
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        error_sys(&err, "%s", directory);
+    struct daemon daemon = {.loop = loop_new()};
+    struct qmgr q = {.daemon = &daemon, .loop = daemon.loop, .log = &daemon.log};
+    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    daemon.data = &q;
+    map_init(&q.messages);
+    list_init(&q.all);
+    int rc = OK;
+    if (dir < 0) {
+        rc = error_sys(&err, "%s", directory);
     } else {
-        o.disk = disk_posix_read_only(fd);
-        if (spool_peek(o.disk, &ops, &o, &err) == OK)
-            err.text[0] = '\0';
-        disk_posix_free(o.disk);
+        q.disk = disk_posix_read_only(dir);
+        rc = spool_peek(q.disk, &ops, &q, &err);
+        if (rc == OK)
+            serve(&q, fd);
+        disk_posix_free(q.disk);
     }
-    if (err.text[0])
+    if (rc != OK)
         fprintf(stderr, "qmgr: %s\n", err.text);
-    return err.text[0] || o.failed || fflush(stdout) != 0;
+    forget_all(&q);
+    loop_free(q.loop);
+    return rc != OK;
 }

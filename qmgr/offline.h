@@ -1,6 +1,6 @@
-/* Listing the spool while the system is down; nothing is changed. */
+/* Answering questions about the spool while the system is down; nothing is changed. */
 #pragma once
 
-/* Writes every message of the spool directory to standard output as u32 length, struct
- * queue_entry (libmail/proto/queue.h). Returns the exit status. */
-int offline_list(const char *directory);
+/* Serves QUEUE (libmail/proto/queue.h: list, show, body, history) over fd, which is taken, until
+ * the other end closes. Returns the exit status. */
+int offline_serve(const char *directory, int fd);

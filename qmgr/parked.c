@@ -52,14 +52,22 @@ int parked_put(struct buf *b, const struct parked *p)
     return put_end(b, from);
 }
 
-int parked_put_update(struct buf *b, const struct parked_message *message,
-    const struct parked_state *states, size_t count)
+int parked_put_growth(struct buf *b, const struct parked_message *message,
+    const struct recipient *added, size_t n, const struct parked_state *states, size_t count)
 {
     size_t from = buf_len(b);
     text_put(b, "message", &parked_message_record, message);
+    for (size_t i = 0; i < n; i++)
+        text_put(b, "recipient", &recipient_record, &added[i]);
     for (size_t i = 0; i < count; i++)
         text_put(b, "state", &parked_state_record, &states[i]);
     return put_end(b, from);
+}
+
+int parked_put_update(struct buf *b, const struct parked_message *message,
+    const struct parked_state *states, size_t count)
+{
+    return parked_put_growth(b, message, NULL, 0, states, count);
 }
 
 /* Finds the end of the block at the start of s: its `end` line is sound. *block is what the
@@ -145,18 +153,34 @@ static int check_format(struct slice *block, struct error *err)
     return OK;
 }
 
-static int parse_first(struct slice block, struct arena *a, struct parked *p, struct error *err)
+/* Makes room for the recipients that this block adds. */
+static int grow(struct slice block, struct arena *a, struct parked *p)
 {
-    int rc = check_format(&block, err);
-    if (rc != OK)
-        return rc;
-    p->count = count_lines(block, "recipient ");
-    p->recipients = arena_array(a, p->count, sizeof(*p->recipients));
-    p->states = arena_array(a, p->count, sizeof(*p->states));
-    if (p->count > 0 && (!p->recipients || !p->states))
-        return error_set(err, ERR_LIMIT, "parked message with %zu recipients", p->count);
-    size_t nrcpt = 0;
-    if (take_block(block, a, p, &nrcpt) != OK || nrcpt != p->count)
+    size_t n = count_lines(block, "recipient ");
+    if (n == 0)
+        return OK;
+    struct recipient *recipients = arena_array(a, p->count + n, sizeof(*recipients));
+    struct parked_state *states = arena_array(a, p->count + n, sizeof(*states));
+    if (!recipients || !states)
+        return ERR_LIMIT;
+    if (p->count > 0) {
+        memcpy(recipients, p->recipients, p->count * sizeof(*recipients));
+        memcpy(states, p->states, p->count * sizeof(*states));
+    }
+    memset(states + p->count, 0, n * sizeof(*states));
+    p->recipients = recipients;
+    p->states = states;
+    p->count += n;
+    return OK;
+}
+
+/* One block: each recipient has a state afterwards. */
+static int parse_block(struct slice block, struct arena *a, struct parked *p, struct error *err)
+{
+    size_t nrcpt = p->count;
+    if (grow(block, a, p) != OK)
+        return error_set(err, ERR_LIMIT, "parked message with too many recipients");
+    if (take_block(block, a, p, &nrcpt) != OK)
         return error_set(err, ERR_CORRUPT, "parked message with a malformed line");
     for (size_t i = 0; i < p->count; i++)
         if (p->states[i].state == 0)
@@ -176,15 +200,14 @@ int parked_parse(struct slice trailer, struct arena *a, struct parked *out, stru
         return rc;
     if (!whole_block(trailer, &block, &total))
         return error_set(err, ERR_CORRUPT, "parked message with a bad checksum");
-    rc = parse_first(block, a, out, err);
-    size_t nrcpt = out->count;
+    slice_cut(&block, '\n'); /* the format's line */
+    rc = parse_block(block, a, out, err);
     while (rc == OK) {
         out->end += total;
         all = slice_from_index(trailer, out->end);
         if (!whole_block(all, &block, &total))
             break;
-        if (take_block(block, a, out, &nrcpt) != OK)
-            rc = error_set(err, ERR_CORRUPT, "parked message with a malformed update");
+        rc = parse_block(block, a, out, err);
     }
     return rc;
 }

@@ -9,10 +9,11 @@
  *     state index=0 state=1 attempts=2 next=... text=...
  *     end crc=1a2b3c4d
  *
- * The first block is whole. Later blocks hold only `message` and `state` lines, and the last
- * word counts; a block without its sound `end` line is an update that a crash cut off, and is
- * ignored. The body comes first so that a large body becomes a parked file without being copied
- * and an agent can be lent the file as it is; updates only append.
+ * The first block is whole. Later blocks hold `message` and `state` lines, of which the last
+ * word counts, and perhaps `recipient` lines, which add to those there are; a block without its
+ * sound `end` line is an update that a crash cut off, and is ignored. The body comes first so that
+ * a large body becomes a parked file without being copied and an agent can be lent the file as it
+ * is; updates only append.
  *
  * The file's modification time repeats `due`, so that a start reads no file.
  */
@@ -67,6 +68,9 @@ int parked_put(struct buf *, const struct parked *) MUST_USE;
 /* An update: message line, and the states of count recipients. */
 int parked_put_update(struct buf *, const struct parked_message *, const struct parked_state *,
     size_t count) MUST_USE;
+/* An update with more recipients: the last n of count. */
+int parked_put_growth(struct buf *, const struct parked_message *, const struct recipient *added,
+    size_t n, const struct parked_state *, size_t count) MUST_USE;
 /* Reads everything after the body. All strings live in the arena. ERR_VERSION when a newer
  * release wrote it, ERR_CORRUPT when the first block is not whole. */
 int parked_parse(struct slice trailer, struct arena *, struct parked *out, struct error *) MUST_USE;

@@ -8,6 +8,7 @@
 
 #include "libmail/proto/inject.h"
 #include "libmail/proto/queue.h"
+#include "libmail/proto/route.h"
 
 enum {
     INITIAL_WINDOW = 5,
@@ -166,6 +167,11 @@ const struct daemon_conv qmgr_convs[] = {
         .proto = &deliver_proto,
         .on_up = agent_up,
         .on_down = sync_peer_down},
-    {.conv = CONV_QUEUE, .side = IPC_SERVER, .proto = &queue_proto, .on_message = admin_message},
+    {.conv = CONV_ROUTE, .side = IPC_CLIENT, .proto = &route_proto},
+    {.conv = CONV_QUEUE,
+        .side = IPC_SERVER,
+        .proto = &queue_proto,
+        .on_message = admin_message,
+        .on_down = admin_down},
     {.proto = NULL},
 };

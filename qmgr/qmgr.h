@@ -5,7 +5,7 @@
  *     queue.c    a message's life: load, attempt, settle, park, forget
  *     attempt.c  work for agents (client of DELIVER), syncs of local deliveries
  *     report.c   reports to senders through the bounce agent
- *     admin.c    listing and acting on messages (server of QUEUE)
+ *     admin*.c   listing and acting on messages (server of QUEUE)
  *     recover.c  what the spool holds at start
  */
 #pragma once
@@ -114,6 +114,7 @@ void inject_down(struct peer *);
 
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);
+void admin_down(struct peer *);
 
 /* --- recover.c --- */
 int recover_open(struct qmgr *, struct error *) MUST_USE;

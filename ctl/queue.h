@@ -1,0 +1,26 @@
+/* What the files of `veredus queue` share. */
+#pragma once
+
+#include "ctl/ctl.h"
+#include "libmail/proto/queue.h"
+
+/* Opens a conversation with qmgr. With offline, and the system down, qmgr is started to read the
+ * spool, which only answers questions. Prints an error and returns the exit status. */
+int queue_open(struct ctl *, struct ipc_sync *, bool offline);
+
+typedef void queue_entry_fn(const struct queue_entry *, void *arg);
+/* Calls fn for every message that fits, page by page, so that nothing grows with the queue. fn may
+ * not use s. filter: packed queue_filter, or empty. Returns the exit status. */
+int queue_each(struct ipc_sync *s, struct slice filter, queue_entry_fn *fn, void *arg);
+
+/* Takes the filter's options out of argv and packs them into out, which stays empty without any.
+ * Prints what is wrong and returns the exit status. */
+int queue_filter_options(int *argc, char **argv, struct buf *out);
+/* "90", "15m", "2h", "3d", "1w" as ms: a number of seconds, minutes, hours, days, weeks. */
+int queue_age_parse(struct slice, int64_t *ms) MUST_USE;
+
+/* The verbs of queue_act.c. */
+int queue_act_verb(struct ctl *, int argc, char **argv);
+int queue_retry(struct ctl *, int argc, char **argv);
+int queue_bounce(struct ctl *, int argc, char **argv);
+int queue_redirect(struct ctl *, int argc, char **argv);

@@ -1,0 +1,29 @@
+/* What the parts of queue administration share. */
+#pragma once
+
+#include "qmgr/qmgr.h"
+
+/* A message with content for looking at: the one in the queue, or a copy read from its file.
+ * peek_end after use. */
+struct peek {
+    struct message *m, *copy;
+};
+
+bool peek_begin(struct qmgr *, struct message *, struct peek *, struct error *);
+void peek_end(struct peek *);
+/* NULL: unknown, or deleted. */
+struct message *admin_find(struct qmgr *, uint64_t qid);
+/* Nothing is under way with it, so it may be settled or changed. */
+bool admin_idle(const struct message *);
+
+/* queue_act. */
+void admin_act(struct peer *, struct ipc_in *);
+/* One line about who did what, with what result; m NULL: all messages. */
+void admin_log(struct qmgr *, const struct log *, int64_t uid, struct slice verb,
+    struct slice argument, const char *result, uint64_t count);
+
+/* Routes the recipients of a parked message that still wait again (address empty), or to this
+ * address instead. Answers the request `id` of the peer and logs when it is over. An error: not
+ * begun, nothing was answered. */
+int admin_route(struct peer *, uint32_t id, struct message *, struct slice verb,
+    struct slice address, struct error *);

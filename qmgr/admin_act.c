@@ -1,0 +1,244 @@
+#include <inttypes.h>
+
+#include "libmail/proto/queue.h"
+#include "qmgr/admin.h"
+#include "qmgr/filter.h"
+
+enum { WHY_MAX = 160 };
+
+bool admin_idle(const struct message *m)
+{
+    return !m->busy && !m->moving && !m->reporting && !m->updates;
+}
+
+/* What is asked of one message; why says so when nothing was done. */
+struct act {
+    struct qmgr *q;
+    struct message *m;
+    struct slice argument;
+    char why[WHY_MAX];
+};
+
+static bool refuse(struct act *a, const char *why)
+{
+    snprintf(a->why, sizeof(a->why), "%.*s", WHY_MAX - 1, why);
+    return false;
+}
+
+/* Only moves the due time: a message is read when it comes up, or goes on when what is under way
+ * with it is over. */
+static bool flush_all(struct act *a)
+{
+    struct message *m = a->m;
+    m->flush = true;
+    m->report_after = 0;
+    if (admin_idle(m))
+        queue_wake_in(a->q, m, 0);
+    return true;
+}
+
+/* Some recipients of the message are in the domain, others not. */
+static bool flush_some(struct act *a)
+{
+    struct message *m = a->m;
+    struct error err;
+    if (queue_load(a->q, m, &err) != OK)
+        return refuse(a, err.text);
+    for (size_t i = 0; i < m->content->count; i++) {
+        struct rcpt *r = &m->content->rcpts[i];
+        if (r->st.state == RCPT_WAITING && filter_in_domain(r->to.address, a->argument))
+            r->st.next = 0;
+    }
+    m->changes++;
+    if (admin_idle(m))
+        queue_wake_in(a->q, m, 0);
+    return true;
+}
+
+static bool flush_one(struct act *a)
+{
+    struct message *m = a->m;
+    struct peek p;
+    struct error err;
+    size_t inside = 0, open = 0;
+    if (m->held)
+        return refuse(a, "it is on hold");
+    if (m->deleted || m->committing || m->busy || m->routing)
+        return refuse(a, "it is being worked on");
+    if (a->argument.n == 0)
+        return flush_all(a);
+    bool readable = peek_begin(a->q, m, &p, &err);
+    for (size_t i = 0; readable && i < p.m->content->count; i++) {
+        const struct rcpt *r = &p.m->content->rcpts[i];
+        if (r->st.state != RCPT_WAITING)
+            continue;
+        open++;
+        inside += filter_in_domain(r->to.address, a->argument);
+    }
+    peek_end(&p);
+    if (inside == 0)
+        return refuse(a, "no recipient in that domain waits");
+    return inside == open ? flush_all(a) : flush_some(a);
+}
+
+static bool delete_one(struct act *a)
+{
+    struct message *m = a->m;
+    if (m->deleted || m->committing)
+        return refuse(a, "it is being worked on");
+    m->deleted = true;
+    queue_unschedule(a->q, m);
+    if (admin_idle(m))
+        queue_settle(a->q, m);
+    return true;
+}
+
+static bool hold_one(struct act *a)
+{
+    struct message *m = a->m;
+    struct error err = {.text = "it is being worked on"};
+    if (m->held)
+        return refuse(a, "it is on hold already");
+    if (m->committing || m->routing || queue_load(a->q, m, &err) != OK)
+        return refuse(a, err.text);
+    m->held = true;
+    m->changes++;
+    queue_unschedule(a->q, m);
+    if (admin_idle(m))
+        queue_settle(a->q, m);
+    return true;
+}
+
+static bool release_one(struct act *a)
+{
+    struct message *m = a->m;
+    struct error err = {.text = "it is being worked on"};
+    if (!m->held || m->damaged)
+        return refuse(a, m->damaged ? "it is damaged" : "it is not on hold");
+    if (m->committing || m->routing || queue_load(a->q, m, &err) != OK)
+        return refuse(a, err.text);
+    m->held = false;
+    m->changes++;
+    for (size_t i = 0; i < m->content->count; i++)
+        m->content->rcpts[i].st.next = 0;
+    if (admin_idle(m))
+        queue_wake_in(a->q, m, 0);
+    return true;
+}
+
+/* Gives up on what waits: the sender gets a report now. */
+static bool bounce_one(struct act *a)
+{
+    struct message *m = a->m;
+    struct error err = {.text = "it is being worked on"};
+    struct slice text = a->argument.n ? a->argument : SLICE_LIT("returned by the administrator");
+    size_t n = 0;
+    if (m->committing || m->deleted || m->routing || queue_load(a->q, m, &err) != OK)
+        return refuse(a, err.text);
+    queue_unschedule(a->q, m);
+    for (size_t i = 0; i < m->content->count; i++) {
+        struct rcpt *r = &m->content->rcpts[i];
+        if (r->st.state != RCPT_WAITING || r->busy)
+            continue;
+        rcpt_note(r, FAILED, SLICE_LIT("5.3.0"), text, SLICE_LIT(""));
+        r->st.state = RCPT_FAILED;
+        r->st.last = loop_wall(a->q->loop);
+        attempt_log(a->q, m, r, "bounced");
+        n++;
+    }
+    if (n > 0) {
+        m->held = false;
+        m->report_after = 0;
+        m->changes++;
+    }
+    if (admin_idle(m))
+        queue_settle(a->q, m);
+    return n > 0 || refuse(a, "no recipient of it waits");
+}
+
+static const struct verb {
+    const char *name;
+    bool (*act)(struct act *); /* NULL: needs lookupd */
+} verbs[] = {
+    {"flush", flush_one},
+    {"delete", delete_one},
+    {"hold", hold_one},
+    {"release", release_one},
+    {"bounce", bounce_one},
+    {"requeue", NULL},
+    {"redirect", NULL},
+};
+
+static const struct verb *find_verb(struct slice name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (slice_is(name, verbs[i].name))
+            return &verbs[i];
+    return NULL;
+}
+
+static uint64_t act_all(struct qmgr *q, const struct verb *verb, struct slice argument)
+{
+    uint64_t n = 0;
+    LIST_EACH(it, &q->all)
+    {
+        struct act a = {.q = q, .m = LIST_ENTRY(it, struct message, all), .argument = argument};
+        n += verb->act(&a);
+    }
+    return n;
+}
+
+void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice verb,
+    struct slice argument, const char *result, uint64_t count)
+{
+    char by[24];
+    snprintf(by, sizeof(by), "%" PRId64, uid); /* as text: a 0 would be left out */
+    log_event(log ? log : q->log, queue_action, .by_uid = slice_of(by), .verb = verb,
+        .argument = argument, .result = slice_of(result), .count = count);
+}
+
+/* Does it. Returns false when the answer comes later. */
+static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
+    const struct queue_act *msg, struct queue_acted *reply, char why[WHY_MAX])
+{
+    struct qmgr *q = peer->daemon->data;
+    struct message *m = msg->qid ? admin_find(q, msg->qid) : NULL;
+    struct log log = m ? m->log : *q->log; /* the message may be gone afterwards */
+    struct act a = {.q = q, .m = m, .argument = msg->argument};
+    struct error err = {0};
+    if (msg->qid && !m) {
+        error_set(&err, ERR_NOT_FOUND, "no such message in the queue");
+    } else if (verb->act) {
+        if (verb->act == flush_one)
+            schedule_revive(q->schedule);
+        reply->count = m ? verb->act(&a) : act_all(q, verb, msg->argument);
+        snprintf(why, WHY_MAX, "%s", a.why);
+    } else if (!m) {
+        error_set(&err, ERR_UNSUPPORTED, "this is done with one message at a time");
+    } else if (admin_route(peer, id, m, msg->verb, msg->argument, &err) == OK) {
+        return false;
+    }
+    if (err.code)
+        snprintf(why, WHY_MAX, "%.*s", WHY_MAX - 1, err.text);
+    reply->code = err.code;
+    admin_log(q, &log, peer->uid, msg->verb, msg->argument, why[0] ? why : "done", reply->count);
+    return true;
+}
+
+void admin_act(struct peer *peer, struct ipc_in *in)
+{
+    const struct queue_act *msg = in->msg;
+    struct qmgr *q = peer->daemon->data;
+    const struct verb *verb = find_verb(msg->verb);
+    struct queue_acted reply = {.code = OK};
+    char why[WHY_MAX] = "";
+    if (!verb || !q->committer || q->draining) {
+        reply.code = verb ? ERR_TEMP : ERR_UNSUPPORTED;
+        reply.text = verb ? SLICE_LIT("the system is not running") : SLICE_LIT("unknown verb");
+    } else if (!act(peer, in->id, verb, msg, &reply, why)) {
+        return;
+    } else {
+        reply.text = slice_of(why);
+    }
+    ipc_reply(peer->ipc, in->id, msg->qid, queue_acted_type, &reply, -1);
+}

@@ -1,0 +1,350 @@
+/*
+ * Routing a parked message again: its waiting recipients as they were given, or all of them to
+ * another address. What lookupd answers becomes new recipients behind the old ones, which are then
+ * done: an index, and with it a delivery id, never changes its meaning. The parked file learns it
+ * all with one update, so that a crash leaves the old recipients or the new ones.
+ */
+#include <stdlib.h>
+
+#include "libmail/proto/queue.h"
+#include "libmail/proto/route.h"
+#include "qmgr/admin.h"
+
+enum { WAIT_MS = 20, WAITS = 250 };
+
+/* What becomes of a recipient. */
+enum fate { FATE_UNKNOWN, FATE_KEPT, FATE_LEFT, FATE_FAILED, FATE_REPLACED };
+
+struct rerouting {
+    struct list link; /* the peer's, while it is there */
+    struct peer *peer;
+    struct qmgr *q;
+    struct message *m; /* moving is set, so it stays; NULL before */
+    uint64_t qid;
+    struct log log;
+    struct timer timer; /* while the message is being worked on */
+    unsigned waits;
+    uint32_t id;
+    int64_t uid;
+    char verb[17], address[ENVELOPE_ADDRESS_MAX + 1], text[400];
+    enum fate *fates; /* of the recipients there were */
+    size_t at;        /* the one whose address is asked about */
+    struct recipient *added;
+    size_t known, nadded, changed;
+    int code;
+};
+
+static struct rcpt *rcpt_at(const struct rerouting *r, size_t i)
+{
+    return &r->m->content->rcpts[i];
+}
+
+/* What the recipient was called when the message came. */
+static struct slice given(const struct rcpt *rcpt)
+{
+    return rcpt->to.original.n ? rcpt->to.original : rcpt->to.address;
+}
+
+/* Recipients that the present question is about. */
+static bool concerned(const struct rerouting *r, size_t i)
+{
+    return r->address[0] || slice_eq(given(rcpt_at(r, i)), given(rcpt_at(r, r->at)));
+}
+
+static void answer(struct rerouting *r)
+{
+    struct queue_acted reply = {
+        .code = r->code, .count = r->code == OK, .text = slice_first(slice_of(r->text), 255)};
+    if (r->peer && r->peer->ipc)
+        ipc_reply(r->peer->ipc, r->id, r->qid, queue_acted_type, &reply, -1);
+    admin_log(r->q, &r->log, r->uid, slice_of(r->verb), slice_of(r->address),
+        r->text[0] ? r->text : "done", r->code == OK);
+}
+
+/* Gives the message back to the queue. */
+static void over(struct rerouting *r)
+{
+    struct qmgr *q = r->q;
+    struct message *m = r->m;
+    answer(r);
+    list_remove(&r->link);
+    free(r->added);
+    free(r->fates);
+    free(r);
+    if (!m)
+        return;
+    m->moving = m->routing = false;
+    if (m->deleted || (m->held && m->content))
+        queue_settle(q, m);
+    else if (!m->held)
+        queue_wake_in(q, m, 0);
+}
+
+static void saved(struct spool_job *job, void *arg)
+{
+    struct rerouting *r = arg;
+    struct message *m = r->m;
+    if (job->code == OK) {
+        m->saved = (uint32_t)job->generation;
+        m->parked_end = job->offset + buf_len(&job->text);
+    } else {
+        /* Only the disk is right about who the recipients are. */
+        r->code = job->code;
+        snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1, job->error.text);
+        message_unload(m);
+        r->q->loaded--;
+    }
+    spool_job_free(job);
+    over(r);
+}
+
+static void save(struct rerouting *r)
+{
+    struct message *m = r->m;
+    struct spool_job *job = spool_job_new(SPOOL_UPDATE, m->qid);
+    m->changes++;
+    m->due_wall = m->held ? m->due_wall : MAX(loop_wall(r->q->loop), (int64_t)1);
+    job->size = m->size;
+    job->offset = m->parked_end;
+    job->generation = m->changes; /* what the file will know */
+    job->due = m->held ? 0 : m->due_wall;
+    job->done = saved;
+    job->arg = r;
+    if (message_put_growth(m, r->known, &job->text) != OK) {
+        job->code = error_set(&job->error, ERR_LIMIT, "the envelope becomes too large");
+        saved(job, r);
+        return;
+    }
+    committer_submit(r->q->committer, job);
+}
+
+static struct slice keep(struct content *c, struct slice s)
+{
+    return arena_dup(&c->arena, s);
+}
+
+static void append(struct rerouting *r, const struct recipient *to)
+{
+    struct content *c = r->m->content;
+    c->rcpts = xrealloc(c->rcpts, c->count + 1, sizeof(*c->rcpts));
+    c->rcpts[c->count] = (struct rcpt){.to = *to,
+        .st = {.index = (uint32_t)c->count,
+            .state = RCPT_WAITING,
+            .dsn = SLICE_LIT(""),
+            .text = SLICE_LIT(""),
+            .mta = SLICE_LIT("")}};
+    c->count++;
+}
+
+static void apply(struct rerouting *r)
+{
+    for (size_t i = 0; i < r->known; i++) {
+        struct rcpt *rcpt = rcpt_at(r, i);
+        char text[ENVELOPE_ADDRESS_MAX + 32];
+        if (r->fates[i] == FATE_FAILED)
+            rcpt->st.state = RCPT_FAILED;
+        else if (r->fates[i] == FATE_KEPT)
+            rcpt->st.next = 0;
+        if (r->fates[i] != FATE_REPLACED)
+            continue;
+        snprintf(
+            text, sizeof(text), r->address[0] ? "redirected to %s" : "routed again%s", r->address);
+        rcpt_note(rcpt, rcpt->st.status, SLICE_LIT(""), slice_of(text), SLICE_LIT(""));
+        rcpt->st.state = RCPT_DONE;
+    }
+    for (size_t i = 0; i < r->nadded; i++)
+        append(r, &r->added[i]);
+    if (r->changed > 0)
+        save(r);
+    else
+        over(r);
+}
+
+/* A recipient of this message that stands for the same; -1: none. */
+static ptrdiff_t find_same(const struct rerouting *r, const struct recipient *to)
+{
+    for (size_t i = 0; i < r->known; i++) {
+        const struct rcpt *rcpt = rcpt_at(r, i);
+        bool routed_away = rcpt->st.state == RCPT_DONE && slice_is(rcpt->st.text, "routed again");
+        if (!routed_away && concerned(r, i) && slice_eq(rcpt->to.address, to->address) &&
+            !(rcpt->st.state == RCPT_DONE && r->address[0]))
+            return (ptrdiff_t)i;
+    }
+    return -1;
+}
+
+static void take_recipient(struct rerouting *r, const struct recipient *to)
+{
+    struct content *c = r->m->content;
+    const struct recipient *old = &rcpt_at(r, r->at)->to;
+    ptrdiff_t same = find_same(r, to);
+    if (same >= 0) {
+        const struct rcpt *rcpt = rcpt_at(r, (size_t)same);
+        if (rcpt->st.state != RCPT_WAITING)
+            return; /* it has the message already */
+        if (slice_eq(rcpt->to.transport, to->transport) &&
+            slice_eq(rcpt->to.nexthop, to->nexthop)) {
+            r->fates[same] = FATE_KEPT;
+            return;
+        }
+    }
+    r->added = xrealloc(r->added, r->nadded + 1, sizeof(*r->added));
+    r->added[r->nadded++] = (struct recipient){.address = keep(c, to->address),
+        .original = keep(c, to->original),
+        .orcpt = old->orcpt,
+        .notify = old->notify,
+        .transport = keep(c, to->transport),
+        .nexthop = keep(c, to->nexthop)};
+}
+
+static void take_route(struct rerouting *r, struct slice packed)
+{
+    struct reader reader = reader_of(packed);
+    struct recipient to;
+    while (reader.rest.n > 0 && record_get(&reader, &recipient_record, &to) == OK)
+        take_recipient(r, &to);
+}
+
+/* The recipients concerned that are not kept get this fate. */
+static void decide(struct rerouting *r, enum fate fate, const struct route_verdict *v)
+{
+    for (size_t i = 0; i < r->known; i++) {
+        struct rcpt *rcpt = rcpt_at(r, i);
+        if (rcpt->st.state != RCPT_WAITING || !concerned(r, i))
+            continue;
+        if (r->fates[i] != FATE_KEPT)
+            r->fates[i] = fate;
+        r->changed += r->fates[i] != FATE_LEFT;
+        if (fate == FATE_FAILED)
+            rcpt_note(rcpt, FAILED, v->dsn, v->text, SLICE_LIT(""));
+    }
+}
+
+static void ask_next(struct rerouting *r);
+
+static void on_route(struct ipc_in *in, void *arg)
+{
+    struct rerouting *r = arg;
+    const struct route_verdict *v = in ? in->msg : NULL;
+    if (v && v->code == 250 && v->recipients.n > 0) {
+        take_route(r, v->recipients);
+        if (r->known + r->nadded > r->q->set.max_recipients) {
+            r->code = ERR_LIMIT;
+            snprintf(r->text, sizeof(r->text), "too many recipients");
+            over(r);
+            return;
+        }
+        decide(r, FATE_REPLACED, v);
+    } else if (v && v->code >= 500 && !r->address[0]) {
+        decide(r, FATE_FAILED, v);
+    } else {
+        r->code = v && v->code >= 500 ? ERR_NOT_FOUND : ERR_TEMP;
+        if (v)
+            snprintf(r->text, sizeof(r->text), "%u %.*s", v->code, SLICE_FMT(v->text));
+        else
+            snprintf(r->text, sizeof(r->text), "lookupd does not answer");
+        decide(r, FATE_LEFT, v);
+    }
+    if (r->address[0])
+        apply(r);
+    else
+        ask_next(r);
+}
+
+static void ask(struct rerouting *r)
+{
+    const struct envelope *e = &r->m->content->envelope;
+    struct route_check msg = {
+        .address = r->address[0] ? slice_of(r->address) : given(rcpt_at(r, r->at)),
+        .sender = e->sender,
+        .login = SLICE_LIT(""),
+        .client = SLICE_LIT(""),
+        .may_relay = true};
+    daemon_call(
+        r->q->daemon, CONV_ROUTE, ROLE_LOOKUPD, route_check_type, r->m->qid, &msg, -1, on_route, r);
+}
+
+static void ask_next(struct rerouting *r)
+{
+    while (r->at < r->known &&
+           (rcpt_at(r, r->at)->st.state != RCPT_WAITING || r->fates[r->at] != FATE_UNKNOWN))
+        r->at++;
+    if (r->at < r->known)
+        ask(r);
+    else
+        apply(r);
+}
+
+static int check(struct qmgr *q, struct message *m, struct error *err)
+{
+    if (!m)
+        return error_set(err, ERR_NOT_FOUND, "no such message in the queue");
+    if (!admin_idle(m) || m->committing || !m->parked)
+        return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
+    if (queue_load(q, m, err) != OK)
+        return err->code;
+    for (size_t i = 0; i < m->content->count; i++)
+        if (m->content->rcpts[i].st.state == RCPT_WAITING)
+            return OK;
+    return error_set(err, ERR_NOT_FOUND, "no recipient of it waits");
+}
+
+/* Begins once nothing else is under way with the message. */
+static void try_begin(void *arg)
+{
+    struct rerouting *r = arg;
+    struct message *m = admin_find(r->q, r->qid);
+    struct error err = {0};
+    r->code = check(r->q, m, &err);
+    if (r->code == ERR_BUSY && r->waits++ < WAITS && !r->q->draining) {
+        timer_start(&r->timer, WAIT_MS);
+        return;
+    }
+    if (r->code != OK) {
+        snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1, err.text);
+        over(r);
+        return;
+    }
+    r->m = m;
+    r->known = m->content->count;
+    r->fates = xcalloc(r->known, sizeof(*r->fates));
+    m->moving = m->routing = true;
+    heap_remove(&r->q->due, &m->due);
+    ask_next(r);
+}
+
+int admin_route(struct peer *peer, uint32_t id, struct message *m, struct slice verb,
+    struct slice address, struct error *err)
+{
+    struct qmgr *q = peer->daemon->data;
+    if (slice_is(verb, "redirect") != (address.n > 0))
+        return error_set(err, ERR_SYNTAX, "redirect takes an address, requeue none");
+    struct rerouting *r = NEW(struct rerouting);
+    *r = (struct rerouting){
+        .peer = peer, .q = q, .qid = m->qid, .id = id, .uid = peer->uid, .log = m->log};
+    snprintf(r->verb, sizeof(r->verb), "%.*s", SLICE_FMT(verb));
+    snprintf(r->address, sizeof(r->address), "%.*s", SLICE_FMT(address));
+    timer_init(&r->timer, q->loop, try_begin, r);
+    if (!peer->data) {
+        struct list *mine = NEW(struct list);
+        list_init(mine);
+        peer->data = mine;
+    }
+    list_append(peer->data, &r->link);
+    try_begin(r);
+    return OK;
+}
+
+void admin_down(struct peer *peer)
+{
+    struct list *mine = peer->data;
+    if (!mine)
+        return;
+    LIST_EACH(it, mine)
+    {
+        LIST_ENTRY(it, struct rerouting, link)->peer = NULL;
+        list_remove(it);
+    }
+    free(mine);
+    peer->data = NULL;
+}

@@ -1,0 +1,200 @@
+"""`veredus queue`: looking at what waits and acting on it, rootless and rooted."""
+import json
+import os
+import random
+import re
+
+import pytest
+
+from conftest import make
+from veredus import ALICE, BOB, free_port, wait_for
+
+
+def unique(text):
+    return f"{text}{random.getrandbits(32):x}"
+
+
+@pytest.fixture(scope="module", params=["rootless", "rooted"])
+def stuck(request):
+    """An instance whose outgoing mail goes nowhere and waits."""
+    instance = make(request.param == "rooted")
+    text = re.sub(r"^outbound\s*\{[^}]*\}\n?", "", instance.read("veredus.conf"), flags=re.M)
+    instance.write("veredus.conf", text + f"\noutbound {{ relay-host [127.0.0.1]:{free_port()}; "
+                   "retry-from 1h; retry-to 1h }\n")
+    yield instance.start()
+    instance.discard()
+
+
+def entries(instance, *options):
+    return json.loads(instance.veredus("queue", "list", "--json", *options).stdout)
+
+
+def ids(instance, *options):
+    return {e["qid"] for e in entries(instance, *options)}
+
+
+def enqueue(instance, *to, subject="queued", body="queue content\r\n"):
+    """Sends to these, or somebody new, and returns the entry once it is deferred."""
+    to = list(to) or [f"{unique('u')}@far.test"]
+    before = ids(instance)
+    instance.send(subject, to=to, sender=ALICE, login=ALICE, body=body)
+
+    def new():
+        return [e for e in instance.queue() if e["qid"] not in before and e["state"] == "deferred"]
+    return wait_for("the entry", new, 20)[0]
+
+
+def gone(instance, qid):
+    wait_for(f"the end of {qid}", lambda: qid not in ids(instance))
+
+
+def acts(instance, qid, verb):
+    return wait_for(f"the log of {verb}", lambda: instance.log_find(
+        event="queue.act", qid=qid, verb=verb))
+
+
+def uid(instance):
+    return "65534" if instance.as_nobody else str(os.getuid())
+
+
+# --- filters --------------------------------------------------------------------------------------
+def test_filters_choose_what_is_listed(stuck):
+    domain = f"{unique('d')}.test"
+    one, two = enqueue(stuck, f"a@{domain}"), enqueue(stuck)
+    assert ids(stuck, "--recipient-domain", domain.upper()) == {one["qid"]}
+    assert {one["qid"], two["qid"]} <= ids(stuck, "--sender", ALICE)
+    assert {one["qid"], two["qid"]} <= ids(stuck, "--sender", "@example.test", "--age", "-1h")
+    assert {one["qid"], two["qid"]} <= ids(stuck, "--reason", "REFUSED", "--state", "deferred")
+    for options in (["--sender", "<>"], ["--age", "1h"], ["--state", "held"],
+                    ["--reason", "no such reason"], ["--recipient-domain", "test"],
+                    ["--recipient-domain", domain, "--state", "held"]):
+        assert one["qid"] not in ids(stuck, *options), options
+    stuck.veredus("queue", "delete", one["qid"], two["qid"])
+
+
+@pytest.mark.parametrize("options", [["--age", "soon"], ["--age", "0"], ["--state", "sad"],
+                                     ["--recipient-domain", ""], ["surplus"]])
+def test_a_filter_that_makes_no_sense_is_refused(stuck, options):
+    assert stuck.veredus("queue", "list", *options, status=None).returncode == 2
+
+
+def test_a_verb_without_ids_or_filter_does_nothing(stuck):
+    entry = enqueue(stuck)
+    for verb in ("delete", "hold", "release", "bounce", "retry", "requeue"):
+        assert stuck.veredus("queue", verb, status=None).returncode == 2
+    assert entry["qid"] in ids(stuck)
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_a_dry_run_only_names_what_a_filter_finds(stuck):
+    domain = f"{unique('d')}.test"
+    entry = enqueue(stuck, f"a@{domain}")
+    plan = json.loads(stuck.veredus("queue", "delete", "--dry-run", "--json",
+                                    "--recipient-domain", domain).stdout)
+    assert plan == {"dry_run": True, "messages": [entry["qid"]], "count": 1}
+    assert entry["qid"] in ids(stuck)
+    out = stuck.veredus("queue", "delete", "--recipient-domain", domain).stdout
+    assert out == "1 messages\n"
+    gone(stuck, entry["qid"])
+    line = acts(stuck, entry["qid"], "delete")[0]
+    assert line["by_uid"] == uid(stuck) and line["result"] == "done"
+
+
+def test_hold_and_release_by_filter(stuck):
+    domain = f"{unique('d')}.test"
+    entry = enqueue(stuck, f"a@{domain}")
+    stuck.veredus("queue", "hold", "--recipient-domain", domain)
+    assert ids(stuck, "--state", "held", "--recipient-domain", domain) == {entry["qid"]}
+    stuck.veredus("queue", "release", "--state", "held", "--recipient-domain", domain)
+    wait_for("its release", lambda: not ids(stuck, "--state", "held", "--recipient-domain", domain))
+    assert acts(stuck, entry["qid"], "hold") and acts(stuck, entry["qid"], "release")
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+# --- verbs ----------------------------------------------------------------------------------------
+def attempts(instance, qid):
+    shown = json.loads(instance.veredus("queue", "show", "--json", qid).stdout)
+    return {r["address"]: r["attempts"] for r in shown["recipients"]}
+
+
+def test_retry_of_a_domain_tries_only_its_recipients(stuck):
+    domain, other = f"{unique('d')}.test", f"{unique('o')}.test"
+    entry = enqueue(stuck, f"a@{domain}", f"b@{other}")
+    assert attempts(stuck, entry["qid"]) == {f"a@{domain}": 1, f"b@{other}": 1}
+    stuck.veredus("queue", "retry", domain)
+    wait_for("the attempt", lambda: attempts(stuck, entry["qid"])[f"a@{domain}"] == 2)
+    assert attempts(stuck, entry["qid"])[f"b@{other}"] == 1
+    stuck.veredus("queue", "retry", entry["qid"])
+    wait_for("the attempt", lambda: attempts(stuck, entry["qid"])[f"b@{other}"] == 2)
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_bounce_returns_a_message_now(stuck):
+    entry = enqueue(stuck)
+    stuck.veredus("queue", "bounce", "--text", "we do not want it", entry["qid"])
+    gone(stuck, entry["qid"])
+
+    def report():
+        return [m for m in stuck.mails(ALICE) if "we do not want it" in m.as_string()
+                and entry["recipient"] in m.as_string()]
+    assert wait_for("the report", report)[0].get_content_type() == "multipart/report"
+    line = acts(stuck, entry["qid"], "bounce")[0]
+    assert line["by_uid"] == uid(stuck) and line["argument"] == "we do not want it"
+
+
+def test_redirect_delivers_to_another_address(stuck):
+    subject = unique("redirected")
+    entry = enqueue(stuck, "x@far.test", "y@far.test", subject=subject)
+    refused = stuck.veredus("queue", "redirect", entry["qid"], "nobody@example.test", status=None)
+    assert refused.returncode == 1 and "550" in refused.stderr
+    assert attempts(stuck, entry["qid"]) == {"x@far.test": 1, "y@far.test": 1}
+    stuck.veredus("queue", "redirect", entry["qid"], BOB)
+    stuck.wait_mail(subject, BOB)
+    gone(stuck, entry["qid"])
+    assert len([m for m in stuck.mails(BOB) if m["Subject"] == subject]) == 1
+    assert [(e["argument"], e["by_uid"]) for e in acts(stuck, entry["qid"], "redirect")
+            if e["result"] == "done"] == [(BOB, uid(stuck))]
+
+
+def test_a_redirected_held_message_stays_held_with_its_new_recipient_over_a_restart(stuck):
+    subject = unique("redirected")
+    entry = enqueue(stuck, subject=subject)
+    stuck.veredus("queue", "hold", entry["qid"])
+    stuck.veredus("queue", "redirect", entry["qid"], BOB)
+    stuck.restart()
+    shown = json.loads(stuck.veredus("queue", "show", "--json", entry["qid"]).stdout)
+    assert [(r["address"], r["state"]) for r in shown["recipients"]] == [
+        (entry["recipient"], "done"), (BOB, "waiting")]
+    assert shown["state"] == "held"
+    stuck.veredus("queue", "release", entry["qid"])
+    stuck.wait_mail(subject, BOB)
+
+
+def test_requeue_follows_a_changed_table(stuck):
+    subject, other = unique("requeued"), unique("requeued")
+    entry = enqueue(stuck, "moved@moving.test", subject=subject)
+    stuck.write("tables/virtual-aliases", f"moved@moving.test: {BOB}\n")
+    stuck.veredus("queue", "requeue", entry["qid"])
+    stuck.wait_mail(subject, BOB)
+    gone(stuck, entry["qid"])
+    assert acts(stuck, entry["qid"], "requeue")[0]["result"] == "done"
+    same = enqueue(stuck, subject=other)
+    stuck.veredus("queue", "requeue", same["qid"])
+    wait_for("the attempt", lambda: attempts(stuck, same["qid"]) == {same["recipient"]: 2})
+    stuck.veredus("queue", "delete", same["qid"])
+
+
+def test_show_gives_headers_and_body_alone_also_while_down(stuck):
+    entry = enqueue(stuck, subject=(subject := unique("shown")))
+    running = [stuck.veredus("queue", "show", *o, entry["qid"]).stdout
+               for o in (["--headers"], ["--body"], ["--json"])]
+    stuck.stop()
+    down = [stuck.veredus("queue", "show", *o, entry["qid"]).stdout
+            for o in (["--headers"], ["--body"], ["--json"])]
+    act = stuck.veredus("queue", "delete", entry["qid"], status=None)
+    stuck.start()
+    assert f"Subject: {subject}\n" in running[0] and "queue content" not in running[0]
+    assert running[1].startswith(running[0]) and running[1].endswith("queue content\n")
+    assert running == down
+    assert act.returncode != 0 and entry["qid"] in ids(stuck)
+    stuck.veredus("queue", "delete", entry["qid"])
