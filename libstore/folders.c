@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libstore/foreign.h"
 #include "libstore/private.h"
 
 enum { FOLDERS_MAX = 100000, SUBSCRIPTIONS_MAX = 8 << 20 };
@@ -111,6 +112,8 @@ static int read_subscriptions(struct store *s, struct list_of *l, struct error *
     struct buf text;
     buf_init(&text, SUBSCRIPTIONS_MAX);
     int rc = io_slurp(s->fd, "veredus.subscriptions", &text, err);
+    if (rc == ERR_NOT_FOUND)
+        rc = foreign_subscriptions(s->fd, &text, err);
     struct slice rest = buf_slice(&text);
     while (!rc && rest.n) {
         struct slice line = slice_cut(&rest, '\n');

@@ -135,6 +135,7 @@ void store_unselect(struct store_mailbox *mb)
     uidset_clear(&mb->recent);
     free(mb->map);
     free(mb->lists);
+    uidls_free(mb->uidls);
     free(mb);
 }
 

@@ -153,8 +153,9 @@ static void add_file(struct found *f, const char *name, bool in_new)
             file->flags |= flag_of(*p);
     char info[8];
     info_of(file->flags, info);
-    file->odd = in_new ? name[n] != '\0'
-                       : strncmp(name + n, ":2,", 3) != 0 || strcmp(name + n + 3, info) != 0;
+    if (in_new ? name[n] != '\0'
+               : strncmp(name + n, ":2,", 3) != 0 || strcmp(name + n + 3, info) != 0)
+        file->name = xstrdup(name);
     struct found_file *before = map_set(&f->files, slice_of(file->base), file);
     file->next = f->list;
     f->list = file;
@@ -164,6 +165,7 @@ static void add_file(struct found *f, const char *name, bool in_new)
         map_set(&f->files, slice_of(before->base), before);
         f->list = file->next;
         f->n--;
+        free(file->name);
         free(file->base);
         free(file);
     }
@@ -211,6 +213,7 @@ void found_clear(struct found *f)
     while (f->list) {
         struct found_file *file = f->list;
         f->list = file->next;
+        free(file->name);
         free(file->base);
         free(file);
     }
@@ -264,12 +267,14 @@ void found_record(const struct found_file *file, int dirfd, struct op *op)
         guid_from_name(op->name, op->rec.guid);
     }
     info_of(file->flags, info);
-    if (file->in_new)
+    if (file->name)
+        snprintf(path, sizeof(path), "%s/%s", file->in_new ? "new" : "cur", file->name);
+    else if (file->in_new)
         snprintf(path, sizeof(path), "new/%s", file->base);
     else
         snprintf(path, sizeof(path), "cur/%s:2,%s", file->base, info);
     op->rec.date = (uint32_t)time(NULL);
-    if (!file->odd && fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime > 0)
+    if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime > 0)
         op->rec.date = (uint32_t)st.st_mtime;
 }
 

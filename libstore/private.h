@@ -130,7 +130,7 @@ struct found_file {
     uint8_t flags;
     bool in_new;
     bool known; /* an index record has it */
-    bool odd;   /* its name is not what we would make of base and flags */
+    char *name; /* NULL, or the whole name when it is not what we would make of base and flags */
     struct found_file *next;
 };
 struct found {
@@ -201,3 +201,27 @@ void body_size(struct box *, struct disk_rec *);
 int body_read(struct box *, const struct disk_rec *, struct store_body *, struct error *) MUST_USE;
 /* A new UIDVALIDITY, greater than any this store gave. */
 int store_new_uidvalidity(struct store *, uint32_t *, struct error *) MUST_USE;
+/* A UIDVALIDITY that another server gave: new ones will be greater. */
+int store_note_uidvalidity(struct store *, uint32_t, struct error *) MUST_USE;
+
+/* --- adopt.c: taking over from another server --- */
+struct foreign;
+struct foreign_msg;
+/* Reads what it left. *numbers: UIDVALIDITY and UIDs are taken over, and the box's head has
+ * them; only when there is nothing of ours, and only once. */
+int adopt_begin(struct box *, bool fresh, struct foreign *, bool *numbers, struct error *) MUST_USE;
+/* Completes a record; its uid becomes the one it had, or 0. */
+void adopt_record(struct box *, const struct foreign *, const struct found_file *, struct op *);
+/* The GUID of a message: unchanged when the other server told none. */
+void adopt_guid(const struct box *, const struct foreign *, const struct foreign_msg *,
+    unsigned char guid[STORE_GUID]);
+/* Saves unique ids, and that numbers were taken over; before the index is written. */
+int adopt_end(struct box *, const struct foreign *, const struct found *, bool numbers,
+    struct error *) MUST_USE;
+
+/* --- uidl.c --- */
+/* Saves the unique ids of messages that are there. */
+int uidl_save(struct box *, const struct foreign *, const struct found *, struct error *) MUST_USE;
+/* A GUID that tells the unique id Dovecot makes of UIDVALIDITY and UID. */
+void uidl_guid(
+    const struct box *, uint32_t uidvalidity, uint32_t uid, unsigned char guid[STORE_GUID]);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libstore/foreign.h"
 #include "libstore/private.h"
 
 enum { LOG_MAX = 1 << 30, LEAST_TXN = sizeof(struct disk_txn) };
@@ -201,10 +202,47 @@ static void match_records(struct box *b, struct found *f)
     }
 }
 
-static int adopt_files(struct box *b, struct found *f, struct error *err)
+/* Those that have a number first, by number; the others stay in order. */
+static int by_uid(const void *a, const void *b)
+{
+    const struct op *x = a, *y = b;
+    if (x->rec.uid != y->rec.uid)
+        return x->rec.uid - 1 < y->rec.uid - 1 ? -1 : 1;
+    return x->number < y->number ? -1 : 1;
+}
+
+/* Completes the records with what another server told. */
+static void complete_records(struct box *b, const struct found *f, const struct foreign *fo,
+    bool numbers, struct op *ops, size_t n)
+{
+    char base[FILE_NAME_MAX];
+    for (size_t i = 0; i < n; i++) {
+        ops[i].number = (uint32_t)i;
+        if (!slice_to_cstr(ops[i].name, base, sizeof(base)) || ops[i].name.n == 0)
+            continue;
+        adopt_record(b, fo, found_get(f, base), &ops[i]);
+        if (!numbers)
+            ops[i].rec.uid = 0;
+    }
+    if (numbers)
+        qsort(ops, n, sizeof(*ops), by_uid);
+    for (size_t i = 0, last = 0; i < n; i++) {
+        if (ops[i].rec.uid == last)
+            ops[i].rec.uid = 0; /* twice: the other one has it */
+        else
+            last = ops[i].rec.uid;
+    }
+    if (numbers)
+        qsort(ops, n, sizeof(*ops), by_uid);
+}
+
+static int adopt_files(
+    struct box *b, struct found *f, const struct foreign *fo, bool numbers, struct error *err)
 {
     size_t n;
     struct op *ops = found_records(f, b->dirfd, &n);
+    if (fo->dovecot || fo->courier)
+        complete_records(b, f, fo, numbers, ops, n);
     for (size_t i = 0; i < n; i++) {
         if (!b->store->opt.coexist && ops[i].name.n == 0 && has_tomb(b, ops[i].rec.guid)) {
             /* Expunged, but we died before its file was removed. */
@@ -215,7 +253,8 @@ static int adopt_files(struct box *b, struct found *f, struct error *err)
             free(ops);
             return error_set(err, ERR_LIMIT, "this mailbox has used up its UIDs");
         }
-        ops[i].rec.uid = b->head.uidnext++;
+        if (!ops[i].rec.uid)
+            ops[i].rec.uid = b->head.uidnext++;
         ops[i].rec.modseq = b->head.sequence;
         ops[i].rec.name = box_name(b, ops[i].name);
         box_push(b, &ops[i].rec);
@@ -225,11 +264,23 @@ static int adopt_files(struct box *b, struct found *f, struct error *err)
     return OK;
 }
 
+static void new_cache(struct box *b)
+{
+    unsigned char id[STORE_GUID];
+    guid_new(b->store, id);
+    memcpy(&b->head.cache_id, id + 8, sizeof(b->head.cache_id));
+    b->head.cache_end = 0;
+    for (size_t i = 0; i < box_count(b); i++)
+        box_rec(b, i)->cache = 0;
+}
+
 static int rebuild_from(struct box *b, struct error *err)
 {
     struct salvage s = {0};
     struct found f;
+    struct foreign fo;
     struct error why;
+    bool numbers = false;
     int rc = salvage_index(b, &s, &why);
     if (!rc)
         rc = salvage_log(b, &s, &why);
@@ -244,20 +295,19 @@ static int rebuild_from(struct box *b, struct error *err)
     if (s.lost || !s.index || !s.log)
         b->head.tomb_floor = b->head.sequence;
     match_records(b, &f);
-    rc = choose_numbers(b, &s, err);
+    rc = adopt_begin(b, fresh, &fo, &numbers, err);
+    if (!rc && !numbers)
+        rc = choose_numbers(b, &s, err);
     if (!rc)
-        rc = adopt_files(b, &f, err);
-    if (b->head.cache_id == 0) {
-        unsigned char id[STORE_GUID];
-        guid_new(b->store, id);
-        memcpy(&b->head.cache_id, id + 8, sizeof(b->head.cache_id));
-        b->head.cache_end = 0;
-        for (size_t i = 0; i < box_count(b); i++)
-            box_rec(b, i)->cache = 0;
-    }
+        rc = adopt_files(b, &f, &fo, numbers, err);
+    if (!rc)
+        rc = adopt_end(b, &fo, &f, numbers, err);
+    if (b->head.cache_id == 0)
+        new_cache(b);
     b->head.boot = io_boot();
     b->head.cur_mtime = f.cur_mtime;
     b->head.new_mtime = f.new_mtime;
+    foreign_clear(&fo);
     found_clear(&f);
     return rc ? rc : box_rotate(b, err);
 }

@@ -185,7 +185,8 @@ int store_sync(int dirfd, struct error *err)
     return syncfs(dirfd) ? error_sys(err, "syncing the mail directory") : OK;
 }
 
-static int next_uidvalidity(struct store *s, uint32_t *out, struct error *err)
+/* With `given` notes that one; otherwise makes a new one. */
+static int next_uidvalidity(struct store *s, uint32_t given, uint32_t *out, struct error *err)
 {
     struct buf text;
     uint64_t last = 0;
@@ -194,16 +195,16 @@ static int next_uidvalidity(struct store *s, uint32_t *out, struct error *err)
     if (!rc && slice_u64(slice_trim(buf_slice(&text)), 1, UINT32_MAX - 1, &last))
         last = 0; /* unreadable: the clock alone has to do */
     if (!rc || rc == ERR_NOT_FOUND) {
-        *out = MAX((uint32_t)time(NULL), (uint32_t)last + 1);
+        *out = given ? given : MAX((uint32_t)time(NULL), (uint32_t)last + 1);
         buf_reset(&text);
-        buf_printf(&text, "%u\n", *out);
+        buf_printf(&text, "%u\n", MAX(*out, (uint32_t)last));
         rc = io_replace(s->fd, "veredus.uidvalidity", buf_slice(&text), err);
     }
     buf_clear(&text);
     return rc;
 }
 
-int store_new_uidvalidity(struct store *s, uint32_t *out, struct error *err)
+static int with_uidlock(struct store *s, uint32_t given, uint32_t *out, struct error *err)
 {
     /* A descriptor of its own: the lock must not be mistaken for one that we hold on a box. */
     int fd = openat(s->fd, "veredus.uidlock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -211,9 +212,19 @@ int store_new_uidvalidity(struct store *s, uint32_t *out, struct error *err)
         return error_sys(err, "opening veredus.uidlock");
     int rc = dir_lock(fd, err);
     if (!rc)
-        rc = next_uidvalidity(s, out, err);
+        rc = next_uidvalidity(s, given, out, err);
     fd_close(&fd);
     return rc;
+}
+
+int store_new_uidvalidity(struct store *s, uint32_t *out, struct error *err)
+{
+    return with_uidlock(s, 0, out, err);
+}
+
+int store_note_uidvalidity(struct store *s, uint32_t given, struct error *err)
+{
+    return with_uidlock(s, given, &given, err);
 }
 
 int store_rebuild(struct store *s, struct slice folder, struct error *err)

@@ -23,7 +23,13 @@ struct store;
 struct store_mailbox;
 struct store_append;
 
-enum { STORE_SEPARATOR = '/', STORE_NAME_MAX = 250, STORE_KEYWORDS_MAX = 64, STORE_GUID = 16 };
+enum {
+    STORE_SEPARATOR = '/',
+    STORE_NAME_MAX = 250,
+    STORE_KEYWORDS_MAX = 64,
+    STORE_GUID = 16,
+    STORE_UIDL_MAX = 70 /* RFC 1939 §7 UIDL */
+};
 
 struct store_options {
     bool coexist; /* other tools use this Maildir: LF bodies, flags in file names */
@@ -93,7 +99,7 @@ struct store_msg {
     uint64_t modseq;
     uint64_t size;                  /* RFC822.SIZE */
     int64_t date;                   /* INTERNALDATE */
-    unsigned char guid[STORE_GUID]; /* never changes, unique; as hex the POP3 UIDL */
+    unsigned char guid[STORE_GUID]; /* never changes, unique */
     bool gone; /* expunged by someone; leaves the view at the next store_refresh that may */
 };
 
@@ -154,6 +160,11 @@ struct store_cache {
 };
 int store_cached(
     struct store_mailbox *, uint32_t uid, struct store_cache *, struct error *) MUST_USE;
+
+/* The POP3 unique id of the message with this GUID: the GUID as hex, or what the server before us
+ * told its clients. */
+void store_uidl(
+    struct store_mailbox *, const unsigned char guid[STORE_GUID], char out[STORE_UIDL_MAX + 1]);
 
 /* --- changes ------------------------------------------------------------------------------ */
 

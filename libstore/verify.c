@@ -56,6 +56,9 @@ static int check_folder(struct box *b, struct buf *report, struct error *err)
         rc = box_follow(b, &switched, &state, &why);
     if (rc == ERR_VERSION || rc == ERR_IO || rc == ERR_DENIED)
         return error_set(err, rc, "%s", why.text);
+    /* Nobody has opened the folder yet; then its files, if any, are in no index. */
+    if (rc == ERR_NOT_FOUND)
+        rc = OK;
     if (rc || state == TXN_TORN) {
         buf_printf(report, "%s\n", rc ? why.text : "veredus.log has a torn end");
         return 1;

@@ -15,7 +15,10 @@ struct store_mailbox {
     size_t keywords;
     uint64_t sequence; /* of the last refresh */
     struct uidset recent;
-    uint32_t *lists; /* what the last refresh handed out */
+    uint32_t *lists;     /* what the last refresh handed out */
+    struct uidls *uidls; /* NULL: not read yet */
 };
+
+void uidls_free(struct uidls *);
 
 struct disk_rec *view_rec(const struct store_mailbox *, uint32_t seq);

@@ -102,10 +102,9 @@ static void list_one(struct pop3 *p, const struct message *m, const char *prefix
 
 static void uidl_one(struct pop3 *p, const struct message *m, const char *prefix)
 {
-    char hex[2 * STORE_GUID + 1];
-    for (size_t i = 0; i < STORE_GUID; i++)
-        snprintf(hex + 2 * i, 3, "%02x", m->guid[i]);
-    say(p, "%s%u %s", prefix, number_of(p, m), hex);
+    char uidl[STORE_UIDL_MAX + 1];
+    store_uidl(p->box, m->guid, uidl);
+    say(p, "%s%u %s", prefix, number_of(p, m), uidl);
 }
 
 /* LIST and UIDL: one message, or all that are left. */

@@ -1,6 +1,6 @@
 /*
  * A POP3 session (RFC 1939) in its own process, blocking. The maildrop is INBOX as it was at
- * login; nothing changes before QUIT. Unique ids are the store's message GUIDs.
+ * login; nothing changes before QUIT. Unique ids are the store's (store_uidl).
  */
 #pragma once
 
