@@ -128,7 +128,7 @@ static int set_envid(struct param_state *st, struct slice value)
     return value.n ? decode(st, value, ENVID_MAX, &st->mail->envid) : ERR_SYNTAX;
 }
 
-/* RFC 4954 §5: AUTH=<> or an address in xtext. */
+/* RFC 4954 §5: AUTH=<> or an address in xtext; curl puts it in angle brackets nonetheless. */
 static int set_auth(struct param_state *st, struct slice value)
 {
     struct address a;
@@ -136,6 +136,8 @@ static int set_auth(struct param_state *st, struct slice value)
         st->mail->auth = SLICE_LIT("<>");
         return OK;
     }
+    if (slice_starts(value, "<") && slice_ends(value, ">"))
+        value = slice_first(slice_from_index(value, 1), value.n - 2);
     int rc = decode(st, value, ADDRESS_MAX, &st->mail->auth);
     return rc ? rc : address_parse(&a, st->mail->auth, 0);
 }

@@ -76,6 +76,18 @@ static void test_mail_null_sender_and_space_behind_the_colon(void **state)
     assert_int_equal(f.mail.sender.len, 0);
 }
 
+/* As curl --mail-auth writes it. */
+static void test_mail_auth_in_angle_brackets_is_understood(void **state)
+{
+    (void)state;
+    assert_int_equal(mail("FROM:<a@b.org> AUTH=<c@d.org> SIZE=1", ALL_EXT), OK);
+    assert_true(slice_is(f.mail.auth, "c@d.org"));
+    assert_int_equal(mail("FROM:<a@b.org> AUTH=<>", ALL_EXT), OK);
+    assert_true(slice_is(f.mail.auth, "<>"));
+    assert_int_equal(mail("FROM:<a@b.org> AUTH=<c@d.org", ALL_EXT), ERR_SYNTAX);
+    assert_int_equal(mail("FROM:<a@b.org> AUTH=<", ALL_EXT), ERR_SYNTAX);
+}
+
 static void assert_mail_refused(const char *args, unsigned code, const char *dsn)
 {
     assert_int_equal(mail(args, ALL_EXT & ~SMTP_EXT_SMTPUTF8), ERR_SYNTAX);
@@ -391,6 +403,7 @@ int main(void)
         TEST(test_command_line_is_cut_at_the_first_space),
         TEST(test_mail_with_all_parameters),
         TEST(test_mail_null_sender_and_space_behind_the_colon),
+        TEST(test_mail_auth_in_angle_brackets_is_understood),
         TEST(test_mail_syntax_errors),
         TEST(test_mail_parameter_errors),
         TEST(test_mail_size_beyond_64_bits_is_huge_not_an_error),
