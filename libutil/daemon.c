@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -388,6 +389,7 @@ static int enter(struct daemon *d, struct error *err)
     hand_listeners(d);
     d->boot = NULL;
     free(boot);
+    malloc_trim(0); /* the warm-up's garbage: an idle process is small */
     report_ready(d);
     return OK;
 }
