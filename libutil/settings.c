@@ -389,7 +389,7 @@ static const struct conf_schema log_schema = {log_keys};
         .help = "Processes of " role "; 0: one for each processor."                          \
     }
 static const struct conf_key workers_keys[] = {WORKERS("smtpd", "0"), WORKERS("imap-login", "0"),
-    WORKERS("pop3-login", "0"), WORKERS("virtual", "0"), WORKERS("remote", "1"), {0}};
+    WORKERS("pop3-login", "1"), WORKERS("virtual", "0"), WORKERS("remote", "1"), {0}};
 static const struct conf_schema workers_schema = {workers_keys};
 
 static const struct conf_key root_keys[] = {
