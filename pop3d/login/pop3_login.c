@@ -68,13 +68,24 @@ static void do_stls(struct login *l, struct slice args)
     login_start_tls(l);
 }
 
+/* One word of what can be seen (RFC 1939 §3). Anything else is a client out of step, whose next
+ * command, PASS, would otherwise be logged as part of the name. */
+static bool is_name(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 127)
+            return false;
+    return s.n > 0;
+}
+
 static void do_user(struct login *l, struct slice args)
 {
     struct pop3_state *st = login_state(l);
     if (!login_offers_auth(l)) {
         answer(l, LOGIN_NEEDS_TLS);
         login_mistake(l);
-    } else if (!args.n || !slice_to_cstr(args, st->user, sizeof(st->user))) {
+    } else if (!is_name(args) || !slice_to_cstr(args, st->user, sizeof(st->user))) {
+        st->user[0] = '\0';
         wrong(l, "-ERR USER takes a name");
     } else {
         reply(l, "+OK Now the password"); /* also for unknown names */

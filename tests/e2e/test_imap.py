@@ -489,6 +489,59 @@ def test_idle_hears_flags_and_expunges_of_another_session(rootless, client, box)
         assert client.imap_answer("i")[0].startswith("OK")
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_message_numbers_agree_among_sessions_that_change_a_mailbox_at_once(
+        rootless, client, box, seed):
+    """Every session applies what it is told (RFC 3501 §7.4.1) and must never be contradicted."""
+    rnd = random.Random(seed)
+    views = []
+    for _ in range(4):
+        session = login(rootless)
+        ok(session.imap(f"SELECT {box}"))
+        views.append((session, list(fetch_uids(session))))
+
+    def apply(uids, lines):
+        for line in lines:
+            match = re.match(r"\* (\d+) (EXISTS|EXPUNGE|FETCH)", line)
+            number, what = match.groups() if match else (0, None)
+            if what == "EXISTS":
+                assert int(number) >= len(uids)
+                uids += [None] * (int(number) - len(uids))
+            elif what == "EXPUNGE":
+                del uids[int(number) - 1]
+            elif what == "FETCH":
+                assert int(number) <= len(uids)
+                uid = re.search(r"\bUID (\d+)", line)
+                if uid:
+                    assert uids[int(number) - 1] in (None, uid[1])
+                    uids[int(number) - 1] = uid[1]
+
+    for step in range(250):
+        session, uids = rnd.choice(views)
+        here = rnd.randrange(len(uids)) + 1 if uids else None
+        command = rnd.choice((f"COPY {here} {box}", f"COPY {here} {box}", "NOOP", "EXPUNGE",
+                              f"STORE {here} +FLAGS (\\Deleted)", "FETCH 1:* UID",
+                              "UID FETCH 1:* FLAGS", f"STORE {here} FLAGS (k{step % 7})"))
+        if here is None:
+            command = "NOOP"
+        status, lines = session.imap(command)
+        assert not status.startswith("BAD"), (command, status)
+        if command.startswith(("STORE", "FETCH")):
+            assert not [line for line in lines if line.endswith("EXPUNGE")], command
+        apply(uids, lines)
+    for session, uids in views:
+        apply(uids, ok(session.imap("NOOP")))
+        apply(uids, ok(session.imap("UID FETCH 1:* FLAGS")))
+    assert all(uids == views[0][1] for _, uids in views)
+    for session, _ in views:
+        session.close()
+
+
+def fetch_uids(session):
+    return [re.search(r"UID (\d+)", text)[1]
+            for text in fetch(session, "1:*", "UID").values()]
+
+
 def test_no_expunge_during_fetch(rootless, client, box):
     """RFC 3501 §7.4.1: not while FETCH, STORE or SEARCH is answered."""
     with login(rootless) as other:

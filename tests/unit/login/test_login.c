@@ -519,6 +519,20 @@ static void test_pop3_user_and_pass(void **state)
     rig_free(r);
 }
 
+static void test_pop3_a_user_name_is_one_word_and_never_holds_a_password(void **state)
+{
+    (void)state;
+    struct rig *r = pop3("");
+    heard(r);
+    assert_starts(say(r, "USER alice\rPASS secret\r\n"), "-ERR USER");
+    assert_starts(say(r, "USER alicePASS secret\r\n"), "-ERR USER");
+    assert_starts(say(r, "USER alice\r\n"), "+OK");
+    assert_starts(say(r, "USER two words\r\n"), "-ERR USER");
+    assert_starts(say(r, "PASS secret\r\n"), "-ERR USER comes first");
+    assert_int_equal(r->starts, 0);
+    rig_free(r);
+}
+
 static void test_pop3_capa_follows_the_listener(void **state)
 {
     (void)state;
@@ -761,6 +775,7 @@ int main(void)
         cmocka_unit_test(test_a_login_must_be_over_in_time_trickling_or_not),
         cmocka_unit_test(test_draining_sends_away_who_has_not_logged_in),
         cmocka_unit_test(test_pop3_user_and_pass),
+        cmocka_unit_test(test_pop3_a_user_name_is_one_word_and_never_holds_a_password),
         cmocka_unit_test(test_pop3_capa_follows_the_listener),
         cmocka_unit_test(test_pop3_auth_plain_and_login),
         cmocka_unit_test(test_pop3_quit_before_login),
