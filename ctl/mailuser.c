@@ -46,6 +46,8 @@ int mailuser_open(
     users_free(users);
     if (rc == ERR_NOT_FOUND)
         rc = error_set(err, rc, "%s: no such user", name);
+    if (!rc && !user.mail[0])
+        rc = error_set(err, ERR_UNSUPPORTED, "%s: mail of accounts is in mbox files", name);
     if (!rc) {
         struct store_options opt = {.coexist = user.system, .create = create};
         if (!user.system)

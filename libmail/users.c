@@ -190,6 +190,10 @@ static int system_user(struct users *u, struct slice local, struct user *user, s
     user->system = true;
     user->uid = account.uid;
     user->gid = account.gid;
+    if (slice_ends(mailbox, "/"))
+        mailbox = slice_first(mailbox, mailbox.n - 1);
+    if (slice_starts(mailbox, "/"))
+        return rc; /* an mbox file is no mail directory */
     if (rc == OK && snprintf(user->mail, sizeof(user->mail), "%s/%.*s", account.home,
                         SLICE_FMT(mailbox)) >= (int)sizeof(user->mail))
         rc = error_set(err, ERR_SYNTAX, "the home directory's name is too long");

@@ -21,7 +21,7 @@ struct user {
     bool disabled;
     bool system;
     int64_t uid, gid; /* -1: virtual */
-    char mail[1024];  /* virtual: relative to the mail root; system: absolute */
+    char mail[1024];  /* virtual: relative to the mail root; system: absolute, empty for mbox */
 };
 
 /* etc: where passwd is, "/etc" but in tests. */

@@ -70,6 +70,23 @@ int conf_word_relative(struct slice word, struct error *err)
     return OK;
 }
 
+int conf_word_mailbox(struct slice word, struct error *err)
+{
+    ptrdiff_t slash = slice_rchr(word, '/'), brace = slice_chr(word, '{');
+    if (!slice_starts(word, "/"))
+        return conf_word_relative(
+            slice_ends(word, "/") ? slice_first(word, word.n - 1) : word, err);
+    bool ok = slash > 0 && brace > slash &&
+              slice_chr(slice_from_index(word, (size_t)brace + 1), '{') < 0 &&
+              slice_starts(slice_from_index(word, (size_t)brace), "{user}") &&
+              conf_word_relative(slice_from_index(word, 1), NULL) == OK;
+    return ok ? OK
+              : error_set(err, ERR_SYNTAX,
+                    "'%.*s' must be a Maildir relative to the home, or an mbox file "
+                    "/DIRECTORY/{user}",
+                    SHOWN(word));
+}
+
 int conf_word_store(struct slice word, struct error *err)
 {
     if (conf_word_relative(word, err))

@@ -11,4 +11,5 @@ int conf_word_domain(struct slice, struct error *);
 int conf_word_address(struct slice, struct error *); /* user@domain or user */
 int conf_word_store(struct slice, struct error *);   /* a relative path with {user} */
 int conf_word_relative(struct slice, struct error *);
-int conf_word_relay(struct slice, struct error *); /* [smtp:|lmtp:]HOST[:PORT] */
+int conf_word_mailbox(struct slice, struct error *); /* a Maildir below home, or /DIR/{user} */
+int conf_word_relay(struct slice, struct error *);   /* [smtp:|lmtp:]HOST[:PORT] */

@@ -421,16 +421,22 @@ int sandbox_enter(const struct sandbox_profile *profile, const struct sandbox_pa
 
 int sandbox_tighten(const struct sandbox_filter *filter, int dir, struct error *err)
 {
+    return sandbox_tighten_to(filter, &dir, 1, err);
+}
+
+int sandbox_tighten_to(
+    const struct sandbox_filter *filter, const int *dirs, size_t n, struct error *err)
+{
     struct sandbox_report report = {0};
     struct sandbox_profile profile = {.calls = filter->calls};
     struct entry e = {.profile = &profile, .report = &report, .err = err};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return error_sys(err, "sandbox: child");
-    if (dir >= 0) {
-        e.trees.tree[0].fd = dir;
-        e.trees.tree[0].write = filter->calls & SANDBOX_FILES_WRITE;
-        e.trees.n = 1;
-    }
+    for (size_t i = 0; i < n && e.trees.n < SANDBOX_TREES_MAX; i++)
+        if (dirs[i] >= 0) {
+            e.trees.tree[e.trees.n].fd = dirs[i];
+            e.trees.tree[e.trees.n++].write = filter->calls & SANDBOX_FILES_WRITE;
+        }
     return close_in(&e, filter);
 }
 

@@ -39,8 +39,8 @@ enum sandbox_calls {
 #define SANDBOX_CAP_BIND ((uint64_t)1 << 10)
 #define SANDBOX_CAP_CHROOT ((uint64_t)1 << 18)
 /* What master keeps, and so the most that anything it starts can have. */
-#define SANDBOX_MASTER_CAPS                                                                        \
-    (SANDBOX_CAP_CHOWN | SANDBOX_CAP_KILL | SANDBOX_CAP_SETGID | SANDBOX_CAP_SETUID |              \
+#define SANDBOX_MASTER_CAPS                                                           \
+    (SANDBOX_CAP_CHOWN | SANDBOX_CAP_KILL | SANDBOX_CAP_SETGID | SANDBOX_CAP_SETUID | \
         SANDBOX_CAP_SETPCAP | SANDBOX_CAP_BIND | SANDBOX_CAP_CHROOT)
 
 enum sandbox_root {
@@ -102,6 +102,9 @@ void sandbox_filter_free(struct sandbox_filter *);
 /* For children of a row with SANDBOX_INSTALL, after sandbox_become and for good: dies with its
  * parent, not dumpable, Landlock with this one tree (-1: none), then the filter. */
 int sandbox_tighten(const struct sandbox_filter *, int dir, struct error *) MUST_USE;
+/* The same with several trees; an entry of -1 is none. */
+int sandbox_tighten_to(
+    const struct sandbox_filter *, const int *dirs, size_t n, struct error *) MUST_USE;
 
 /* Inside the sandbox, in a living daemon: reads the facts (filter, capabilities, ids) and tries
  * what the row forbids: files, sockets, signals, root, chmod, executable memory. What would be

@@ -156,8 +156,10 @@ static const struct conf_key local_keys[] = {
         .type = CONF_STRING,
         .def = "Maildir",
         .readers = R(LOCAL) | R(AUTHD),
-        .check = conf_word_relative,
-        .help = "The Maildir, relative to the user's home directory."},
+        .check = conf_word_mailbox,
+        .help = "The Maildir, relative to the user's home directory, or an mbox file such as "
+                "/var/mail/{user}. The directory of mbox files must exist; where users may not "
+                "make files in it, so must each file. IMAP and POP3 do not read mbox files."},
     {.name = "min-uid",
         .type = CONF_INT,
         .def = "1000",

@@ -297,6 +297,8 @@ static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
     } else {
         int rc = users_login(s->users, slice_of(name), &user, &err);
         bool gone = rc == ERR_NOT_FOUND || user.disabled;
+        if (rc == OK && !user.mail[0])
+            rc = error_set(&err, ERR_UNSUPPORTED, "the mail of accounts is in mbox files");
         grant.code = rc == OK && !gone ? AUTH_OK : gone ? AUTH_FAILED : AUTH_TEMPORARY;
         if (grant.code == AUTH_OK) {
             grant.user = slice_of(user.name);

@@ -46,6 +46,11 @@ static void note_sequence(void *arg, struct slice folder, uint64_t sequence)
     r->sequence = sequence;
 }
 
+/* Open directories: the home, and that of mbox files or -1. */
+struct places {
+    int home, spool;
+};
+
 static struct store_delivery delivery_of(const struct task *t)
 {
     const struct job *j = t->job;
@@ -81,6 +86,24 @@ static int deliver(const struct task *t, int home, const char *maildir, struct s
     r->stored = !rc;
     r->uid = rc ? 0 : out.uid;
     r->again = !rc && out.duplicate;
+    return rc;
+}
+
+/* The file of the account in the directory of mbox files. */
+static int deliver_to_spool(
+    const struct task *t, int spool, struct local_result *r, struct error *err)
+{
+    char name[1024];
+    struct store_delivery d = delivery_of(t);
+    const char *brace = strstr(t->local->mailbox, "{user}");
+    bool again = false;
+    int n = snprintf(name, sizeof(name), "%.*s%s%s", (int)(brace - t->local->mailbox),
+        t->local->mailbox, t->account.name, brace + strlen("{user}"));
+    if (n < 0 || (size_t)n >= sizeof(name) || strchr(name, '/'))
+        return error_set(err, ERR_DENIED, "the account's name is not one for a file");
+    int rc = mbox_deliver(spool, name, &d, &again, err);
+    r->stored = !rc;
+    r->again = again;
     return rc;
 }
 
@@ -178,19 +201,24 @@ static int read_plan(const struct task *t, int home, struct forward_plan *plan, 
 
 /* Mailbox and files first: a repetition finds its delivery id there. What the spawner does with
  * the addresses is the last step, because it cannot be found again. */
-static void follow(const struct task *t, int home, const struct forward_plan *plan,
+static void follow(const struct task *t, const struct places *p, const struct forward_plan *plan,
     struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     char text[400];
-    int rc = plan->mailbox ? deliver(t, home, t->local->mailbox, slice_of(t->folder), r, &err) : OK;
+    int rc = !plan->mailbox  ? OK
+             : p->spool >= 0 ? deliver_to_spool(t, p->spool, r, &err)
+                             : deliver(t, p->home, t->local->mailbox, slice_of(t->folder), r, &err);
     for (struct reader files = reader_of(buf_slice(&plan->files)); !rc && files.rest.n;)
-        rc = deliver_to_path(t, home, get_lv(&files, FORWARD_BYTES_MAX), r, &err);
+        rc = deliver_to_path(t, p->home, get_lv(&files, FORWARD_BYTES_MAX), r, &err);
     if (rc) {
         say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", "mailbox", err.text);
         return;
     }
-    if (plan->mailbox)
+    if (plan->mailbox && p->spool >= 0)
+        snprintf(text, sizeof(text), "delivered to the mailbox file%s",
+            r->again ? " (by an attempt before)" : "");
+    else if (plan->mailbox)
         snprintf(text, sizeof(text), "delivered to mailbox %s uid %u%s", r->folder, r->uid,
             r->again ? " (by an attempt before)" : "");
     else
@@ -201,34 +229,41 @@ static void follow(const struct task *t, int home, const struct forward_plan *pl
     buf_put(forward, buf_slice(&plan->addresses));
 }
 
-static void deliver_at_home(
-    const struct task *t, int home, struct local_result *r, struct buf *forward)
+static void deliver_at(
+    const struct task *t, const struct places *p, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     struct forward_plan plan;
     forward_init(&plan);
-    if (read_plan(t, home, &plan, &err))
+    if (read_plan(t, p->home, &plan, &err))
         say(r, DEFERRED, "4.3.5", "forward", err.text);
     else if (plan.naddresses && has_looped(t))
         say(r, FAILED, "5.4.6", "loop", "the mail is forwarded in a loop");
     else
-        follow(t, home, &plan, r, forward);
+        follow(t, p, &plan, r, forward);
     forward_clear(&plan);
 }
 
 void local_deliver(const struct task *t, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
-    int home = open(t->account.home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (home < 0) {
+    struct places p = {open(t->account.home, O_RDONLY | O_DIRECTORY | O_CLOEXEC), -1};
+    if (p.home >= 0 && t->local->spool)
+        p.spool = open(t->local->spool, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const int trees[] = {p.home, p.spool};
+    if (p.home < 0) {
         error_sys(&err, "home directory %s", t->account.home);
         say(r, DEFERRED, "4.2.0", "home", err.text);
-    } else if (t->local->filter && sandbox_tighten(t->local->filter, home, &err)) {
+    } else if (t->local->spool && p.spool < 0) {
+        error_sys(&err, "directory of mailbox files %s", t->local->spool);
+        say(r, DEFERRED, "4.2.0", "mailbox", err.text);
+    } else if (t->local->filter && sandbox_tighten_to(t->local->filter, trees, 2, &err)) {
         say(r, DEFERRED, "4.3.0", "child", err.text);
     } else {
-        deliver_at_home(t, home, r, forward);
+        deliver_at(t, &p, r, forward);
     }
-    fd_close(&home);
+    fd_close(&p.home);
+    fd_close(&p.spool);
 }
 
 _Noreturn void local_child(const struct task *t)

@@ -62,6 +62,20 @@ static void add_homes(struct local *l)
     endpwent();
 }
 
+/* /DIRECTORY/FILE becomes the spool and the file's name. */
+static int split_mailbox(struct local *l, struct error *err)
+{
+    char *slash = strrchr(l->mailbox, '/');
+    if (slash && !slash[1])
+        *slash = '\0';
+    if (l->mailbox[0] != '/')
+        return OK;
+    l->spool = xmemdup0(l->mailbox, (size_t)(slash - l->mailbox));
+    memmove(l->mailbox, slash + 1, strlen(slash));
+    add_tree(l, l->spool); /* the first one */
+    return l->ntrees ? OK : error_sys(err, "local mailbox: %s", l->spool);
+}
+
 int local_configure(struct daemon *d, struct error *err)
 {
     static const struct sandbox_profile child = {
@@ -77,6 +91,9 @@ int local_configure(struct daemon *d, struct error *err)
     l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
     if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
         return error_set(err, ERR_LIMIT, "local mailbox is too long");
+    int rc = split_mailbox(l, err);
+    if (rc)
+        return rc;
     l->accounts = accounts_open("/etc", err);
     l->filter = l->accounts ? sandbox_filter_new(&child, err) : NULL;
     if (!l->filter)
@@ -447,6 +464,7 @@ void local_free(struct daemon *d)
     struct local *l = d->data;
     accounts_close(l->accounts);
     sandbox_filter_free(l->filter);
+    free(l->spool);
     for (size_t i = 0; i < l->ntrees; i++)
         free((char *)l->trees[i]);
     for (size_t i = 0; i < l->nsystems; i++)

@@ -233,8 +233,11 @@ int mbox_deliver(
     int rc = dot_lock(dir, lock, &steps, &held, err);
     if (!rc)
         rc = userfile_open(dir, path, O_RDWR, &fd, err);
-    if (rc == ERR_NOT_FOUND)
+    if (rc == ERR_NOT_FOUND) {
         rc = userfile_open(dir, path, O_RDWR | O_CREAT | O_EXCL, &fd, err);
+        if (rc == ERR_DENIED)
+            error_set(err, rc, "there is no mailbox file, and the account may not make it");
+    }
     if (!rc)
         rc = check_file(fd, err);
     if (!rc)

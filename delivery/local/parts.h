@@ -13,7 +13,8 @@ enum { LOCAL_TREES = 64 };
 struct local {
     struct daemon *daemon;
     struct accounts *accounts;
-    char mailbox[256]; /* relative to home */
+    char mailbox[256]; /* a Maildir relative to home, or behind the spool: FILE with {user} */
+    char *spool;       /* the directory of mbox files; NULL: mailboxes are Maildirs */
     uid_t least_uid;
     struct sandbox_filter *filter; /* for children */
     const char *read[2];

@@ -245,3 +245,59 @@ def test_links_in_a_home_lead_nowhere(host, account):
         assert os.path.getsize(victim.path("mbox")) == 0
     finally:
         victim.remove()
+
+
+# --- mbox files in one directory ------------------------------------------------------------------
+@pytest.fixture
+def spool(account):
+    """An instance whose accounts have mbox files, and their directory: writable for all, sticky."""
+    instance = make(True)
+    directory = os.path.join(instance.parent, "spool")
+    os.mkdir(directory)
+    os.chmod(directory, 0o1777)
+    instance.edit_conf(append=f"local {{ domains {HOST}; mailbox {directory}/{{user}} }}")
+    instance.start()
+    yield instance, directory
+    instance.discard()
+
+
+def mbox_subjects(path):
+    if not os.path.exists(path):
+        return []
+    return [m["Subject"] for m in mailbox.mbox(path, create=False)]
+
+
+def test_accounts_can_have_mbox_files(spool, account):
+    host, directory = spool
+    path = os.path.join(directory, account.name)
+    first, second = send(host, account, "first"), send(host, account, "second")
+    wait_for("both", lambda: len(mbox_subjects(path)) == 2)
+    assert sorted(mbox_subjects(path)) == sorted([first, second])
+    assert os.stat(path).st_uid == account.uid
+    assert os.listdir(directory) == [account.name]
+    account.put(".forward", f"\\{account.name}\nalice@example.test\n")
+    third = send(host, account, "third")
+    host.wait_mail(third, ALICE)
+    wait_for("the copy", lambda: third in mbox_subjects(path))
+
+
+def test_a_spool_where_users_make_no_files_needs_the_file(spool, account):
+    host, directory = spool
+    os.chmod(directory, 0o755)
+    path = os.path.join(directory, account.name)
+    assert "no mailbox file" in deferred(host, account, "absent")
+    with open(path, "w", encoding="utf-8"):
+        pass
+    os.chown(path, account.uid, account.gid)
+    subject = send(host, account, "present")
+    wait_for("the mail", lambda: subject in mbox_subjects(path))
+
+
+def test_a_link_in_the_spool_is_not_followed(spool, account):
+    host, directory = spool
+    target = account.path("list")
+    account.put("list", "precious\n")
+    os.symlink(target, os.path.join(directory, account.name))
+    deferred(host, account, "link")
+    with open(target, encoding="utf-8") as file:
+        assert file.read() == "precious\n"

@@ -134,6 +134,11 @@ static void test_errors_name_file_line_key_and_what_is_allowed(void **state)
     assert_refused("hostname h\nnetworks 10.0.0.1/8\n", "bits set beyond its prefix");
     assert_refused("hostname h\ndomain a.b { store /abs/{user} }", "must be a relative path");
     assert_refused("hostname h\ndomain a.b { store {domain} }", "must contain {user}");
+    assert_refused("hostname h\nlocal { mailbox /var/mail }", "must be a Maildir");
+    assert_refused("hostname h\nlocal { mailbox /var/mail/{user}/ }", "must be a Maildir");
+    assert_refused("hostname h\nlocal { mailbox /var/{user}/x }", "must be a Maildir");
+    assert_refused("hostname h\nlocal { mailbox /var/../x/{user} }", "must be a Maildir");
+    assert_refused("hostname h\nlocal { mailbox ../x }", "must be a relative path");
 }
 
 static void test_unknown_keys_suggest_the_nearest(void **state)
