@@ -118,6 +118,7 @@ fuzz: deps
 bench: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tests/bench/run
+	@tests/bench/queue
 
 lint:
 	@tests/lint/run

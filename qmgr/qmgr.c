@@ -12,7 +12,7 @@
 
 enum {
     INITIAL_WINDOW = 5,
-    MAX_LOADED = 20000,
+    MAX_LOADED = 6000, /* some 4 KiB each */
     MAX_RECIPIENTS = 100000,
     FIGURES_MS = 60000,
     DRAIN_POLL_MS = 50,
