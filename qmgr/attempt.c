@@ -272,11 +272,35 @@ static void refuse_attempt(struct sched_job *job, const uint32_t *recipients, si
     struct message *m = job->message;
     for (size_t i = 0; i < n; i++) {
         struct rcpt *r = &m->content->rcpts[recipients[i]];
-        rcpt_note(r, DEFERRED, SLICE_LIT("4.4.1"), reason, SLICE_LIT(""));
-        attempt_deferred(q, m, r, wait_ms + (int64_t)(id_new() % (uint64_t)(wait_ms / 4 + 1)));
+        int64_t wait = wait_ms + (int64_t)(id_new() % (uint64_t)(wait_ms / 4 + 1));
+        if (m->parked && loop_wall(q->loop) < queue_expires(q, m)) {
+            /* Nothing was tried and nothing is new: neither the disk nor the log need to know. */
+            r->st.next = loop_wall(q->loop) + wait;
+        } else {
+            rcpt_note(r, DEFERRED, SLICE_LIT("4.4.1"), reason, SLICE_LIT(""));
+            attempt_deferred(q, m, r, wait);
+        }
         no_longer_busy(m, r);
     }
     queue_settle(q, m);
 }
 
-const struct schedule_ops attempt_ops = {start_attempt, refuse_attempt};
+/* What a block `destination NAME ...` sets for this next hop. */
+static void limits_of(struct slice nexthop, struct sched_limits *limits, void *arg)
+{
+    const struct conf *conf = ((struct qmgr *)arg)->daemon->conf;
+    const struct conf_block *b = NULL;
+    while (conf && (b = conf_next(conf_root(conf), "destination", b)) != NULL) {
+        size_t i = 0;
+        while (i < conf_args(b) && !slice_ieq(conf_arg(b, i), nexthop))
+            i++;
+        if (i == conf_args(b))
+            continue;
+        if (conf_isset(b, "concurrency"))
+            limits->concurrency = (unsigned)conf_int(b, "concurrency");
+        if (conf_isset(b, "rate"))
+            limits->rate = (unsigned)conf_int(b, "rate");
+    }
+}
+
+const struct schedule_ops attempt_ops = {start_attempt, refuse_attempt, limits_of};

@@ -29,7 +29,9 @@ static int read_settings(struct qmgr *q, const struct conf *conf, struct error *
         .lifetime = conf_int(out, "lifetime"),
         .bounce_lifetime = conf_int(out, "bounce-lifetime"),
         .delay_warning = conf_int(out, "delay-warning"),
-        .concurrency = (unsigned)conf_int(out, "concurrency"),
+        .each = {(unsigned)conf_int(out, "concurrency"), (unsigned)conf_int(out, "rate")},
+        .remote = {(unsigned)conf_int(out, "total-concurrency"),
+            (unsigned)conf_int(out, "total-rate")},
         .message_size = (uint64_t)conf_int(conf_root(conf), "message-size"),
         .max_loaded = MAX_LOADED,
         .max_recipients = MAX_RECIPIENTS,
@@ -75,8 +77,10 @@ static void log_figures(void *arg)
 
 static struct schedule_policy policy_of(const struct qmgr *q)
 {
-    return (struct schedule_policy){
-        .initial = INITIAL_WINDOW, .limit = q->set.concurrency, .dead_ms = q->set.retry_from};
+    return (struct schedule_policy){.initial = INITIAL_WINDOW,
+        .each = q->set.each,
+        .remote = q->set.remote,
+        .dead_ms = q->set.retry_from};
 }
 
 int qmgr_start(struct daemon *d, struct error *err)

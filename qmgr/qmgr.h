@@ -29,7 +29,7 @@ enum {
 
 struct settings {
     int64_t retry_from, retry_to, lifetime, bounce_lifetime, delay_warning;
-    unsigned concurrency;
+    struct sched_limits each, remote;
     uint64_t message_size;
     size_t max_loaded;     /* messages with content at a time */
     size_t max_recipients; /* of one message */

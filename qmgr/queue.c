@@ -312,7 +312,8 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
         indexes[n++] = (uint32_t)i;
     }
     const struct recipient *to = &c->rcpts[first].to;
-    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n);
+    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n,
+        m->content->envelope.sender.n == 0);
     free(indexes);
 }
 
@@ -394,9 +395,7 @@ void queue_settle(struct qmgr *q, struct message *m)
         queue_deliver(q, m);
         return;
     }
-    if (due != m->due_wall)
-        changed(m);
-    m->due_wall = due;
+    m->due_wall = due; /* alone no reason to write: after a crash it is tried earlier */
     if (!m->parked)
         queue_park(q, m, m->held ? "held" : "deferred");
     else if (m->saved != m->changes)

@@ -6,14 +6,30 @@
 #include "libutil/buf.h"
 #include "libutil/map.h"
 
-enum { LOCAL_WINDOW = 64, REMOTE_TOTAL = 200, FORGET_SITE_MS = 3600000, NO_AGENT_MS = 1000 };
+enum {
+    LOCAL_WINDOW = 64,
+    FORGET_SITE_MS = 3600000, /* that failed */
+    FORGET_GOOD_MS = 600000,  /* that worked */
+    NO_AGENT_MS = 1000
+};
+
+/* Destinations of a transport take turns in lanes. */
+enum lane { PROVEN, DOUBTFUL, LANES };
+
+struct pace {
+    struct timer timer; /* runs until the next start is allowed */
+    int64_t next_us;
+};
 
 struct transport {
+    struct schedule *schedule;
     char name[33];
-    bool local;
+    bool local, doubtful_turn;
     unsigned busy, limit;
-    struct list ready; /* destinations with work and an open window, in turn */
-    struct list all;   /* link among transports */
+    unsigned doubtful_busy;   /* of busy: for doubtful destinations */
+    struct list ready[LANES]; /* destinations with work and an open window, in turn */
+    struct list all;          /* link among transports */
+    struct pace pace;
 };
 
 struct destination {
@@ -21,12 +37,16 @@ struct destination {
     struct transport *transport;
     char *key; /* transport \0 nexthop */
     size_t key_len;
-    struct list ready; /* in transport->ready */
-    struct list jobs;
+    struct list ready; /* in a lane of transport->ready */
+    struct list jobs[SCHED_CLASSES];
+    unsigned since[SCHED_CLASSES]; /* starts since this class had one while it waited */
     size_t waiting;
     unsigned busy, window;
+    struct sched_limits limits;
+    struct pace pace;
     double failed_cohorts;
     bool dead, probing;
+    bool doubtful;      /* nothing has worked since it was new or failed */
     struct timer timer; /* dead: revival; else: forgetting what we know of the site */
     char reason[256];
 };
@@ -87,6 +107,39 @@ struct slice destination_nexthop(const struct destination *d)
     return slice_from_index(key, strlen(d->transport->name) + 1);
 }
 
+/* --- rates ----------------------------------------------------------------------------------- */
+
+static void pace_used(struct schedule *s, struct pace *p, unsigned per_minute)
+{
+    int64_t now_us = loop_now(s->loop) * 1000;
+    if (per_minute == 0)
+        return;
+    p->next_us = MAX(p->next_us, now_us) + 60000000 / (int64_t)per_minute;
+    if (p->next_us > now_us)
+        timer_start(&p->timer, (p->next_us - now_us) / 1000);
+}
+
+static void transport_may_start(void *arg)
+{
+    struct transport *t = arg;
+    dispatch_soon(t->schedule);
+}
+
+static void destination_may_start(void *arg);
+
+static void set_limits(struct schedule *s, struct destination *d)
+{
+    if (d->transport->local) {
+        d->limits = (struct sched_limits){LOCAL_WINDOW, 0};
+        return;
+    }
+    d->limits = s->policy.each;
+    if (s->ops.limits_of)
+        s->ops.limits_of(destination_nexthop(d), &d->limits, s->arg);
+}
+
+/* --- destinations ---------------------------------------------------------------------------- */
+
 static struct transport *find_transport(struct schedule *s, struct slice name)
 {
     LIST_EACH(it, &s->transports)
@@ -98,8 +151,11 @@ static struct transport *find_transport(struct schedule *s, struct slice name)
     struct transport *t = NEW(struct transport);
     snprintf(t->name, sizeof(t->name), "%.*s", SLICE_FMT(name));
     t->local = schedule_is_local(name);
-    t->limit = t->local ? LOCAL_WINDOW : REMOTE_TOTAL;
-    list_init(&t->ready);
+    t->schedule = s;
+    t->limit = t->local ? LOCAL_WINDOW : s->policy.remote.concurrency;
+    list_init(&t->ready[PROVEN]);
+    list_init(&t->ready[DOUBTFUL]);
+    timer_init(&t->pace.timer, s->loop, transport_may_start, t);
     list_append(&s->transports, &t->all);
     return t;
 }
@@ -107,10 +163,38 @@ static struct transport *find_transport(struct schedule *s, struct slice name)
 static void destination_free(struct destination *d)
 {
     timer_stop(&d->timer);
+    timer_stop(&d->pace.timer);
     list_remove(&d->ready);
     map_remove(&d->schedule->destinations, (struct slice){d->key, d->key_len});
     free(d->key);
     free(d);
+}
+
+/* Puts the destination into, or takes it out of, its transport's turn. */
+static void update_ready(struct destination *d)
+{
+    bool open = d->busy < d->window && !timer_active(&d->pace.timer);
+    bool ready = d->waiting > 0 && (d->dead || open);
+    bool in = !list_empty(&d->ready);
+    /* A dead one needs no place: its work goes back. */
+    enum lane lane = d->doubtful && !d->dead ? DOUBTFUL : PROVEN;
+    if (ready && !in)
+        list_append(&d->transport->ready[lane], &d->ready);
+    else if (!ready && in)
+        list_remove(&d->ready);
+}
+
+static void set_doubtful(struct destination *d, bool doubtful)
+{
+    if (d->doubtful == doubtful)
+        return;
+    d->doubtful = doubtful;
+    if (doubtful)
+        d->transport->doubtful_busy += d->busy;
+    else
+        d->transport->doubtful_busy -= d->busy;
+    list_remove(&d->ready);
+    update_ready(d);
 }
 
 static void on_timer(void *arg)
@@ -118,10 +202,13 @@ static void on_timer(void *arg)
     struct destination *d = arg;
     if (d->dead) {
         d->dead = false;
+        list_remove(&d->ready);
         d->probing = true;
         d->window = 1;
         d->failed_cohorts = 0;
         timer_start(&d->timer, FORGET_SITE_MS);
+        update_ready(d);
+        dispatch_soon(d->schedule);
         return;
     }
     if (d->busy == 0 && d->waiting == 0)
@@ -148,24 +235,17 @@ static struct destination *find_destination(
         d->key_len = buf_len(&key);
         d->key = xmemdup0(buf_slice(&key).p, d->key_len);
         list_init(&d->ready);
-        list_init(&d->jobs);
-        d->window = t->local ? LOCAL_WINDOW : MIN(s->policy.initial, s->policy.limit);
+        for (int i = 0; i < SCHED_CLASSES; i++)
+            list_init(&d->jobs[i]);
+        set_limits(s, d);
+        d->doubtful = !t->local;
+        d->window = t->local ? LOCAL_WINDOW : MIN(s->policy.initial, d->limits.concurrency);
+        timer_init(&d->pace.timer, s->loop, destination_may_start, d);
         timer_init(&d->timer, s->loop, on_timer, d);
         map_set(&s->destinations, buf_slice(&key), d);
     }
     buf_clear(&key);
     return d;
-}
-
-/* Puts the destination into, or takes it out of, its transport's turn. */
-static void update_ready(struct destination *d)
-{
-    bool ready = d->waiting > 0 && (d->dead || d->busy < d->window);
-    bool in = !list_empty(&d->ready);
-    if (ready && !in)
-        list_append(&d->transport->ready, &d->ready);
-    else if (!ready && in)
-        list_remove(&d->ready);
 }
 
 static void job_free(struct sched_job *job)
@@ -179,12 +259,48 @@ static void job_free(struct sched_job *job)
 /* A site with nothing to do is forgotten, unless it taught us something. */
 static void release_idle(struct destination *d)
 {
-    if (d->busy == 0 && d->waiting == 0 && !timer_active(&d->timer))
+    if (d->busy == 0 && d->waiting == 0 && !timer_active(&d->timer) &&
+        !timer_active(&d->pace.timer))
         destination_free(d);
 }
 
+static void destination_may_start(void *arg)
+{
+    struct destination *d = arg;
+    dispatch_soon(d->schedule);
+    update_ready(d);
+    release_idle(d);
+}
+
+/* Where the job stands in line: behind its like, so that messages take turns. */
+static void enqueue(struct destination *d, struct sched_job *job)
+{
+    enum sched_class class = job->report                                ? SCHED_REPORT
+                             : job->count - job->next > SCHED_SHORT_MAX ? SCHED_LIST
+                                                                        : SCHED_SHORT;
+    list_remove(&job->link);
+    list_append(&d->jobs[class], &job->link);
+}
+
+/* The class whose turn it is; at least one job waits. */
+static enum sched_class next_class(struct destination *d)
+{
+    static const unsigned share[SCHED_CLASSES] = {0, SCHED_LIST_SHARE, SCHED_REPORT_SHARE};
+    enum sched_class chosen = SCHED_CLASSES;
+    for (int i = SCHED_CLASSES - 1; i >= 0; i--) {
+        if (list_empty(&d->jobs[i]))
+            d->since[i] = 0;
+        else if (chosen == SCHED_CLASSES || d->since[chosen] + 1 < share[chosen])
+            chosen = (enum sched_class)i;
+    }
+    for (int i = 0; i < SCHED_CLASSES; i++)
+        d->since[i]++;
+    d->since[chosen] = 0;
+    return chosen;
+}
+
 void schedule_add(struct schedule *s, struct slice transport, struct slice nexthop, void *message,
-    struct list *siblings, const uint32_t *recipients, size_t count)
+    struct list *siblings, const uint32_t *recipients, size_t count, bool report)
 {
     struct destination *d = find_destination(s, transport, nexthop);
     struct sched_job *job = NEW(struct sched_job);
@@ -193,7 +309,9 @@ void schedule_add(struct schedule *s, struct slice transport, struct slice nexth
     job->recipients = xcalloc(count, sizeof(*recipients));
     memcpy(job->recipients, recipients, count * sizeof(*recipients));
     job->count = count;
-    list_append(&d->jobs, &job->link);
+    job->report = report;
+    list_init(&job->link);
+    enqueue(d, job);
     list_append(siblings, &job->sibling);
     d->waiting += count;
     update_ready(d);
@@ -214,16 +332,18 @@ size_t schedule_drop(struct sched_job *job)
 /* Everything waiting for a dead site goes back with the reason. */
 static void refuse_all(struct schedule *s, struct destination *d)
 {
-    LIST_EACH(it, &d->jobs)
-    {
-        struct sched_job *job = LIST_ENTRY(it, struct sched_job, link);
-        size_t left = job->count - job->next;
-        d->waiting -= left;
-        list_remove(&job->link);
-        list_remove(&job->sibling);
-        s->ops.refuse(
-            job, job->recipients + job->next, left, s->policy.dead_ms, slice_of(d->reason), s->arg);
-        job_free(job);
+    for (int i = 0; i < SCHED_CLASSES; i++) {
+        LIST_EACH(it, &d->jobs[i])
+        {
+            struct sched_job *job = LIST_ENTRY(it, struct sched_job, link);
+            size_t left = job->count - job->next;
+            d->waiting -= left;
+            list_remove(&job->link);
+            list_remove(&job->sibling);
+            s->ops.refuse(job, job->recipients + job->next, left, s->policy.dead_ms,
+                slice_of(d->reason), s->arg);
+            job_free(job);
+        }
     }
     update_ready(d);
 }
@@ -231,7 +351,8 @@ static void refuse_all(struct schedule *s, struct destination *d)
 /* One attempt of the destination whose turn it is. False: no agent. */
 static bool start_one(struct schedule *s, struct destination *d)
 {
-    struct sched_job *job = LIST_ENTRY(d->jobs.next, struct sched_job, link);
+    enum sched_class class = next_class(d);
+    struct sched_job *job = LIST_ENTRY(d->jobs[class].next, struct sched_job, link);
     size_t left = job->count - job->next;
     size_t taken = s->ops.start(job, d, job->recipients + job->next, left, s->arg);
     if (taken == 0)
@@ -241,24 +362,41 @@ static bool start_one(struct schedule *s, struct destination *d)
     d->waiting -= taken;
     d->busy++;
     d->transport->busy++;
-    list_remove(&job->link);
+    d->transport->doubtful_busy += d->doubtful;
+    pace_used(s, &d->pace, d->limits.rate);
+    if (!d->transport->local)
+        pace_used(s, &d->transport->pace, s->policy.remote.rate);
     if (taken == left)
         job_free(job);
     else
-        list_append(&d->jobs, &job->link); /* other messages first */
+        enqueue(d, job); /* other messages first */
     list_remove(&d->ready);
     update_ready(d);
     return true;
 }
 
+/* The destination whose turn it is, or NULL. The lanes alternate. */
+static struct destination *next_destination(struct transport *t)
+{
+    bool proven = !list_empty(&t->ready[PROVEN]);
+    bool doubtful = !list_empty(&t->ready[DOUBTFUL]) && t->doubtful_busy < MAX(t->limit / 2, 1u);
+    if (!proven && !doubtful)
+        return NULL;
+    t->doubtful_turn = !t->doubtful_turn;
+    enum lane lane = doubtful && (t->doubtful_turn || !proven) ? DOUBTFUL : PROVEN;
+    return LIST_ENTRY(t->ready[lane].next, struct destination, ready);
+}
+
 static void dispatch_transport(struct schedule *s, struct transport *t)
 {
-    while (t->busy < t->limit && !list_empty(&t->ready)) {
-        struct destination *d = LIST_ENTRY(t->ready.next, struct destination, ready);
+    struct destination *d;
+    while (t->busy < t->limit && (d = next_destination(t)) != NULL) {
         if (d->dead) {
             refuse_all(s, d);
             continue;
         }
+        if (timer_active(&t->pace.timer))
+            return;
         if (!start_one(s, d)) {
             timer_start(&s->no_agent, NO_AGENT_MS);
             return;
@@ -276,25 +414,31 @@ static void dispatch(void *arg)
 
 static void site_worked(struct schedule *s, struct destination *d)
 {
+    unsigned limit = d->limits.concurrency;
     d->failed_cohorts = 0;
     if (d->probing) {
         d->probing = false;
-        d->window = MIN(s->policy.initial, s->policy.limit);
-    } else if (d->window < s->policy.limit && d->window < d->busy + s->policy.initial) {
+        d->window = MIN(s->policy.initial, limit);
+    } else if (d->window < limit && d->window < d->busy + s->policy.initial) {
         d->window++;
-    } else if (d->window > s->policy.limit) {
+    } else if (d->window > limit) {
         d->window--;
     }
+    set_doubtful(d, false);
+    if (!timer_active(&d->timer))
+        timer_start(&d->timer, FORGET_GOOD_MS);
 }
 
 static void site_failed(struct schedule *s, struct destination *d, struct slice reason)
 {
+    set_doubtful(d, true);
     d->failed_cohorts += 1.0 / d->window;
     if (d->window > 1)
         d->window--;
     if (d->failed_cohorts < 1.0)
         return;
     d->dead = true;
+    list_remove(&d->ready);
     snprintf(d->reason, sizeof(d->reason), "%.*s", SLICE_FMT(slice_first(reason, 255)));
     timer_start(&d->timer, s->policy.dead_ms);
     refuse_all(s, d);
@@ -304,6 +448,7 @@ void schedule_finished(struct schedule *s, struct destination *d, bool failed, s
 {
     d->busy--;
     d->transport->busy--;
+    d->transport->doubtful_busy -= d->doubtful;
     if (!d->transport->local) {
         if (!failed)
             site_worked(s, d);
@@ -353,7 +498,16 @@ int64_t schedule_retry_ms(int64_t from, int64_t most, uint32_t attempts, uint64_
 
 void schedule_set_policy(struct schedule *s, const struct schedule_policy *policy)
 {
+    void *value;
     s->policy = *policy;
+    LIST_EACH(it, &s->transports)
+    {
+        struct transport *t = LIST_ENTRY(it, struct transport, all);
+        t->limit = t->local ? LOCAL_WINDOW : policy->remote.concurrency;
+    }
+    for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);)
+        set_limits(s, value);
+    dispatch_soon(s);
 }
 
 void schedule_free(struct schedule *s)
@@ -365,12 +519,17 @@ void schedule_free(struct schedule *s)
     loop_cancel(s->loop, s);
     for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);) {
         struct destination *d = value;
-        LIST_EACH(it, &d->jobs)
+        for (int i = 0; i < SCHED_CLASSES; i++)
+            LIST_EACH(it, &d->jobs[i])
         job_free(LIST_ENTRY(it, struct sched_job, link));
         destination_free(d);
     }
     LIST_EACH(it, &s->transports)
-    free(LIST_ENTRY(it, struct transport, all));
+    {
+        struct transport *t = LIST_ENTRY(it, struct transport, all);
+        timer_stop(&t->pace.timer);
+        free(t);
+    }
     map_clear(&s->destinations);
     free(s);
 }

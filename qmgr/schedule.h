@@ -2,8 +2,12 @@
  * Who is served next. Work is queued per destination (transport and next hop). A destination has
  * a window of concurrent deliveries that opens with success and shrinks when the site itself
  * fails; a dead site is left alone for a while and then gets one probe at a time. Transports take
- * turns among their destinations, destinations among their messages, so neither a long list nor
- * a slow site keeps others waiting.
+ * turns among their destinations; those that have not shown yet that they work get half of the
+ * places together. Within a destination short messages pass long lists, which keep every fifth
+ * start; reports (null sender) come last and keep every twentieth. Each kind takes turns among its
+ * messages. So neither a list, nor a flood of bounces, nor slow sites keep others waiting.
+ *
+ * Rates are starts per minute, spaced evenly: of one destination, and of all remote ones together.
  *
  * The scheduler knows no messages and no agents: `start` begins an attempt, schedule_finished
  * reports its end.
@@ -17,6 +21,15 @@
 struct schedule;
 struct destination;
 
+/* In the order in which they are served. */
+enum sched_class { SCHED_SHORT, SCHED_LIST, SCHED_REPORT, SCHED_CLASSES };
+
+enum {
+    SCHED_SHORT_MAX = 10,   /* recipients of a short message */
+    SCHED_LIST_SHARE = 5,   /* one start in so many is for lists that wait */
+    SCHED_REPORT_SHARE = 20 /* and for reports */
+};
+
 /* Recipients of one message for one destination. The schedule owns it from schedule_add until
  * all were started, the destination was found dead, or schedule_drop. */
 struct sched_job {
@@ -26,11 +39,19 @@ struct sched_job {
     void *message;
     uint32_t *recipients;
     size_t count, next;
+    bool report;
+};
+
+struct sched_limits {
+    unsigned concurrency; /* starts under way */
+    unsigned rate;        /* starts per minute; 0: any */
 };
 
 struct schedule_policy {
-    unsigned initial, limit; /* window of a destination */
-    int64_t dead_ms;         /* how long a dead site is left alone */
+    unsigned initial;           /* first window of a destination */
+    struct sched_limits each;   /* of a destination, unless limits_of says otherwise */
+    struct sched_limits remote; /* of all remote ones together */
+    int64_t dead_ms;            /* how long a dead site is left alone */
 };
 
 struct schedule_ops {
@@ -41,6 +62,8 @@ struct schedule_ops {
     /* The site is known to be dead: these recipients have to wait. */
     void (*refuse)(struct sched_job *, const uint32_t *recipients, size_t n, int64_t wait_ms,
         struct slice reason, void *arg);
+    /* Changes the limits of a remote destination that has its own. May be NULL. */
+    void (*limits_of)(struct slice nexthop, struct sched_limits *, void *arg);
 };
 
 struct schedule *schedule_new(
@@ -53,9 +76,9 @@ void schedule_set_policy(struct schedule *, const struct schedule_policy *);
  * agent and not a site that limits them. */
 bool schedule_is_local(struct slice transport);
 
-/* The indexes are copied. sibling is appended to siblings. */
+/* The indexes are copied. sibling is appended to siblings. report: of the null sender. */
 void schedule_add(struct schedule *, struct slice transport, struct slice nexthop, void *message,
-    struct list *siblings, const uint32_t *recipients, size_t count);
+    struct list *siblings, const uint32_t *recipients, size_t count, bool report);
 /* Takes a job back; returns how many recipients had not been started. */
 size_t schedule_drop(struct sched_job *);
 /* One start() is over. site_failed: the destination as a whole did not work. */

@@ -151,7 +151,8 @@ static void pass(struct world *w, int64_t ms)
 
 static void open_spool(struct world *w)
 {
-    static const struct schedule_policy policy = {.initial = 5, .limit = 20, .dead_ms = 300000};
+    static const struct schedule_policy policy = {
+        .initial = 5, .each = {20, 0}, .remote = {200, 0}, .dead_ms = 300000};
     struct error err;
     struct qmgr *q = &w->q;
     map_init(&q->messages);
@@ -178,7 +179,6 @@ static void setup(struct world *w)
             .retry_to = 3600000,
             .lifetime = 7200000,
             .bounce_lifetime = 3600000,
-            .concurrency = 20,
             .message_size = 1 << 20,
             .max_loaded = 1000,
             .max_recipients = 10,

@@ -7,7 +7,7 @@
 
 #include "qmgr/schedule.h"
 
-enum { STARTS_MAX = 4096 };
+enum { STARTS_MAX = 65536 };
 
 struct bench {
     struct loop *loop;
@@ -47,10 +47,18 @@ static void refuse(struct sched_job *job, const uint32_t *recipients, size_t n, 
     b->refused += n;
 }
 
+static void limits_of(struct slice nexthop, struct sched_limits *limits, void *arg)
+{
+    (void)arg;
+    if (slice_is(nexthop, "gentle.test"))
+        *limits = (struct sched_limits){1, 60};
+}
+
 static void setup(struct bench *b)
 {
-    static const struct schedule_policy policy = {.initial = 5, .limit = 20, .dead_ms = 300000};
-    static const struct schedule_ops ops = {start, refuse};
+    static const struct schedule_policy policy = {
+        .initial = 5, .each = {20, 0}, .remote = {200, 0}, .dead_ms = 300000};
+    static const struct schedule_ops ops = {start, refuse, limits_of};
     *b = (struct bench){.most = 50};
     b->loop = loop_new_fake(1000);
     list_init(&b->siblings);
@@ -63,13 +71,19 @@ static void teardown(struct bench *b)
     loop_free(b->loop);
 }
 
+static void add_class(struct bench *b, const char *transport, const char *nexthop, void *message,
+    size_t n, bool report)
+{
+    static const uint32_t indexes[2000];
+    schedule_add(b->schedule, slice_of(transport), slice_of(nexthop), message, &b->siblings,
+        indexes, n, report);
+    loop_poll(b->loop);
+}
+
 static void add(
     struct bench *b, const char *transport, const char *nexthop, void *message, size_t n)
 {
-    static const uint32_t indexes[1000];
-    schedule_add(
-        b->schedule, slice_of(transport), slice_of(nexthop), message, &b->siblings, indexes, n);
-    loop_poll(b->loop);
+    add_class(b, transport, nexthop, message, n, false);
 }
 
 static void finish_one(struct bench *b, bool site_failed)
@@ -159,6 +173,191 @@ static void test_messages_to_one_site_take_turns(void **state)
     teardown(&b);
 }
 
+/* How many of starts [from, to) were for this message. */
+static size_t starts_of(const struct bench *b, const void *message, size_t from, size_t to)
+{
+    size_t n = 0;
+    for (size_t i = from; i < to && i < b->nstarted; i++)
+        n += b->started[i].message == message;
+    return n;
+}
+
+static void test_a_short_message_passes_long_lists(void **state)
+{
+    (void)state;
+    struct bench b;
+    int lists[8], small;
+    setup(&b);
+    b.most = 10;
+    for (int i = 0; i < 8; i++)
+        add(&b, "remote", "x.test", &lists[i], 1000);
+    size_t before = b.nstarted;
+    add(&b, "remote", "x.test", &small, 1);
+    finish_one(&b, false);
+    finish_one(&b, false);
+    assert_int_equal(starts_of(&b, &small, before, before + 2), 1);
+    teardown(&b);
+}
+
+static void test_a_long_list_keeps_a_fifth_of_the_starts_beside_short_mail(void **state)
+{
+    (void)state;
+    struct bench b;
+    int list, small;
+    setup(&b);
+    b.most = 10;
+    add(&b, "remote", "x.test", &list, 2000);
+    for (int i = 0; i < 400; i++)
+        add(&b, "remote", "x.test", &small, 1);
+    size_t before = b.nstarted;
+    while (b.nstarted < before + 100)
+        finish_one(&b, false);
+    assert_in_range(starts_of(&b, &list, before, before + 100), 20, 21);
+    teardown(&b);
+}
+
+static void test_reports_wait_for_users_mail_but_do_not_starve(void **state)
+{
+    (void)state;
+    struct bench b;
+    int report, user;
+    setup(&b);
+    for (int i = 0; i < 500; i++)
+        add_class(&b, "remote", "x.test", &report, 1, true);
+    size_t before = b.nstarted;
+    for (int i = 0; i < 400; i++)
+        add(&b, "remote", "x.test", &user, 1);
+    while (b.nstarted < before + 200)
+        finish_one(&b, false);
+    assert_in_range(starts_of(&b, &report, before, before + 200), 9, 11);
+    while (b.nstarted < before + 600)
+        finish_one(&b, false);
+    assert_int_equal(starts_of(&b, &user, before, b.nstarted), 400);
+    teardown(&b);
+}
+
+static void test_sites_that_have_not_worked_leave_half_the_places_to_others(void **state)
+{
+    (void)state;
+    struct bench b;
+    char name[32];
+    setup(&b);
+    add(&b, "remote", "good.test", &b, 1);
+    finish_one(&b, false);
+    for (int i = 0; i < 100; i++) { /* sites that never answer */
+        snprintf(name, sizeof(name), "silent%d.test", i);
+        add(&b, "remote", name, &b, 50);
+        for (int k = 0; k < 10; k++)
+            add(&b, "remote", name, &b, 1);
+    }
+    size_t before = b.nstarted;
+    assert_int_equal(before - b.over, 100); /* half of 200 */
+    int unknown, good;
+    add(&b, "remote", "new.test", &unknown, 1); /* could be one of them */
+    assert_int_equal(b.nstarted, before);
+    for (int i = 0; i < 10; i++)
+        add(&b, "remote", "good.test", &good, 1);
+    assert_true(starts_of(&b, &good, before, b.nstarted) >= 5);
+    assert_int_equal(starts_of(&b, &unknown, before, b.nstarted), 0);
+    teardown(&b);
+}
+
+/* One minute of mail to a site that works, each delivery taking 50 ms. Returns how many got
+ * through; dead: with so many messages for a site that refuses, retried when they are due. */
+static size_t minute_of_mail(size_t dead)
+{
+    struct bench b;
+    int good, bad;
+    size_t through = 0, queue = dead;
+    setup(&b);
+    b.most = 1;
+    for (int tick = 0; tick < 1200; tick++) {
+        for (; queue > 0; queue--)
+            add(&b, "remote", "dead.test", &bad, 1);
+        if (tick % 200 == 199 && dead) { /* a part comes due */
+            for (int i = 0; i < 1000; i++)
+                add(&b, "remote", "dead.test", &bad, 1);
+        }
+        for (int i = 0; i < 10; i++)
+            add(&b, "remote", "good.test", &good, 1);
+        for (size_t n = b.nstarted; b.over < n;) {
+            bool failed = b.started[b.over].message == &bad;
+            through += !failed;
+            finish_one(&b, failed);
+        }
+        loop_advance(b.loop, 50);
+        loop_poll(b.loop);
+    }
+    teardown(&b);
+    return through;
+}
+
+static void test_a_dead_site_with_20000_messages_slows_others_by_less_than_5_percent(void **state)
+{
+    (void)state;
+    size_t alone = minute_of_mail(0), beside = minute_of_mail(20000);
+    assert_in_range(beside, alone * 95 / 100, alone + alone / 100);
+    assert_true(alone > 10000);
+}
+
+static void test_a_rate_spaces_the_starts_of_one_site_only(void **state)
+{
+    (void)state;
+    struct bench b;
+    setup(&b);
+    for (int i = 0; i < 20; i++)
+        add(&b, "remote", "gentle.test", &b, 1);
+    assert_int_equal(b.nstarted, 1);
+    for (int second = 1; second <= 5; second++) {
+        finish_one(&b, false);
+        assert_int_equal(b.nstarted, second); /* the window is open, the rate is not */
+        loop_advance(b.loop, 1000);
+        loop_poll(b.loop);
+        assert_int_equal(b.nstarted, second + 1);
+    }
+    add(&b, "remote", "other.test", &b, 1);
+    assert_int_equal(b.nstarted, 7);
+    teardown(&b);
+}
+
+static void test_the_total_rate_holds_for_all_sites_together(void **state)
+{
+    (void)state;
+    static const struct schedule_policy policy = {
+        .initial = 5, .each = {20, 0}, .remote = {200, 600}, .dead_ms = 300000};
+    struct bench b;
+    char name[32];
+    setup(&b);
+    schedule_set_policy(b.schedule, &policy);
+    for (int i = 0; i < 50; i++) {
+        snprintf(name, sizeof(name), "x%d.test", i);
+        add(&b, "remote", name, &b, 1);
+    }
+    add(&b, "virtual", "example.test/alice", &b, 1); /* not remote */
+    assert_int_equal(b.nstarted, 2);
+    for (int i = 0; i < 10; i++) {
+        loop_advance(b.loop, 100);
+        loop_poll(b.loop);
+    }
+    assert_int_equal(b.nstarted, 12);
+    teardown(&b);
+}
+
+static void test_a_destination_of_its_own_concurrency_gets_no_more(void **state)
+{
+    (void)state;
+    struct bench b;
+    setup(&b);
+    for (int i = 0; i < 20; i++)
+        add(&b, "remote", "gentle.test", &b, 1);
+    for (int i = 0; i < 10; i++) {
+        loop_advance(b.loop, 1000);
+        loop_poll(b.loop);
+    }
+    assert_int_equal(b.nstarted, 1); /* the first one is still under way */
+    teardown(&b);
+}
+
 static void test_without_an_agent_work_waits_and_goes_on_when_it_is_back(void **state)
 {
     (void)state;
@@ -214,6 +413,14 @@ int main(void)
         cmocka_unit_test(test_a_site_that_fails_is_left_alone_and_then_probed_by_one),
         cmocka_unit_test(test_a_dead_site_does_not_hold_up_others),
         cmocka_unit_test(test_messages_to_one_site_take_turns),
+        cmocka_unit_test(test_a_short_message_passes_long_lists),
+        cmocka_unit_test(test_a_long_list_keeps_a_fifth_of_the_starts_beside_short_mail),
+        cmocka_unit_test(test_reports_wait_for_users_mail_but_do_not_starve),
+        cmocka_unit_test(test_sites_that_have_not_worked_leave_half_the_places_to_others),
+        cmocka_unit_test(test_a_dead_site_with_20000_messages_slows_others_by_less_than_5_percent),
+        cmocka_unit_test(test_a_rate_spaces_the_starts_of_one_site_only),
+        cmocka_unit_test(test_the_total_rate_holds_for_all_sites_together),
+        cmocka_unit_test(test_a_destination_of_its_own_concurrency_gets_no_more),
         cmocka_unit_test(test_without_an_agent_work_waits_and_goes_on_when_it_is_back),
         cmocka_unit_test(test_dropped_work_is_not_started),
         cmocka_unit_test(test_waits_double_up_to_the_most_with_jitter),
