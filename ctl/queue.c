@@ -441,4 +441,5 @@ const struct ctl_verb queue_verbs[] = {
         "Look up again where waiting recipients go.", queue_act_verb},
     {"queue", "redirect", "[--dry-run] ID ... | FILTERS as in list  ADDRESS",
         "Send to another address what waits.", queue_redirect},
+    {"queue", "verify", "[--json]", "Read the whole spool and tell what is damaged.", queue_verify},
     {0}};

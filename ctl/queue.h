@@ -24,3 +24,6 @@ int queue_act_verb(struct ctl *, int argc, char **argv);
 int queue_retry(struct ctl *, int argc, char **argv);
 int queue_bounce(struct ctl *, int argc, char **argv);
 int queue_redirect(struct ctl *, int argc, char **argv);
+
+/* queue_verify.c */
+int queue_verify(struct ctl *, int argc, char **argv);

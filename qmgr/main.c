@@ -3,6 +3,7 @@
 
 #include "qmgr/offline.h"
 #include "qmgr/qmgr.h"
+#include "qmgr/verify.h"
 
 static const struct daemon_spec spec = {
     .role = ROLE_QMGR,
@@ -23,5 +24,7 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--offline") == 0)
         return offline_serve(argv[2], STDIN_FILENO);
+    if (argc >= 3 && strcmp(argv[1], "--verify") == 0)
+        return verify_main(argv[2], argc > 3);
     return daemon_run(&spec, argc, argv);
 }

@@ -418,6 +418,8 @@ static void note_parked(const char *name, void *arg)
     int rc = scan->disk->ops->stat(scan->disk, path, &st);
     if (rc == -EINVAL) {
         trouble(scan, "foreign file", "%s is not a plain file; left alone", path);
+    } else if (rc == -ENOENT && scan->read_only) {
+        return; /* finished since the directory was read: the system is running */
     } else if (rc < 0) {
         disk_error(&scan->error, rc, "cannot look at a parked message");
     } else {

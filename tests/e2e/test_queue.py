@@ -198,3 +198,40 @@ def test_show_gives_headers_and_body_alone_also_while_down(stuck):
     assert running == down
     assert act.returncode != 0 and entry["qid"] in ids(stuck)
     stuck.veredus("queue", "delete", entry["qid"])
+
+
+# --- verify ---------------------------------------------------------------------------------------
+def verify(instance, status):
+    return json.loads(instance.veredus("queue", "verify", "--json", status=status).stdout)
+
+
+def test_verify_names_a_damaged_message_running_and_down(stuck):
+    entry, sound = enqueue(stuck), enqueue(stuck)
+    assert verify(stuck, 0)["parked"] >= 2
+    [name] = [n for n in os.listdir(stuck.path("spool/parked")) if n.startswith(entry["qid"] + "-")]
+    path = stuck.path(f"spool/parked/{name}")
+    with open(path, "r+b") as file:
+        data = file.read()
+        file.seek(data.rindex(b"envelope sender=") + 20)
+        file.write(b"?")
+    running = verify(stuck, 1)
+    stuck.stop()
+    down = verify(stuck, 1)
+    text = stuck.veredus("queue", "verify", status=1).stdout
+    stuck.start()
+    for found in (running, down):
+        assert found["damaged"] == 1
+        assert [f["name"] for f in found["findings"] if f["kind"] == "damaged"] == [
+            f"parked/{name}"]
+    assert f"damaged: parked/{name}: " in text and text.endswith("DAMAGED\n")
+    stuck.veredus("queue", "delete", "--state", "damaged")
+    stuck.veredus("queue", "delete", sound["qid"])
+    gone(stuck, sound["qid"])
+    wait_for("no damage", lambda: stuck.veredus("queue", "verify", status=None).returncode == 0)
+
+
+def test_verify_finds_nothing_wrong_while_mail_comes_and_goes(stuck):
+    for round_ in range(3):
+        for number in range(10):
+            stuck.send(unique("busy"), to=BOB)
+        assert verify(stuck, 0)["damaged"] == 0, round_

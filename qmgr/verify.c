@@ -1,0 +1,223 @@
+#include "qmgr/verify.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "libutil/log.h"
+#include "libutil/map.h"
+#include "qmgr/message.h"
+
+enum { PASSES = 3, PAUSE_MS = 300, CHUNK = 65536, TAIL_MAX = 1 << 20, KEY_MAX = 1024 };
+
+/* One pass over everything. */
+struct pass {
+    struct disk *disk;
+    struct map found; /* "d" or "n", name, NUL, reason, NUL -> itself */
+    struct verify_sum sum;
+    char chunk[CHUNK];
+};
+
+static void note(struct pass *p, bool harmless, const char *name, const char *reason)
+{
+    char key[KEY_MAX];
+    int n = snprintf(key, sizeof(key), "%c%.200s%c%.500s", harmless ? 'n' : 'd', name, 0, reason);
+    map_set(&p->found, slice_from(key, (size_t)n + 1), p);
+}
+
+/* All bytes of a body can be read. */
+static void read_body(struct pass *p, const char *path, uint64_t size)
+{
+    struct error err;
+    int fd = p->disk->ops->open(p->disk, path, DISK_READ);
+    uint64_t at = 0;
+    ssize_t got = fd < 0 ? fd : 0;
+    while (got >= 0 && at < size) {
+        got = p->disk->ops->read(
+            p->disk, fd, p->chunk, (size_t)MIN(size - at, (uint64_t)CHUNK), (int64_t)at);
+        if (got == 0)
+            break;
+        at += got > 0 ? (uint64_t)got : 0;
+    }
+    if (fd >= 0)
+        p->disk->ops->close(p->disk, fd);
+    p->sum.bytes += at;
+    if (got < 0) {
+        disk_error(&err, (int)got, "cannot be read");
+        note(p, false, path, err.text);
+    } else if (at < size) {
+        note(p, false, path, "is cut off");
+    }
+}
+
+static bool has_end_line(struct slice tail)
+{
+    while (tail.n > 0) {
+        struct slice line = slice_cut(&tail, '\n');
+        if (tail.p && slice_starts(line, "end crc="))
+            return true;
+    }
+    return false;
+}
+
+/* What follows the last sound block: an update that a crash cut off, or one that was whole once. */
+static void look_behind(struct pass *p, const char *path, uint64_t from)
+{
+    struct disk_stat st;
+    struct buf tail;
+    buf_init(&tail, TAIL_MAX);
+    int64_t n = p->disk->ops->stat(p->disk, path, &st) == 0 ? st.size - (int64_t)from : 0;
+    int fd = n > 0 ? p->disk->ops->open(p->disk, path, DISK_READ) : -1;
+    char *room = fd >= 0 ? buf_reserve(&tail, (size_t)MIN(n, (int64_t)TAIL_MAX)) : NULL;
+    ssize_t got = room ? p->disk->ops->read(
+                             p->disk, fd, room, (size_t)MIN(n, (int64_t)TAIL_MAX), (int64_t)from)
+                       : 0;
+    if (fd >= 0)
+        p->disk->ops->close(p->disk, fd);
+    if (got > 0 && has_end_line((struct slice){room, (size_t)got}))
+        note(p, false, path, "an update with a bad checksum: what came last is not known");
+    else if (got > 0)
+        note(p, true, path, "ends with an unfinished update, which is ignored");
+    buf_clear(&tail);
+}
+
+static void found_message(struct spool_found *found, void *arg)
+{
+    struct pass *p = arg;
+    struct message *m = message_new(found->qid, found->accept.size);
+    struct error err;
+    char id[ID_TEXT], path[SPOOL_BIG_PATH], name[64];
+    id_print(found->qid, id);
+    snprintf(name, sizeof(name), "log, message %s", id);
+    p->sum.logged++;
+    if (message_load_record(m, &found->record, &err) != OK) {
+        note(p, false, name, err.text);
+    } else if (m->big[0]) {
+        spool_big_path(m->big, path);
+        read_body(p, path, m->size);
+    } else {
+        p->sum.bytes += m->size; /* its record's checksum was right */
+    }
+    message_free(m);
+}
+
+static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
+{
+    (void)due;
+    struct pass *p = arg;
+    struct message *m = message_new(qid, size);
+    struct error err;
+    char path[PARKED_NAME];
+    parked_path(qid, size, path);
+    m->parked = true;
+    p->sum.parked++;
+    if (message_load_parked(m, p->disk, &err) != OK) {
+        note(p, false, path, err.text);
+    } else {
+        read_body(p, path, size);
+        look_behind(p, path, m->parked_end);
+    }
+    message_free(m);
+}
+
+static void found_trouble(const char *what, const char *reason, void *arg)
+{
+    note(arg, strcmp(what, "foreign file") == 0, what, reason);
+}
+
+static void set_aside(const char *name, void *arg)
+{
+    char path[512];
+    snprintf(path, sizeof(path), "corrupt/%s", name);
+    note(arg, true, path, "was set aside at an earlier start");
+}
+
+static int run_pass(struct pass *p, struct error *err)
+{
+    static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
+    map_init(&p->found);
+    p->sum = (struct verify_sum){0};
+    int rc = spool_peek(p->disk, &ops, p, err);
+    p->disk->ops->list(p->disk, "corrupt", set_aside, p);
+    return rc;
+}
+
+/* Of what was found before, only what is found again stays. */
+static void keep_common(struct map *all, const struct map *now)
+{
+    struct map common;
+    struct slice key;
+    map_init(&common);
+    for (size_t pos = 0; map_next(all, &pos, &key, NULL);)
+        if (map_get(now, key))
+            map_set(&common, key, all);
+    map_clear(all);
+    *all = common;
+}
+
+static void tell(const struct map *found, verify_found_fn *fn, void *arg, struct verify_sum *sum)
+{
+    struct slice key;
+    for (size_t pos = 0; map_next(found, &pos, &key, NULL);) {
+        bool harmless = key.p[0] == 'n';
+        sum->notes += harmless;
+        sum->damaged += !harmless;
+        fn(harmless, key.p + 1, key.p + 1 + strlen(key.p + 1) + 1, arg);
+    }
+}
+
+int verify_spool(struct disk *disk, bool running, verify_found_fn *found, void *arg,
+    struct verify_sum *sum, struct error *err)
+{
+    struct pass *p = NEW(struct pass);
+    struct map all;
+    p->disk = disk;
+    int rc = run_pass(p, err);
+    all = p->found;
+    for (int i = 1; running && i < PASSES && (rc != OK || map_count(&all) > 0); i++) {
+        struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+        bool failed = rc != OK;
+        nanosleep(&pause, NULL);
+        rc = run_pass(p, err);
+        if (failed) {
+            map_clear(&all);
+            all = p->found; /* the pass before had not seen everything */
+        } else {
+            keep_common(&all, &p->found);
+            map_clear(&p->found);
+        }
+    }
+    *sum = p->sum;
+    tell(&all, found, arg, sum);
+    map_clear(&all);
+    free(p);
+    return rc;
+}
+
+static void print_finding(bool harmless, const char *name, const char *reason, void *arg)
+{
+    (void)arg;
+    printf("%s\t%s\t%s\n", harmless ? "note" : "damaged", name, reason);
+}
+
+int verify_main(const char *directory, bool running)
+{
+    struct error err = {.text = ""};
+    struct verify_sum sum = {0};
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 ? error_sys(&err, "%s", directory) : OK;
+    if (rc == OK) {
+        struct disk *disk = disk_posix_read_only(fd);
+        rc = verify_spool(disk, running, print_finding, NULL, &sum, &err);
+        disk_posix_free(disk);
+    }
+    if (rc == OK)
+        printf("sum\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\n", sum.logged, sum.parked, sum.bytes);
+    else
+        fprintf(stderr, "qmgr: %s\n", err.text);
+    if (rc != OK || fflush(stdout) != 0)
+        return 2;
+    return sum.damaged > 0;
+}
