@@ -139,7 +139,8 @@ static bool flush_batch(struct ipc *ipc)
     for (struct list *it = ipc->queue.next; it != &ipc->queue && n < IPC_BATCH; it = it->next) {
         struct unsent *u = LIST_ENTRY(it, struct unsent, link);
         struct slice s = buf_slice(&u->record);
-        records[n++] = (struct ipc_record){.data = (char *)(uintptr_t)s.p, .n = s.n, .fd = u->fd};
+        records[n] = (struct ipc_record){.data = (char *)(uintptr_t)s.p, .n = s.n, .fd = u->fd};
+        n++;
     }
     int sent = ipc_socket_send(ipc->fd, records, n);
     if (sent < 0) {

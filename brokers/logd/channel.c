@@ -42,7 +42,7 @@ static bool receive(struct channel *c, bool *ended)
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(struct ucred))];
-    } control[BATCH] __attribute__((uninitialized));
+    } control[BATCH] = {0};
     struct mmsghdr msgs[BATCH] = {0};
     struct iovec iov[BATCH];
     char *room = loop_scratch(c->loop, (size_t)BATCH * RECORD_MAX);
