@@ -157,5 +157,6 @@ int main(int argc, char **argv)
     loop_run(m.loop);
     control_close(&m);
     instance_close(&m);
+    conf_free(m.conf);
     return 0;
 }
