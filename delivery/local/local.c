@@ -264,13 +264,13 @@ static void run_tasks(void *arg)
 static void child_ended(struct task *t)
 {
     char answer[LOCAL_ANSWER_MAX];
-    struct local_result r;
+    struct local_result r = {.status = FAILED + 1}; /* until there is one */
     ssize_t n = recv(t->result, answer, sizeof(answer), MSG_DONTWAIT);
     timer_stop(&t->limit); /* the process id may be another's from now on */
     list_remove(&t->link);
     if (n >= (ssize_t)sizeof(r))
         memcpy(&r, answer, sizeof(r));
-    if (n < (ssize_t)sizeof(r) || r.status > FAILED) {
+    if (r.status > FAILED) {
         if (t->late)
             refuse(t, DEFERRED, "4.3.0", "time", "the delivery took too long");
         else
