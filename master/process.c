@@ -305,13 +305,16 @@ void process_yield(struct process *p)
         ask_to_finish(p, PROCESS_YIELDING, STOP_MS);
 }
 
-/* Fronts first, so that nothing new comes in; logd last, so that the end is told. */
+/* Fronts first, so that nothing new comes in, with the sessions behind them, which say goodbye;
+ * logd last, so that the end is told. */
 static int stop_rank(enum role role)
 {
     switch (role) {
     case ROLE_SMTPD:
     case ROLE_IMAP_LOGIN:
     case ROLE_POP3_LOGIN:
+    case ROLE_IMAP_SESSION:
+    case ROLE_POP3_SESSION:
         return 0;
     case ROLE_LOGD:
         return 2;
