@@ -62,7 +62,7 @@ static int walk(struct ctl *c, int argc, char **argv,
         return ctl_usage(c);
     if (!ctl_conf(c))
         return CTL_NO;
-    if (mailuser_open(c, argv[0], false, &w.store, &err))
+    if (mailuser_open(c, argv[0], false, NULL, &w.store, &err))
         return ctl_report(&err);
     buf_init(&w.out, OUT_MAX);
     w.json.out = &w.out;

@@ -7,10 +7,13 @@
 
 #include "libmail/users.h"
 
-static int become(uid_t uid, gid_t gid, struct error *err)
+static int become(uid_t uid, gid_t gid, const struct mailuser_gift *gift, struct error *err)
 {
     if (geteuid() != 0 || uid == 0)
         return OK;
+    for (size_t i = 0; gift && i < gift->n; i++)
+        if (fchown(gift->fds[i], uid, gid))
+            return error_sys(err, "giving it to uid %u", (unsigned)uid);
     if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
         return error_sys(err, "becoming uid %u", (unsigned)uid);
     return OK;
@@ -18,22 +21,23 @@ static int become(uid_t uid, gid_t gid, struct error *err)
 
 /* Virtual mailboxes belong to whom the mail root belongs. */
 static int open_virtual(const struct conf *conf, const struct user *user,
-    const struct store_options *opt, struct store **out, struct error *err)
+    const struct mailuser_gift *gift, const struct store_options *opt, struct store **out,
+    struct error *err)
 {
     const char *root = conf_string(conf_root(conf), "mail-root").p;
     struct stat st;
     int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_sys(err, "%s", root);
-    int rc = fstat(fd, &st) ? error_sys(err, "%s", root) : become(st.st_uid, st.st_gid, err);
+    int rc = fstat(fd, &st) ? error_sys(err, "%s", root) : become(st.st_uid, st.st_gid, gift, err);
     if (!rc)
         rc = store_open(fd, user->mail, opt, out, err);
     fd_close(&fd);
     return rc;
 }
 
-int mailuser_open(
-    struct ctl *c, const char *name, bool create, struct store **out, struct error *err)
+int mailuser_open(struct ctl *c, const char *name, bool create, const struct mailuser_gift *gift,
+    struct store **out, struct error *err)
 {
     struct user user;
     const struct conf *conf = ctl_conf(c);
@@ -51,9 +55,9 @@ int mailuser_open(
     if (!rc) {
         struct store_options opt = {.coexist = user.system, .create = create};
         if (!user.system)
-            rc = open_virtual(conf, &user, &opt, out, err);
+            rc = open_virtual(conf, &user, gift, &opt, out, err);
         else
-            rc = become((uid_t)user.uid, (gid_t)user.gid, err);
+            rc = become((uid_t)user.uid, (gid_t)user.gid, gift, err);
         if (!rc && user.system)
             rc = store_open(AT_FDCWD, user.mail, &opt, out, err);
         if (rc == ERR_NOT_FOUND)

@@ -8,7 +8,14 @@
 #include "ctl/ctl.h"
 #include "libstore/store.h"
 
+/* What the owner is to have: descriptors of root's. */
+struct mailuser_gift {
+    int fds[4];
+    size_t n;
+};
+
 /* name: an address, or an account of the host. With `create` a mail directory is made when there
- * is none. ERR_NOT_FOUND: no such user, or no mail yet. */
-int mailuser_open(
-    struct ctl *, const char *name, bool create, struct store **, struct error *) MUST_USE;
+ * is none. `gift` (may be NULL) is chowned to the owner. ERR_NOT_FOUND: no such user, or no mail
+ * yet. */
+int mailuser_open(struct ctl *, const char *name, bool create, const struct mailuser_gift *gift,
+    struct store **, struct error *) MUST_USE;

@@ -10,7 +10,8 @@
 #endif
 
 static const struct ctl_verb *const tables[] = {init_verbs, run_verbs, status_verbs, log_verbs,
-    sandbox_verbs, queue_verbs, config_verbs, user_verbs, table_verbs, mailbox_verbs};
+    sandbox_verbs, queue_verbs, config_verbs, user_verbs, table_verbs, mailbox_verbs,
+    transfer_verbs};
 
 static void print_help(FILE *out)
 {

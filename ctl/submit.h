@@ -12,7 +12,8 @@ struct submit {
     struct smtp_stuff stuff;
 };
 
-/* Takes fd (socket_connect to "submit"), and reads the greeting. A reply that is not 2xx is ERR_DENIED; see reply. */
+/* Takes fd (socket_connect to "submit"), and reads the greeting. A reply that is not 2xx is
+ * ERR_DENIED; see reply. */
 int submit_open(struct submit *, int fd, bool verbose, struct error *) MUST_USE;
 void submit_close(struct submit *);
 /* Sends a line (CRLF is added) and reads the reply. 0 for 2xx and 3xx, ERR_DENIED for 4xx and
