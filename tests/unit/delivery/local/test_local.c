@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include "delivery/local/parts.h"
+#include "libmail/proto/inject.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/route.h"
 
 #define BODY "Received: x\r\nSubject: s\r\n\r\nText.\r\n"
 
@@ -23,8 +25,8 @@ struct fixture {
     uid_t uid;
     struct daemon daemon;
     struct daemon_spec spec;
-    struct peer qmgr, notify;
-    struct ipc *client, *notifyd;
+    struct peer qmgr, notify, route, inject;
+    struct ipc *client, *notifyd, *lookupd, *queue;
     unsigned answers;
     struct outcome outcome[4];
     char text[4][481];
@@ -32,6 +34,10 @@ struct fixture {
     int64_t synced;
     unsigned announced;
     char owner[256];
+    /* lookupd and qmgr as played here */
+    uint32_t route_code, inject_code;
+    unsigned routed, injected;
+    char asked[4][321], to[512], body[512], sender[64], listener[64];
 };
 
 static void agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
@@ -49,8 +55,54 @@ static void on_notify(struct ipc *ipc, struct ipc_in *in, void *arg)
     assert_true(slice_to_cstr(((const struct notify_changed *)in->msg)->owner, f->owner, 256));
 }
 
+static void on_route(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    const struct route_check *m = in->msg;
+    struct buf to;
+    struct recipient r = {.address = m->address,
+        .original = m->address,
+        .transport = SLICE_LIT("remote"),
+        .nexthop = SLICE_LIT("x.example")};
+    buf_init(&to, 4096);
+    assert_true(f->routed < 4);
+    assert_true(m->may_relay);
+    assert_true(slice_to_cstr(m->address, f->asked[f->routed++], 321));
+    assert_int_equal(record_put(&to, &recipient_record, &r), OK);
+    struct route_verdict v = {.code = f->route_code};
+    if (v.code == 250)
+        v.recipients = buf_slice(&to);
+    ipc_reply(ipc, in->id, in->trace, route_verdict_type, &v, -1);
+    buf_clear(&to);
+}
+
+static void on_inject(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    const struct inject_accept *m = in->msg;
+    struct reader er = reader_of(m->envelope), rr = reader_of(m->recipients);
+    struct envelope e;
+    struct recipient r;
+    size_t n = 0;
+    assert_int_equal(in->type, inject_accept_type);
+    assert_int_equal(m->size, m->body.n);
+    assert_int_equal(record_get(&er, &envelope_record, &e), OK);
+    assert_true(slice_to_cstr(e.sender, f->sender, sizeof(f->sender)));
+    assert_true(slice_to_cstr(e.listener, f->listener, sizeof(f->listener)));
+    assert_true(slice_to_cstr(m->body, f->body, sizeof(f->body)));
+    for (f->to[0] = '\0'; rr.rest.n;) {
+        assert_int_equal(record_get(&rr, &recipient_record, &r), OK);
+        n += (size_t)snprintf(f->to + n, sizeof(f->to) - n, "%.*s=%.*s:%.*s/%u ",
+            SLICE_FMT(r.address), SLICE_FMT(r.transport), SLICE_FMT(r.nexthop), r.notify);
+    }
+    f->injected++;
+    struct inject_result done = {.code = f->inject_code, .qid = m->qid};
+    ipc_reply(ipc, in->id, in->trace, inject_result_type, &done, -1);
+}
+
 static const struct ipc_ops agent_ops = {agent_message, NULL}, quiet = {NULL, NULL},
-                            notify_ops = {on_notify, NULL};
+                            notify_ops = {on_notify, NULL}, route_ops = {on_route, NULL},
+                            inject_ops = {on_inject, NULL};
 
 static void connect_peer(struct fixture *f, struct peer *p, enum conversation conv,
     const struct ipc_proto *proto, enum ipc_side side, const struct ipc_ops *ours,
@@ -106,6 +158,13 @@ static int setup(void **state)
         f, &f->qmgr, CONV_DELIVER, &deliver_proto, IPC_SERVER, &agent_ops, &f->client, &quiet);
     connect_peer(
         f, &f->notify, CONV_NOTIFY, &notify_proto, IPC_CLIENT, &quiet, &f->notifyd, &notify_ops);
+    connect_peer(
+        f, &f->route, CONV_ROUTE, &route_proto, IPC_CLIENT, &quiet, &f->lookupd, &route_ops);
+    connect_peer(
+        f, &f->inject, CONV_INJECT, &inject_proto, IPC_CLIENT, &quiet, &f->queue, &inject_ops);
+    f->route.role = ROLE_LOOKUPD;
+    f->inject.role = ROLE_QMGR;
+    f->route_code = f->inject_code = 250;
     *state = f;
     return 0;
 }
@@ -121,6 +180,10 @@ static int teardown(void **state)
     struct fixture *f = *state;
     ipc_free(f->client);
     ipc_free(f->notifyd);
+    ipc_free(f->lookupd);
+    ipc_free(f->queue);
+    ipc_free(f->route.ipc);
+    ipc_free(f->inject.ipc);
     ipc_free(f->qmgr.ipc);
     ipc_free(f->notify.ipc);
     local_free(&f->daemon);
@@ -164,13 +227,15 @@ static void wait_for_answer(struct fixture *f, unsigned before)
 static void deliver_to(struct fixture *f, uint64_t id, const char *const *accounts, size_t n)
 {
     struct buf envelope, recipients;
-    struct envelope e = {.sender = SLICE_LIT("sender@example.org")};
+    struct envelope e = {
+        .sender = SLICE_LIT("sender@example.org"), .listener = SLICE_LIT("bounce")};
     buf_init(&envelope, 4096);
     buf_init(&recipients, 8192);
     assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
     for (size_t i = 0; i < n; i++) {
         struct recipient r = {.address = SLICE_LIT("tester@host.example.test"),
             .original = SLICE_LIT("tester@host.example.test"),
+            .notify = NOTIFY_SUCCESS | NOTIFY_FAILURE,
             .nexthop = slice_of(accounts[i])};
         assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
     }
@@ -235,23 +300,96 @@ static void test_redo_is_delivered_once(void **state)
     assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1 (by an attempt before)");
 }
 
-static void test_forward_file_defers_and_an_empty_one_does_not(void **state)
+static void put_forward(struct fixture *f, const char *text)
 {
-    struct fixture *f = *state;
     char path[256];
     snprintf(path, sizeof(path), "%s/.forward", f->home);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
+    fputs(text, file);
     fclose(file);
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(chown(path, f->uid, (gid_t)-1), 0);
+}
+
+static void test_an_empty_forward_means_the_mailbox(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "");
+    deliver(f, 100, "tester");
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1");
+}
+
+static void test_forwarded_mail_goes_into_the_queue_with_its_sender_and_a_mark(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "one@x.example, two\none@x.example\n");
     deliver(f, 100, "tester");
     assert_int_equal(f->outcome[0].status, DELIVERED);
-    file = fopen(path, "w");
-    assert_non_null(file);
-    fputs("elsewhere@example.org\n", file);
-    fclose(file);
-    deliver(f, 200, "tester");
+    assert_int_equal(f->routed, 3);
+    assert_string_equal(f->asked[1], "two");
+    assert_int_equal(f->injected, 1);
+    assert_string_equal(f->to, "one@x.example=remote:x.example/4 two=remote:x.example/4 ");
+    assert_string_equal(f->sender, "sender@example.org");
+    assert_string_equal(f->listener, "bounce");
+    assert_string_equal(f->body, "Delivered-To: tester@host.example.test\r\n" BODY);
+    assert_int_equal(strncmp(f->text[0], "forwarded as ", 13), 0);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/Maildir", f->home);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+static void test_an_address_without_a_place_comes_back_by_itself(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "lost@x.example\n");
+    f->route_code = 550;
+    deliver(f, 100, "tester");
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    assert_string_equal(f->to, "lost@x.example=local:@lost@x.example/4 ");
+    deliver(f, 200, "@lost@x.example");
+    assert_int_equal(f->outcome[0].status, FAILED);
+}
+
+static void test_what_cannot_be_queued_now_defers_and_the_copy_is_kept_once(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "\\tester\none@x.example\n");
+    f->route_code = 451;
+    deliver(f, 100, "tester");
+    assert_int_equal(f->outcome[0].status, DEFERRED);
+    assert_int_equal(f->injected, 0);
+    f->route_code = 250;
+    f->inject_code = 452;
+    deliver(f, 100, "tester");
+    assert_int_equal(f->outcome[0].status, DEFERRED);
+    f->inject_code = 250;
+    deliver(f, 100, "tester");
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1 (by an attempt before)");
+    assert_int_equal(f->injected, 2);
+    assert_int_equal(local_sessions(&f->daemon), 0);
+}
+
+static void test_without_lookupd_or_queue_forwarding_defers(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "one@x.example\n");
+    list_remove(&f->inject.link);
+    deliver(f, 100, "tester");
+    assert_int_equal(f->outcome[0].status, DEFERRED);
+    list_remove(&f->route.link);
+    deliver(f, 100, "tester");
+    assert_int_equal(f->outcome[0].status, DEFERRED);
+}
+
+static void test_a_command_in_forward_defers(void **state)
+{
+    struct fixture *f = *state;
+    put_forward(f, "one@x.example\n|/bin/true\n");
+    deliver(f, 100, "tester");
     assert_int_equal(f->outcome[0].status, DEFERRED);
     assert_non_null(strstr(f->text[0], ".forward"));
+    assert_int_equal(f->routed, 0);
 }
 
 static void test_each_recipient_gets_its_own_outcome(void **state)
@@ -306,7 +444,12 @@ int main(void)
         TEST(test_delivery_is_made_by_a_child_that_is_the_recipient),
         TEST(test_detail_goes_into_its_folder_when_there_is_one),
         TEST(test_redo_is_delivered_once),
-        TEST(test_forward_file_defers_and_an_empty_one_does_not),
+        TEST(test_an_empty_forward_means_the_mailbox),
+        TEST(test_forwarded_mail_goes_into_the_queue_with_its_sender_and_a_mark),
+        TEST(test_an_address_without_a_place_comes_back_by_itself),
+        TEST(test_what_cannot_be_queued_now_defers_and_the_copy_is_kept_once),
+        TEST(test_without_lookupd_or_queue_forwarding_defers),
+        TEST(test_a_command_in_forward_defers),
         TEST(test_each_recipient_gets_its_own_outcome),
         TEST(test_accounts_below_the_floor_and_others_without_root_are_deferred),
         TEST(test_link_in_place_of_the_maildir_is_not_followed),
