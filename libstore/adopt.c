@@ -5,18 +5,26 @@
  * old. veredus.adopted says that this was done; if index and log are lost after that, the folder
  * is numbered anew, for a UID from the old files may have been given again since (I8).
  */
+#include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "libstore/foreign.h"
 #include "libstore/private.h"
+
+/* When in doubt, it was. */
+static bool adopted_before(int dirfd)
+{
+    struct stat st;
+    return fstatat(dirfd, "veredus.adopted", &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
 
 int adopt_begin(struct box *b, bool fresh, struct foreign *fo, bool *numbers, struct error *err)
 {
     *numbers = false;
     int rc = foreign_read(b->dirfd, fo, err);
     if (rc || !fresh || !fo->uidvalidity || fo->uidnext >= UINT32_MAX / 2 ||
-        faccessat(b->dirfd, "veredus.adopted", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        adopted_before(b->dirfd))
         return rc;
     *numbers = true;
     b->head.uidvalidity = fo->uidvalidity;

@@ -1,4 +1,4 @@
-"""A mail directory that a real Dovecot made goes on with us, and its clients notice nothing."""
+"""A mail directory of another server goes on with us, and its clients notice nothing."""
 import os
 import poplib
 import re
@@ -10,7 +10,7 @@ from veredus import BOB, NOBODY, PASSWORDS
 
 LIBEXEC = "/usr/lib/dovecot"
 
-pytestmark = pytest.mark.skipif(
+needs_dovecot = pytest.mark.skipif(
     not all(os.access(os.path.join(LIBEXEC, p), os.X_OK) for p in ("imap", "pop3")),
     reason="dovecot-imapd and dovecot-pop3d are not installed")
 
@@ -72,6 +72,7 @@ def number(text, name):
     return int(re.search(rf"{name} (\d+)", text)[1])
 
 
+@needs_dovecot
 def test_uids_flags_dates_unique_ids_and_subscriptions_are_kept(fresh):
     instance = fresh()
     dovecot = Dovecot(instance)
@@ -116,3 +117,40 @@ def test_uids_flags_dates_unique_ids_and_subscriptions_are_kept(fresh):
     assert client.uid("search", "SUBJECT", '"after the move"')[1][0] == b"5"
     client.logout()
     assert instance.veredus("mailbox", "verify", BOB).stdout.count("whole") == 3
+
+
+def numbers(instance):
+    client = instance.imap_client(BOB)
+    client.select("INBOX")
+    validity, uidnext = (int(client.response(n)[1][0]) for n in ("UIDVALIDITY", "UIDNEXT"))
+    uids = client.uid("search", "ALL")[1][0].split()
+    client.logout()
+    return validity, uidnext, uids
+
+
+@pytest.mark.parametrize("kind", ["rootless", "rooted"])
+def test_old_numbers_are_taken_over_by_delivery_and_only_once(fresh, kind):
+    instance = fresh(kind == "rooted").start()
+    instance.send("makes the mail directory", to=BOB)
+    instance.wait_mail("makes the mail directory", BOB)
+    instance.stop()
+    mail = os.path.join(instance.dir, "mail", "example.test", "bob")
+    owner = os.stat(mail)
+    for name in ("veredus.index", "veredus.log"):
+        os.unlink(os.path.join(mail, name))
+    for name, text in (("cur/1500000000.M1.host:2,S", "Subject: old\n\nx\n"),
+                       ("dovecot-uidlist", "3 V1275660208 N20\n17 :1500000000.M1.host\n")):
+        path = os.path.join(mail, name)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chown(path, owner.st_uid, owner.st_gid)
+    instance.start()
+    instance.send("delivered first", to=BOB)
+    instance.wait_mail("delivered first", BOB)
+    assert numbers(instance) == (1275660208, 22, [b"17", b"20", b"21"])
+    instance.stop()
+    for name in ("veredus.index", "veredus.log"):
+        os.unlink(os.path.join(mail, name))
+    instance.start()
+    validity, uidnext, uids = numbers(instance)
+    assert validity > 1275660208 and uidnext == 4 and uids == [b"1", b"2", b"3"]
