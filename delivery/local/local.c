@@ -247,11 +247,25 @@ static const char *not_allowed(const struct local *l, const struct account *a)
     return NULL;
 }
 
+/* An account whose locks or home keep its deliveries waiting must not hold up the others. */
+static bool has_room(const struct local *l, const struct account *a)
+{
+    unsigned n = 0;
+    LIST_EACH(it, &l->children)
+    n += LIST_ENTRY(it, struct task, link)->account.uid == a->uid;
+    return n < LOCAL_CHILDREN_EACH;
+}
+
 static void run_tasks(void *arg)
 {
     struct local *l = arg;
-    while (l->nchildren < LOCAL_CHILDREN_MAX && !list_empty(&l->tasks)) {
-        struct task *t = LIST_ENTRY(l->tasks.next, struct task, link);
+    LIST_EACH(it, &l->tasks)
+    {
+        struct task *t = LIST_ENTRY(it, struct task, link);
+        if (l->nchildren >= LOCAL_CHILDREN_MAX)
+            return;
+        if (!has_room(l, &t->account))
+            continue;
         list_remove(&t->link);
         const char *why = not_allowed(l, &t->account);
         if (why)

@@ -13,7 +13,12 @@
 
 #include "libutil/daemon.h"
 
-enum { LOCAL_UID_FLOOR = 1000, LOCAL_CHILDREN_MAX = 20, LOCAL_CHILD_MS = 120 * 1000 };
+enum {
+    LOCAL_UID_FLOOR = 1000,
+    LOCAL_CHILDREN_MAX = 20,
+    LOCAL_CHILDREN_EACH = 4,
+    LOCAL_CHILD_MS = 120 * 1000
+};
 
 int local_configure(struct daemon *, struct error *);
 int local_start(struct daemon *, struct error *);

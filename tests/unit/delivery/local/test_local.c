@@ -404,6 +404,38 @@ static void test_each_recipient_gets_its_own_outcome(void **state)
     assert_int_equal(f->outcome[3].status, DELIVERED);
 }
 
+static void test_an_account_has_few_children_at_a_time_and_all_its_mail(void **state)
+{
+    struct fixture *f = *state;
+    struct local *l = f->daemon.data;
+    struct buf envelope, recipients;
+    struct envelope e = {.sender = SLICE_LIT("sender@example.org")};
+    unsigned before = f->answers;
+    buf_init(&envelope, 4096);
+    buf_init(&recipients, 8192);
+    assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
+    struct recipient r = {
+        .address = SLICE_LIT("tester@host.example.test"), .nexthop = SLICE_LIT("tester")};
+    assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
+    for (unsigned i = 0; i < 3 * LOCAL_CHILDREN_EACH; i++) {
+        struct deliver_start m = {.delivery = 100 * (i + 1),
+            .envelope = buf_slice(&envelope),
+            .recipients = buf_slice(&recipients),
+            .size = sizeof(BODY) - 1,
+            .body = SLICE_LIT(BODY)};
+        ipc_call(f->client, deliver_start_type, 7, &m, -1, on_done, f);
+    }
+    for (int i = 0; i < 2000 && f->answers < before + 3 * LOCAL_CHILDREN_EACH; i++) {
+        loop_poll(f->daemon.loop);
+        assert_true(l->nchildren <= LOCAL_CHILDREN_EACH);
+        poll(NULL, 0, 2);
+    }
+    assert_int_equal(f->answers, before + 3 * LOCAL_CHILDREN_EACH);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    buf_clear(&envelope);
+    buf_clear(&recipients);
+}
+
 static void test_accounts_below_the_floor_and_others_without_root_are_deferred(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +483,7 @@ int main(void)
         TEST(test_without_lookupd_or_queue_forwarding_defers),
         TEST(test_a_command_in_forward_defers),
         TEST(test_each_recipient_gets_its_own_outcome),
+        TEST(test_an_account_has_few_children_at_a_time_and_all_its_mail),
         TEST(test_accounts_below_the_floor_and_others_without_root_are_deferred),
         TEST(test_link_in_place_of_the_maildir_is_not_followed),
         TEST(test_sync_answers),
