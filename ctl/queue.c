@@ -441,5 +441,8 @@ const struct ctl_verb queue_verbs[] = {
         "Look up again where waiting recipients go.", queue_act_verb},
     {"queue", "redirect", "[--dry-run] ID ... | FILTERS as in list  ADDRESS",
         "Send to another address what waits.", queue_redirect},
+    {"queue", "export", "ID ... | FILTERS as in list  DIR",
+        "Copy messages to DIR/ID.eml and DIR/ID.envelope.", queue_export},
+    {"queue", "import", "FILE.eml ENVELOPE", "Put such a message into the queue.", queue_import},
     {"queue", "verify", "[--json]", "Read the whole spool and tell what is damaged.", queue_verify},
     {0}};

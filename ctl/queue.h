@@ -27,3 +27,7 @@ int queue_redirect(struct ctl *, int argc, char **argv);
 
 /* queue_verify.c */
 int queue_verify(struct ctl *, int argc, char **argv);
+
+/* queue_move.c */
+int queue_export(struct ctl *, int argc, char **argv);
+int queue_import(struct ctl *, int argc, char **argv);

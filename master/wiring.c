@@ -123,9 +123,16 @@ void wiring_connect(struct process *p)
     }
 }
 
+/* What an administrator may be given: the queue, and what it takes to put a message into it. */
+static bool is_offered(enum conversation conv, enum role role)
+{
+    return (role == ROLE_QMGR && (conv == CONV_QUEUE || conv == CONV_INJECT)) ||
+           (role == ROLE_LOOKUPD && conv == CONV_ROUTE);
+}
+
 int wiring_admit(struct master *m, enum conversation conv, enum role role, uid_t who)
 {
-    if (conv != CONV_QUEUE || role != ROLE_QMGR)
+    if (!is_offered(conv, role))
         return ERR_DENIED;
     struct process *p = process_find(m, role, 0);
     int pair[2];

@@ -112,6 +112,8 @@ static void put_recipients(const struct content *c, uint32_t *from, struct buf *
         const struct rcpt *r = &c->rcpts[i];
         struct queue_recipient qr = {.address = r->to.address,
             .original = r->to.original,
+            .orcpt = r->to.orcpt,
+            .notify = r->to.notify,
             .transport = r->to.transport,
             .nexthop = r->to.nexthop,
             .state = rcpt_state_name(r),
@@ -174,6 +176,8 @@ static void on_body(struct peer *peer, struct ipc_in *in)
     if (fd >= 0) {
         reply.code = OK;
         reply.size = m->size;
+        if (q->committer)
+            admin_log(q, &m->log, peer->uid, SLICE_LIT("read"), SLICE_LIT(""), "done", 1);
     }
     ipc_reply(peer->ipc, in->id, msg->qid, queue_content_type, &reply, fd < 0 ? -1 : fd);
     if (fd >= 0)

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "libmail/proto/inject.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/admin.h"
 
 enum { TXNS_MAX = 20000 };
 
@@ -30,6 +30,7 @@ struct accept {
     struct peer *peer; /* NULL: gone */
     uint32_t id;
     int64_t begun;
+    int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
 };
 
@@ -173,6 +174,9 @@ static void committed(struct spool_job *job, void *arg)
         .commit_us = (uint32_t)MIN(now_us() - a->begun, INT64_C(3600000000))};
     struct error err;
     m->committing = false;
+    if (a->importer >= 0)
+        admin_log(q, &m->log, a->importer, SLICE_LIT("import"), SLICE_LIT(""),
+            job->code == OK ? "done" : job->error.text, job->code == OK);
     if (job->code == OK && message_load_record(m, &job->record, &err) != OK)
         job->code = err.code;
     if (job->code == OK) {
@@ -274,7 +278,12 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     txn_free(inj, t, true);
     m->committing = true;
     struct accept *a = NEW(struct accept);
-    *a = (struct accept){.q = q, .peer = peer, .id = in->id, .begun = now_us(), .m = m};
+    *a = (struct accept){.q = q,
+        .peer = peer,
+        .id = in->id,
+        .begun = now_us(),
+        .importer = peer->role == ROLE_CTL ? peer->uid : -1,
+        .m = m};
     list_append(&inj->accepts, &a->link);
     job->done = committed;
     job->arg = a;

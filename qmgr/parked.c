@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "libmail/text.h"
 #include "libutil/crc32c.h"
 #include "libutil/log.h"
-#include "qmgr/text.h"
 
 RECORD_DEFINE(parked_state, PARKED_STATE_FIELDS)
 RECORD_DEFINE(parked_message, PARKED_MESSAGE_FIELDS)

@@ -235,3 +235,76 @@ def test_verify_finds_nothing_wrong_while_mail_comes_and_goes(stuck):
         for number in range(10):
             stuck.send(unique("busy"), to=BOB)
         assert verify(stuck, 0)["damaged"] == 0, round_
+
+
+# --- export and import ----------------------------------------------------------------------------
+def folder(instance):
+    path = os.path.join(instance.parent, unique("export"))
+    os.mkdir(path)
+    if instance.as_nobody:
+        os.chown(path, 65534, 65534)
+    return path
+
+
+@pytest.mark.parametrize("size", [100, 200000])
+def test_an_exported_message_can_be_imported_again(stuck, size):
+    subject = unique("exported")
+    entry = enqueue(stuck, subject=subject, body=("x" * 70 + "\r\n") * (size // 72 + 1))
+    before = json.loads(stuck.veredus("queue", "show", "--json", entry["qid"]).stdout)
+    where = folder(stuck)
+    stuck.veredus("queue", "export", entry["qid"], where)
+    assert stuck.veredus("queue", "export", entry["qid"], where, status=None).returncode == 1
+    body = stuck.veredus("queue", "show", "--body", entry["qid"]).stdout
+    eml, envelope = (f"{where}/{entry['qid']}.{e}" for e in ("eml", "envelope"))
+    with open(eml, encoding="utf-8") as file:
+        assert file.read() == body
+    assert os.stat(eml).st_mode & 0o777 == os.stat(envelope).st_mode & 0o777 == 0o600
+    stuck.veredus("queue", "delete", entry["qid"])
+    qid = stuck.veredus("queue", "import", eml, envelope).stdout.strip()
+    assert qid != entry["qid"]
+    wait_for("its attempt", lambda: [e for e in stuck.queue() if e["qid"] == qid
+                                     and e["state"] == "deferred"])
+    after = json.loads(stuck.veredus("queue", "show", "--json", qid).stdout)
+    for key in ("sender", "received", "message_id", "size", "login", "helo"):
+        assert after[key] == before[key], key
+    assert [r["address"] for r in after["recipients"]] == [entry["recipient"]]
+    assert stuck.veredus("queue", "show", "--body", qid).stdout == body
+    assert acts(stuck, qid, "import")[0]["by_uid"] == uid(stuck)
+    assert acts(stuck, entry["qid"], "read")
+    stuck.veredus("queue", "delete", qid)
+
+
+def test_a_message_written_by_hand_is_imported_and_routed(stuck):
+    subject, where = unique("byhand"), folder(stuck)
+    for name, text in (("m.eml", f"Subject: {subject}\nFrom: <a@b.test>\n\nhello\n"),
+                       ("m.envelope", "veredus envelope 1\nenvelope sender=a@b.test\n"
+                                      f"recipient address={BOB}\n")):
+        with open(f"{where}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+    stuck.veredus("queue", "import", f"{where}/m.eml", f"{where}/m.envelope")
+    mail = stuck.wait_mail(subject, BOB)
+    assert mail["Return-Path"] == "<a@b.test>" and "hello" in mail.get_content()
+
+
+@pytest.mark.parametrize("envelope", [
+    "", "veredus envelope 2\n", "veredus envelope 1\n", "veredus envelope 1\nrecipient\n",
+    "veredus envelope 1\nrecipient address=a@b.test unknown=1\n",
+    "veredus envelope 1\nrecipient address=nobody@example.test\n"])
+def test_an_envelope_that_cannot_be_used_is_refused(stuck, envelope):
+    where, before = folder(stuck), ids(stuck)
+    for name, text in (("m.eml", "Subject: x\n\nhello\n"), ("m.envelope", envelope)):
+        with open(f"{where}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+    result = stuck.veredus("queue", "import", f"{where}/m.eml", f"{where}/m.envelope", status=None)
+    assert result.returncode == 1 and result.stderr
+    assert ids(stuck) == before
+
+
+def test_export_by_filter_also_while_down(stuck):
+    domain, where = f"{unique('d')}.test", folder(stuck)
+    entry = enqueue(stuck, f"a@{domain}")
+    stuck.stop()
+    stuck.veredus("queue", "export", "--recipient-domain", domain, where)
+    stuck.start()
+    assert sorted(os.listdir(where)) == [f"{entry['qid']}.eml", f"{entry['qid']}.envelope"]
+    stuck.veredus("queue", "delete", entry["qid"])

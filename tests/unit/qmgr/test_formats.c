@@ -5,10 +5,10 @@
 
 #include <cmocka.h>
 
+#include "libmail/text.h"
 #include "libutil/log.h"
 #include "qmgr/logrec.h"
 #include "qmgr/parked.h"
-#include "qmgr/text.h"
 
 /* --- log records ----------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-#include "qmgr/text.h"
+#include "libmail/text.h"
 
 #include <inttypes.h>
 #include <string.h>
