@@ -115,6 +115,12 @@ check-asan: deps
 fuzz: deps
 	@tests/run --fuzz-seconds 600 --only fuzz
 
+# 200 times kill -9 of everything under load, and as many simulated histories of the spool
+crash: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests
+	@VEREDUS_HISTORIES=20000 build/tests/unit/qmgr/test_spool_crash
+	@VEREDUS_KILL_ROUNDS=200 tests/run --only crash
+
 bench: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tests/bench/run
@@ -133,7 +139,7 @@ clean:
 	rm -rf build build-*
 
 help:
-	@echo 'all deps run check check-asan fuzz bench lint format install clean'
+	@echo 'all deps run check check-asan fuzz crash bench lint format install clean'
 
-.PHONY: all programs unit-tests fuzz-targets list-programs list-unit-tests list-fuzz-targets deps build-deps run check check-asan fuzz bench lint format install clean help
+.PHONY: all programs unit-tests fuzz-targets list-programs list-unit-tests list-fuzz-targets deps build-deps run check check-asan fuzz crash bench lint format install clean help
 .DEFAULT_GOAL := all

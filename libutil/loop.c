@@ -40,6 +40,7 @@ struct loop {
     uint64_t round;
     char *scratch;
     size_t scratch_size;
+    int64_t wall_step; /* fake: wall clock ahead of now */
     bool fake, stopped;
 };
 
@@ -131,7 +132,13 @@ int64_t loop_now(const struct loop *loop)
 
 int64_t loop_wall(const struct loop *loop)
 {
-    return loop->fake ? loop->now : clock_ms(CLOCK_REALTIME);
+    return loop->fake ? loop->now + loop->wall_step : clock_ms(CLOCK_REALTIME);
+}
+
+void loop_step_wall(struct loop *loop, int64_t ms)
+{
+    assert(loop->fake);
+    loop->wall_step += ms;
 }
 
 /* --- io ------------------------------------------------------------------------------------- */

@@ -38,6 +38,8 @@ int loop_run(struct loop *);
 void loop_stop(struct loop *);
 int64_t loop_now(const struct loop *);
 int64_t loop_wall(const struct loop *);
+/* Somebody sets the clock of a fake loop: loop_wall jumps, loop_now does not. */
+void loop_step_wall(struct loop *, int64_t ms);
 /* Fake loops: moves the clock by ms, running timers as they fall due; then polls ready io once. */
 void loop_advance(struct loop *, int64_t ms);
 /* Polls ready descriptors and due timers once without waiting (both kinds of loop). */

@@ -72,6 +72,8 @@ void queue_deliver(struct qmgr *, struct message *);
 void queue_settle(struct qmgr *, struct message *);
 /* Wakes the message after so long: to load it, or to settle it again. */
 void queue_wake_in(struct qmgr *, struct message *, int64_t ms);
+/* The same at a time of the wall clock, but never later than the longest retry time. */
+void queue_wake_at(struct qmgr *, struct message *, int64_t wall);
 /* One recipient needs nothing more; the disk learns it soon. */
 void queue_rcpt_done(struct qmgr *, struct message *, struct rcpt *, bool delivered);
 /* One recipient has the message, durably; perhaps the sender wants to hear of it. */

@@ -49,6 +49,24 @@ void queue_wake_in(struct qmgr *q, struct message *m, int64_t ms)
         arm_due_timer(q);
 }
 
+/* The longest anything waits for its next attempt. A time beyond it was written before somebody
+ * set the clock back. */
+static int64_t longest_wait(const struct qmgr *q)
+{
+    return q->set.retry_to + q->set.retry_to / 4;
+}
+
+void queue_wake_at(struct qmgr *q, struct message *m, int64_t wall)
+{
+    queue_wake_in(q, m, MIN(wall - loop_wall(q->loop), longest_wait(q)));
+}
+
+static bool is_due(const struct qmgr *q, const struct rcpt *r, int64_t now)
+{
+    return !r->busy && r->st.state == RCPT_WAITING &&
+           (r->st.next <= now || r->st.next > now + longest_wait(q));
+}
+
 int64_t queue_expires(const struct qmgr *q, const struct message *m)
 {
     const struct envelope *e = &m->content->envelope;
@@ -117,7 +135,7 @@ static void rest(struct qmgr *q, struct message *m)
     if (m->held)
         heap_remove(&q->due, &m->due);
     else
-        queue_wake_in(q, m, m->flush ? 0 : m->due_wall - loop_wall(q->loop));
+        queue_wake_at(q, m, m->flush ? 0 : m->due_wall);
 }
 
 static void parked(struct spool_job *job, void *arg)
@@ -304,8 +322,7 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
     size_t n = 0;
     for (size_t i = first; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
-        if (r->busy || r->st.state != RCPT_WAITING || r->st.next > now ||
-            !same_destination(&c->rcpts[first].to, &r->to))
+        if (!is_due(q, r, now) || !same_destination(&c->rcpts[first].to, &r->to))
             continue;
         r->busy = true;
         m->busy++;
@@ -332,7 +349,7 @@ void queue_deliver(struct qmgr *q, struct message *m)
     }
     for (size_t i = 0; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
-        if (r->busy || r->st.state != RCPT_WAITING || r->st.next > now)
+        if (!is_due(q, r, now))
             continue;
         if (attempt_agent(r->to.transport) < 0)
             defer_unknown(q, m, r);

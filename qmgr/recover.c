@@ -44,7 +44,7 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
     }
 
     if (!m->held)
-        queue_wake_in(q, m, due - loop_wall(q->loop));
+        queue_wake_at(q, m, due);
     rec->parked++;
 }
 

@@ -127,10 +127,10 @@ static uint64_t sequence_at(struct slice s)
 static bool find_record(
     struct slice all, size_t from, uint64_t above, struct logrec *rec, size_t *at)
 {
+    static const char magic[4] = "1VQR";
     for (size_t i = from; i + LOGREC_HEADER <= all.n; i += LOGREC_ALIGN) {
         struct slice s = slice_from_index(all, i);
-        struct reader r = reader_of(s);
-        if (get_u32(&r) != LOGREC_MAGIC || sequence_at(s) <= above)
+        if (memcmp(all.p + i, magic, sizeof(magic)) != 0 || sequence_at(s) <= above)
             continue;
         if (logrec_decode(s, rec) == OK) {
             *at = i;
@@ -443,7 +443,10 @@ static void remove_unneeded(const char *name, void *arg)
     struct spool_scan *scan = arg;
     char path[512];
     snprintf(path, sizeof(path), "big/%s", name);
-    if (!map_get(&scan->big, slice_of(name)))
+    uint64_t id;
+    if (id_parse(slice_of(name), &id) != OK)
+        trouble(scan, "foreign file", "%s is not a body of ours; left alone", path);
+    else if (!map_get(&scan->big, slice_of(name)))
         scan->disk->ops->unlink(scan->disk, path);
 }
 

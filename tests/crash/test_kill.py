@@ -114,7 +114,7 @@ def test_kill_of_a_daemon_under_load_loses_nothing(fresh, role):
 def test_kill_of_everything_again_and_again_loses_nothing(fresh):
     instance = fresh()
     accepted = []
-    for life in range(4):
+    for life in range(int(os.environ.get("VEREDUS_KILL_ROUNDS", "4"))):
         instance.start()
         load = Load(instance, prefix=f"life{life}")
         try:

@@ -30,6 +30,8 @@ struct world {
     struct end client, agents[AGENTS];
     enum deliver_status answer;
     bool site, silent; /* silent: no answer at all */
+    bool twice;        /* the same answer again */
+    uint32_t lie;      /* added to every index */
     unsigned starts, syncs, reports;
     uint64_t deliveries[ASKED_MAX];
     enum report_kind kinds[ASKED_MAX];
@@ -56,7 +58,7 @@ static void on_start(struct end *e, struct ipc_in *in)
         return;
     buf_init(&out, 60000);
     while (r.rest.n && record_get(&r, &recipient_record, &to) == OK) {
-        struct outcome o = {.index = n++,
+        struct outcome o = {.index = w->lie + n++,
             .status = w->answer,
             .dsn = w->answer == FAILED ? SLICE_LIT("5.1.1") : SLICE_LIT("4.4.1"),
             .text = SLICE_LIT("because"),
@@ -66,6 +68,9 @@ static void on_start(struct end *e, struct ipc_in *in)
     }
     ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
         &(struct deliver_done){.outcomes = buf_slice(&out)}, -1);
+    if (w->twice)
+        ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
+            &(struct deliver_done){.outcomes = buf_slice(&out)}, -1);
     buf_clear(&out);
 }
 
@@ -453,6 +458,150 @@ static void test_a_disk_that_refuses_gives_452_or_451(void **state)
     teardown(&w);
 }
 
+static void test_an_agent_that_hangs_counts_as_away_and_others_go_on(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.silent = true;
+    inject(&w, 100, "remote", 1);
+    w.silent = false;
+    inject(&w, 200, "virtual", 1);
+    pass(&w, SYNC_DELAY_MS);
+    pass(&w, 1000);
+    assert_int_equal(queued(&w), 1); /* only the one that hangs */
+    pass(&w, 3600000);
+    for (int i = 0; i < 10; i++)
+        pass(&w, 10000);
+    assert_int_equal(w.starts, 3);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_the_second_answer_of_an_agent_changes_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.twice = true;
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    inject(&w, 101, "virtual", 1);
+    pass(&w, 1000);
+    assert_int_equal(queued(&w), 2);
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(queue_find(&w.q, 100)->busy, 0);
+    w.answer = DELIVERED;
+    for (int i = 0; i < 20; i++)
+        pass(&w, 20000);
+    pass(&w, 1000);
+    assert_int_equal(w.starts, 4);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_an_agent_that_lies_about_recipients_delivers_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.lie = 2; /* of three, the first is said to be the third, the others do not exist */
+    w.answer = FAILED;
+    inject(&w, 100, "remote", 3);
+    pass(&w, 100);
+    assert_int_equal(queued(&w), 1);
+    assert_int_equal(w.reports, 1); /* about the one that it could have meant */
+    w.lie = 0;
+    w.answer = DELIVERED;
+    for (int i = 0; i < 10; i++)
+        pass(&w, 10000);
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static const int64_t ten_years = INT64_C(3652) * 86400 * 1000;
+
+static void test_a_clock_set_back_delays_no_longer_than_the_longest_retry(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    loop_step_wall(w.q.loop, ten_years);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    pass(&w, 1000);
+    loop_step_wall(w.q.loop, -ten_years);
+    w.answer = DELIVERED;
+    for (int i = 0; i < 38; i++)
+        pass(&w, 120000); /* 3600 s and a quarter */
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_a_clock_set_forward_returns_nothing_untried(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    inject(&w, 101, "remote", 1);
+    pass(&w, 1000);
+    loop_step_wall(w.q.loop, ten_years);
+    w.answer = DELIVERED;
+    for (int i = 0; i < 5; i++)
+        pass(&w, 90000);
+    pass(&w, 1000);
+    assert_int_equal(w.reports, 0);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_a_read_only_disk_refuses_new_mail_and_keeps_the_old(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    pass(&w, 1000);
+    simdisk_fail(w.sim, 1, 30 /* EROFS */);
+    inject(&w, 101, "remote", 1);
+    assert_int_equal(w.code, 451);
+    pass(&w, 400000);
+    assert_int_equal(queued(&w), 1);
+    simdisk_fail(w.sim, 0, 0);
+    w.answer = DELIVERED;
+    for (int i = 0; i < 10; i++)
+        pass(&w, 60000);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_a_damaged_parked_file_is_held_and_others_go_on(void **state)
+{
+    (void)state;
+    struct world w;
+    char path[PARKED_NAME];
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    inject(&w, 101, "remote", 1);
+    pass(&w, 1000);
+    parked_path(100, 6, path);
+    assert_true(simdisk_flip(w.sim, path, 60));
+    w.answer = DELIVERED;
+    for (int i = 0; i < 5; i++)
+        pass(&w, 90000);
+    pass(&w, 1000);
+    assert_int_equal(queued(&w), 1);
+    assert_true(queue_find(&w.q, 100)->damaged && queue_find(&w.q, 100)->held);
+    assert_true(simdisk_flip(w.sim, path, 60)); /* the file is still there, as it was */
+    teardown(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +617,13 @@ int main(void)
         cmocka_unit_test(test_a_qid_that_is_queued_is_not_taken_again),
         cmocka_unit_test(test_too_many_recipients_are_452),
         cmocka_unit_test(test_a_disk_that_refuses_gives_452_or_451),
+        cmocka_unit_test(test_an_agent_that_hangs_counts_as_away_and_others_go_on),
+        cmocka_unit_test(test_the_second_answer_of_an_agent_changes_nothing),
+        cmocka_unit_test(test_an_agent_that_lies_about_recipients_delivers_nothing),
+        cmocka_unit_test(test_a_clock_set_back_delays_no_longer_than_the_longest_retry),
+        cmocka_unit_test(test_a_clock_set_forward_returns_nothing_untried),
+        cmocka_unit_test(test_a_read_only_disk_refuses_new_mail_and_keeps_the_old),
+        cmocka_unit_test(test_a_damaged_parked_file_is_held_and_others_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

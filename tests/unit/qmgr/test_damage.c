@@ -1,0 +1,241 @@
+/* A spool that something else has damaged: what is sound is found, what is not is reported. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "qmgr/message.h"
+#include "tests/crash/simdisk.h"
+
+enum { MESSAGES = 8, SEGMENT = 16384 };
+
+struct found {
+    bool message[MESSAGES + 1], parked[MESSAGES + 1];
+    size_t messages, troubles;
+    char last[128];
+};
+
+static void found_message(struct spool_found *f, void *arg)
+{
+    struct found *found = arg;
+    struct error err;
+    assert_in_range(f->qid, 1, MESSAGES);
+    struct message *m = message_new(f->qid, f->accept.size);
+    assert_int_equal(message_load_record(m, &f->record, &err), OK);
+    assert_true(slice_is(m->content->body, "hello\n"));
+    message_free(m);
+    found->message[f->qid] = true;
+    found->messages++;
+}
+
+static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
+{
+    (void)size, (void)due;
+    ((struct found *)arg)->parked[qid] = true;
+}
+
+static void found_trouble(const char *what, const char *reason, void *arg)
+{
+    struct found *found = arg;
+    found->troubles++;
+    snprintf(found->last, sizeof(found->last), "%s: %s", what, reason);
+}
+
+static struct spool *open_spool(struct simdisk *sim, struct found *found)
+{
+    static const struct spool_config config = {.segment_size = SEGMENT, .segments = 4};
+    static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
+    struct error err = {.text = ""};
+    *found = (struct found){0};
+    return spool_open(simdisk_disk(sim), &config, &ops, found, &err);
+}
+
+static void accept(struct spool *spool, uint64_t qid)
+{
+    struct buf envelope, recipients;
+    struct list batch;
+    struct recipient to = {.address = SLICE_LIT("r@test"),
+        .transport = SLICE_LIT("remote"),
+        .nexthop = SLICE_LIT("test")};
+    struct envelope e = {.sender = SLICE_LIT("s@test"), .received = 1};
+    buf_init(&envelope, 4096);
+    buf_init(&recipients, 4096);
+    assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
+    assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
+    struct spool_job *job = spool_job_new(SPOOL_ACCEPT, qid);
+    struct logrec_accept a = {.envelope = buf_slice(&envelope),
+        .recipients = buf_slice(&recipients),
+        .size = 6,
+        .big = SLICE_LIT(""),
+        .body = SLICE_LIT("hello\n")};
+    assert_int_equal(logrec_put_accept(&job->record, qid, &a), OK);
+    list_init(&batch);
+    list_append(&batch, &job->link);
+    spool_run(spool, &batch);
+    assert_int_equal(job->code, OK);
+    list_remove(&job->link);
+    spool_job_free(job);
+    buf_clear(&envelope);
+    buf_clear(&recipients);
+}
+
+/* A disk with a closed spool of MESSAGES messages, each in a commit of its own. */
+static struct simdisk *filled(void)
+{
+    struct found found;
+    struct simdisk *sim = simdisk_new(1);
+    struct spool *spool = open_spool(sim, &found);
+    assert_non_null(spool);
+    for (uint64_t qid = 1; qid <= MESSAGES; qid++)
+        accept(spool, qid);
+    spool_close(spool);
+    return sim;
+}
+
+static void note_name(const char *name, void *arg)
+{
+    char *out = arg;
+    if (!out[0] || strcmp(name, out) < 0)
+        snprintf(out, 32, "%s", name);
+}
+
+/* The segment that was written to. */
+static void first_segment(struct simdisk *sim, char path[64])
+{
+    char name[32] = "";
+    struct disk *disk = simdisk_disk(sim);
+    assert_int_equal(disk->ops->list(disk, "log", note_name, name), 0);
+    snprintf(path, 64, "log/%s", name);
+}
+
+static void put_file(struct simdisk *sim, const char *path, const char *text)
+{
+    struct disk *disk = simdisk_disk(sim);
+    struct iovec iov = {(char *)(uintptr_t)text, strlen(text)};
+    int fd = disk->ops->open(disk, path, DISK_CREATE);
+    assert_true(fd >= 0);
+    assert_int_equal(disk->ops->write(disk, fd, &iov, 1, 0), 0);
+    disk->ops->close(disk, fd);
+}
+
+static bool exists(struct simdisk *sim, const char *path)
+{
+    struct disk_stat st;
+    return simdisk_disk(sim)->ops->stat(simdisk_disk(sim), path, &st) == 0;
+}
+
+static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported(void **state)
+{
+    (void)state;
+    for (uint64_t at = 0; at < 2200; at += 3) {
+        struct simdisk *sim = filled();
+        struct found found;
+        char path[64];
+        first_segment(sim, path);
+        assert_true(simdisk_flip(sim, path, at));
+        struct spool *spool = open_spool(sim, &found);
+        assert_true(found.messages >= MESSAGES - 1);
+        /* The last commit cannot be told from one that was cut off. */
+        if (found.messages < MESSAGES && found.message[MESSAGES])
+            assert_true(found.troubles > 0);
+        spool_close(spool);
+        simdisk_free(sim);
+    }
+}
+
+static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
+{
+    (void)state;
+    size_t most = 0;
+    for (int64_t size = 0; size < 2200; size += 50) {
+        struct simdisk *sim = filled();
+        struct disk *disk = simdisk_disk(sim);
+        struct found found;
+        char path[64];
+        first_segment(sim, path);
+        int fd = disk->ops->open(disk, path, DISK_WRITE);
+        assert_int_equal(disk->ops->truncate(disk, fd, size), 0);
+        disk->ops->close(disk, fd);
+        struct spool *spool = open_spool(sim, &found);
+        assert_non_null(spool);
+        assert_true(found.messages >= most); /* the more is left, the more is found */
+        most = found.messages;
+        for (size_t i = 1; i <= found.messages; i++)
+            assert_true(found.message[i]);
+        spool_close(spool);
+        simdisk_free(sim);
+    }
+    assert_int_equal(most, MESSAGES);
+}
+
+static void test_foreign_files_are_reported_and_left_alone(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "log/notes.txt", "log/123456", "parked/README", "parked/xyz-1-2", "big/core.dump"};
+    struct simdisk *sim = filled();
+    struct found found;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        put_file(sim, names[i], "not ours");
+    struct spool *spool = open_spool(sim, &found);
+    assert_non_null(spool);
+    assert_int_equal(found.troubles, ARRAY_LEN(names));
+    assert_int_equal(found.messages, MESSAGES);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        assert_true(exists(sim, names[i]));
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
+static void test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept(void **state)
+{
+    (void)state;
+    static const char whole[] = "hello\n== veredus parked message, format 1 ==\n"
+                                "message qid=2 due=1000\nenvelope sender=s@test\n";
+    struct simdisk *sim = simdisk_new(1);
+    char path[PARKED_NAME], text[sizeof(whole)];
+    parked_path(1, 6, path);
+    for (size_t n = 0; n < sizeof(whole); n += 7) {
+        struct error err;
+        struct message *m = message_new(1, 6);
+        m->parked = true;
+        snprintf(text, sizeof(text), "%.*s", (int)n, whole);
+        put_file(sim, path, text);
+        assert_int_equal(message_load_parked(m, simdisk_disk(sim), &err), ERR_CORRUPT);
+        assert_true(exists(sim, path));
+        simdisk_disk(sim)->ops->unlink(simdisk_disk(sim), path);
+        message_free(m);
+    }
+    simdisk_free(sim);
+}
+
+static void test_a_read_only_disk_refuses_the_start_and_says_so(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct found found;
+    simdisk_fail(sim, 1, 30 /* EROFS */);
+    assert_null(open_spool(sim, &found));
+    simdisk_fail(sim, 0, 0);
+    struct spool *spool = open_spool(sim, &found);
+    assert_int_equal(found.messages, MESSAGES);
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(
+            test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported),
+        cmocka_unit_test(test_a_truncated_segment_keeps_what_is_left_of_it),
+        cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
+        cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),
+        cmocka_unit_test(test_a_read_only_disk_refuses_the_start_and_says_so),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
