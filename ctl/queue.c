@@ -389,6 +389,74 @@ static int show_body(struct ipc_sync *s, uint64_t qid, bool headers)
     return CTL_OK;
 }
 
+static void show_attempt(struct json *j, const struct queue_attempt *a)
+{
+    char when[32];
+    if (j) {
+        json_begin(j, NULL, '{');
+        json_int(j, "at", a->at);
+        json_str(j, "address", a->address);
+        json_str(j, "result", a->result);
+        json_int(j, "attempts", a->attempts);
+        json_str(j, "dsn", a->dsn);
+        json_str(j, "mta", a->mta);
+        json_str(j, "text", a->text);
+        json_end(j, '}');
+        return;
+    }
+    print_time(a->at, "%Y-%m-%d %H:%M:%S", when);
+    printf("%s  <", when);
+    print_clean(a->address);
+    printf("> %.*s ", SLICE_FMT(a->result));
+    print_clean(a->dsn);
+    putchar(' ');
+    print_clean(a->text);
+    putchar('\n');
+}
+
+static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid)
+{
+    struct ipc_in in;
+    struct error err = {0};
+    struct queue_history ask = {.qid = qid};
+    struct queue_attempt a;
+    do {
+        if (ipc_sync_call(s, queue_history_type, qid, &ask, -1, &in, &err) != OK)
+            return ctl_report(&err);
+        const struct queue_past *past = in.msg;
+        if (past->code != OK)
+            return CTL_OK; /* finished meanwhile */
+        if (!j && ask.from == 0 && past->attempts.n > 0)
+            printf("\nhistory\n");
+        for (struct reader r = reader_of(past->attempts);
+             r.rest.n && record_get(&r, &queue_attempt_record, &a) == OK;)
+            show_attempt(j, &a);
+        ask.from = past->next;
+    } while (ask.from);
+    return CTL_OK;
+}
+
+/* Envelope, recipients, history. */
+static int show_all(struct ipc_sync *s, struct shown *sh)
+{
+    struct json *j = sh->json;
+    if (j)
+        json_begin(j, NULL, '{');
+    int status = show_pages(s, sh);
+    if (j && status == CTL_OK) {
+        json_end(j, ']');
+        json_begin(j, "history", '[');
+    }
+    if (status == CTL_OK)
+        status = show_history(s, j, sh->qid);
+    if (j && status == CTL_OK) {
+        json_end(j, ']');
+        json_end(j, '}');
+        printf("%.*s\n", SLICE_FMT(buf_slice(j->out)));
+    }
+    return status;
+}
+
 static int show(struct ctl *c, int argc, char **argv)
 {
     struct ipc_sync s;
@@ -403,16 +471,7 @@ static int show(struct ctl *c, int argc, char **argv)
     if (status != CTL_OK)
         return status;
     buf_init(&out, 256 * 1024 * 1024);
-    if (body) {
-        status = show_body(&s, sh.qid, headers);
-    } else {
-        json_begin(&j, NULL, '{');
-        status = show_pages(&s, &sh);
-        json_end(&j, ']');
-        json_end(&j, '}');
-        if (c->json && status == CTL_OK)
-            printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
-    }
+    status = body ? show_body(&s, sh.qid, headers) : show_all(&s, &sh);
     buf_clear(&out);
     ipc_sync_close(&s);
     return status;

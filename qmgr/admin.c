@@ -191,6 +191,7 @@ void admin_message(struct peer *peer, struct ipc_in *in)
         [queue_show_type] = on_show,
         [queue_act_type] = admin_act,
         [queue_body_type] = on_body,
+        [queue_history_type] = admin_history,
     };
     if (in->type < ARRAY_LEN(handlers) && handlers[in->type])
         handlers[in->type](peer, in);

@@ -16,6 +16,8 @@ struct message *admin_find(struct qmgr *, uint64_t qid);
 /* Nothing is under way with it, so it may be settled or changed. */
 bool admin_idle(const struct message *);
 
+/* queue_history. */
+void admin_history(struct peer *, struct ipc_in *);
 /* queue_act. */
 void admin_act(struct peer *, struct ipc_in *);
 /* One line about who did what, with what result; m NULL: all messages. */

@@ -107,8 +107,7 @@ int message_load_record(struct message *m, struct buf *record, struct error *err
     return OK;
 }
 
-/* Everything after the body. */
-static int read_trailer(struct message *m, struct disk *disk, struct buf *out, struct error *err)
+int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, struct error *err)
 {
     char path[PARKED_NAME];
     struct disk_stat st;
@@ -155,7 +154,7 @@ int message_load_parked(struct message *m, struct disk *disk, struct error *err)
     struct buf trailer;
     buf_init(&trailer, CONTENT_MAX);
     uint64_t qid = 0;
-    int rc = read_trailer(m, disk, &trailer, err);
+    int rc = message_read_trailer(m, disk, &trailer, err);
     if (rc == OK)
         rc = parked_parse(buf_slice(&trailer), &c->arena, &p, err);
     buf_clear(&trailer);

@@ -69,6 +69,8 @@ void message_unload(struct message *);
 int message_load_record(struct message *, struct buf *record, struct error *) MUST_USE;
 /* Fills content from the parked file. */
 int message_load_parked(struct message *, struct disk *, struct error *) MUST_USE;
+/* Everything behind the body of the parked file. */
+int message_read_trailer(struct message *, struct disk *, struct buf *out, struct error *) MUST_USE;
 /* The body into b (young or parked, at most b->max bytes). */
 int message_read_body(
     struct message *, struct disk *, size_t from, size_t n, struct buf *b) MUST_USE;

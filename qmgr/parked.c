@@ -92,6 +92,15 @@ static bool whole_block(struct slice s, struct slice *block, size_t *total)
     return false;
 }
 
+bool parked_next_block(struct slice *trailer, struct slice *block)
+{
+    size_t total;
+    if (!whole_block(*trailer, block, &total))
+        return false;
+    *trailer = slice_from_index(*trailer, total);
+    return true;
+}
+
 static size_t count_lines(struct slice block, const char *word)
 {
     size_t n = 0;

@@ -5,19 +5,21 @@
 #include "libutil/ipc.h"
 
 /* One message in a listing. */
-#define QUEUE_ENTRY_FIELDS(F, S)                                                                  \
-    F(S, U64, qid, 0)                                                                             \
-    F(S, STR, sender, 320)                                                                        \
-    F(S, I64, received, 0) F(S, U64, size, 0) F(S, U32, recipients, 0) /* still waiting */        \
-        F(S, STR, recipient, 320)                                      /* the first of them */    \
-        F(S, STR, state, 16)                                           /* active deferred held */ \
-        F(S, I64, next, 0) /* next attempt, ms since 1970 */                                      \
+#define QUEUE_ENTRY_FIELDS(F, S)                                                  \
+    F(S, U64, qid, 0)                                                             \
+    F(S, STR, sender, 320)                                                        \
+    F(S, I64, received, 0)                                                        \
+    F(S, U64, size, 0) F(S, U32, recipients, 0) /* still waiting */               \
+        F(S, STR, recipient, 320)               /* the first of them */           \
+        F(S, STR, state, 16)                    /* active deferred held */        \
+        F(S, I64, next, 0)                      /* next attempt, ms since 1970 */ \
         F(S, U32, attempts, 0) F(S, STR, reason, 480)
 RECORD_DECLARE(queue_entry, QUEUE_ENTRY_FIELDS)
 #define QUEUE_RECIPIENT_FIELDS(F, S)                                                             \
     F(S, STR, address, 320)                                                                      \
-    F(S, STR, original, 320) F(S, STR, orcpt, 500) F(S, U32, notify, 0) F(S, STR, transport, 32) \
-        F(S, STR, nexthop, 1024) F(S, STR, state, 16) /* waiting active delivered failed done */ \
+    F(S, STR, original, 320)                                                                     \
+    F(S, STR, orcpt, 500) F(S, U32, notify, 0) F(S, STR, transport, 32) F(S, STR, nexthop, 1024) \
+        F(S, STR, state, 16) /* waiting active delivered failed done */                          \
         F(S, U32, attempts, 0) F(S, I64, next, 0) F(S, STR, reason, 480)
 RECORD_DECLARE(queue_recipient, QUEUE_RECIPIENT_FIELDS)
 
@@ -48,13 +50,24 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
 /* The body, read only. */
 #define QUEUE_BODY_FIELDS(F, S) F(S, U64, qid, 0)
 #define QUEUE_CONTENT_FIELDS(F, S) F(S, I64, code, 0) F(S, U64, size, 0)
-#define QUEUE_PROTO(M)                                                     \
-    M(queue_list, 1, IPC_CLIENT, 2, 30000, IPC_NO_FD, QUEUE_LIST_FIELDS)   \
-    M(queue_page, 2, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_PAGE_FIELDS)       \
-    M(queue_show, 3, IPC_CLIENT, 4, 30000, IPC_NO_FD, QUEUE_SHOW_FIELDS)   \
-    M(queue_details, 4, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_DETAILS_FIELDS) \
-    M(queue_act, 5, IPC_CLIENT, 6, 60000, IPC_NO_FD, QUEUE_ACT_FIELDS)     \
-    M(queue_acted, 6, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_ACTED_FIELDS)     \
-    M(queue_body, 7, IPC_CLIENT, 8, 30000, IPC_NO_FD, QUEUE_BODY_FIELDS)   \
-    M(queue_content, 8, IPC_SERVER, 0, 0, IPC_MAY_FD, QUEUE_CONTENT_FIELDS)
+/* Attempts, oldest first, from number `from` on; next is the one to go on with, or 0. */
+#define QUEUE_ATTEMPT_FIELDS(F, S)                                  \
+    F(S, STR, address, 320)                                         \
+    F(S, I64, at, 0) F(S, U32, attempts, 0)                         \
+        F(S, STR, result, 16) /* deferred bounced delivered done */ \
+        F(S, STR, dsn, 16) F(S, STR, mta, 255) F(S, STR, text, 480)
+RECORD_DECLARE(queue_attempt, QUEUE_ATTEMPT_FIELDS)
+#define QUEUE_HISTORY_FIELDS(F, S) F(S, U64, qid, 0) F(S, U32, from, 0)
+#define QUEUE_PAST_FIELDS(F, S) F(S, I64, code, 0) F(S, BYTES, attempts, 50000) F(S, U32, next, 0)
+#define QUEUE_PROTO(M)                                                          \
+    M(queue_list, 1, IPC_CLIENT, 2, 30000, IPC_NO_FD, QUEUE_LIST_FIELDS)        \
+    M(queue_page, 2, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_PAGE_FIELDS)            \
+    M(queue_show, 3, IPC_CLIENT, 4, 30000, IPC_NO_FD, QUEUE_SHOW_FIELDS)        \
+    M(queue_details, 4, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_DETAILS_FIELDS)      \
+    M(queue_act, 5, IPC_CLIENT, 6, 60000, IPC_NO_FD, QUEUE_ACT_FIELDS)          \
+    M(queue_acted, 6, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_ACTED_FIELDS)          \
+    M(queue_body, 7, IPC_CLIENT, 8, 30000, IPC_NO_FD, QUEUE_BODY_FIELDS)        \
+    M(queue_content, 8, IPC_SERVER, 0, 0, IPC_MAY_FD, QUEUE_CONTENT_FIELDS)     \
+    M(queue_history, 9, IPC_CLIENT, 10, 30000, IPC_NO_FD, QUEUE_HISTORY_FIELDS) \
+    M(queue_past, 10, IPC_SERVER, 0, 0, IPC_NO_FD, QUEUE_PAST_FIELDS)
 IPC_DECLARE(queue, QUEUE_PROTO)

@@ -129,6 +129,27 @@ def test_retry_of_a_domain_tries_only_its_recipients(stuck):
     stuck.veredus("queue", "delete", entry["qid"])
 
 
+def test_show_tells_every_attempt_and_why(stuck):
+    entry = enqueue(stuck)
+    for count in (2, 3):
+        stuck.veredus("queue", "retry", entry["qid"])
+        wait_for("the attempt", lambda n=count: attempts(stuck, entry["qid"]) == {
+            entry["recipient"]: n})
+        wait_for("its end", lambda: entry["qid"] in ids(stuck, "--state", "deferred"))
+    shown = json.loads(stuck.veredus("queue", "show", "--json", entry["qid"]).stdout)
+    history = shown["history"]
+    assert [a["attempts"] for a in history] == [1, 2, 3]
+    assert all(a["result"] == "deferred" and a["address"] == entry["recipient"]
+               and "refused" in a["text"].lower() for a in history)
+    assert [a["at"] for a in history] == sorted(a["at"] for a in history)
+    assert stuck.veredus("queue", "show", entry["qid"]).stdout.count("> deferred 4.4.1") == 3
+    stuck.stop()
+    down = json.loads(stuck.veredus("queue", "show", "--json", entry["qid"]).stdout)
+    stuck.start()
+    assert down["history"] == history
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
 def test_bounce_returns_a_message_now(stuck):
     entry = enqueue(stuck)
     stuck.veredus("queue", "bounce", "--text", "we do not want it", entry["qid"])

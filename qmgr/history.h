@@ -1,0 +1,12 @@
+/* What happened to a message so far. A parked file tells: every update repeats the states of all
+ * recipients, so what differs from the block before is an attempt. */
+#pragma once
+
+#include "qmgr/message.h"
+
+/* Calls fn for each attempt, oldest first, after it: index, attempts, state, dsn, text, mta, last
+ * are of then. The slices live until fn returns. The message has its content. A young message knows
+ * its last attempts only. */
+typedef void history_fn(const struct parked_state *, void *arg);
+int history_each(
+    struct message *, struct disk *, history_fn *fn, void *arg, struct error *) MUST_USE;
