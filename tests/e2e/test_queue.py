@@ -318,7 +318,7 @@ def test_an_envelope_that_cannot_be_used_is_refused(stuck, envelope):
             file.write(text)
     result = stuck.veredus("queue", "import", f"{where}/m.eml", f"{where}/m.envelope", status=None)
     assert result.returncode == 1 and result.stderr
-    assert ids(stuck) == before
+    assert ids(stuck) <= before  # mail of other tests may leave
 
 
 def test_export_by_filter_also_while_down(stuck):
