@@ -129,8 +129,10 @@ static bool find_record(
 {
     static const char magic[4] = "1VQR";
     for (size_t i = from; i + LOGREC_HEADER <= all.n; i += LOGREC_ALIGN) {
+        if (memcmp(all.p + i, magic, sizeof(magic)) != 0)
+            continue;
         struct slice s = slice_from_index(all, i);
-        if (memcmp(all.p + i, magic, sizeof(magic)) != 0 || sequence_at(s) <= above)
+        if (sequence_at(s) <= above)
             continue;
         if (logrec_decode(s, rec) == OK) {
             *at = i;

@@ -14,6 +14,7 @@ struct bytes {
 struct inode {
     struct bytes now, durable;
     int64_t mtime, durable_mtime;
+    bool dirty;      /* now may differ from durable */
     char path[PATH]; /* the first name, for simdisk_lie */
 };
 
@@ -84,6 +85,12 @@ static struct name *find_name(struct names *names, const char *path)
         if (strcmp(names->list[i].path, path) == 0)
             return &names->list[i];
     return NULL;
+}
+
+static void copy_names(struct names *to, const struct names *from)
+{
+    to->n = from->n;
+    memcpy(to->list, from->list, from->n * sizeof(*from->list));
 }
 
 static void put_name(struct names *names, const char *path, struct inode *inode)
@@ -202,6 +209,7 @@ static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int
     struct bytes *b = &s->fds[fd]->now;
     int rc = step(s);
     assert(s->writable[fd]);
+    s->fds[fd]->dirty = true;
     for (int i = 0; i < n; i++) {
         size_t len = iov[i].iov_len;
         /* A failing write may have written its first part. */
@@ -222,6 +230,7 @@ static int sim_allocate(struct disk *d, int fd, int64_t size)
 {
     struct simdisk *s = sim_of(d);
     int rc = step(s);
+    s->fds[fd]->dirty = true;
     if (rc == 0 && (size_t)size > s->fds[fd]->now.n)
         resize(&s->fds[fd]->now, (size_t)size);
     return rc;
@@ -231,6 +240,7 @@ static int sim_truncate(struct disk *d, int fd, int64_t size)
 {
     struct simdisk *s = sim_of(d);
     int rc = step(s);
+    s->fds[fd]->dirty = true;
     if (rc == 0)
         resize(&s->fds[fd]->now, (size_t)size);
     return rc;
@@ -250,6 +260,7 @@ static int sim_sync(struct disk *d, int fd)
         return rc;
     copy_bytes(&inode->durable, &inode->now);
     inode->durable_mtime = inode->mtime;
+    inode->dirty = false;
     return 0;
 }
 
@@ -328,8 +339,9 @@ static int sim_list(struct disk *d, const char *path, disk_name_fn *fn, void *ar
     if (rc)
         return rc;
     /* A copy: fn may change the directory. */
-    struct names *copy = xcalloc(1, sizeof(*copy));
-    *copy = s->now;
+    struct names *copy = malloc(sizeof(*copy));
+    assert(copy);
+    copy_names(copy, &s->now);
     for (size_t i = 0; i < copy->n; i++)
         if (in_directory(copy->list[i].path, path))
             fn(copy->list[i].path + strlen(path) + 1, arg);
@@ -353,6 +365,7 @@ static int sim_set_mtime(struct disk *d, int fd, int64_t ms)
 {
     struct simdisk *s = sim_of(d);
     int rc = step(s);
+    s->fds[fd]->dirty = true;
     if (rc == 0)
         s->fds[fd]->mtime = ms;
     return rc;
@@ -473,14 +486,17 @@ static void replay_names(struct simdisk *s)
             }
     }
     s->nchanges = 0;
-    s->now = s->durable;
+    copy_names(&s->now, &s->durable);
 }
 
 void simdisk_power_on(struct simdisk *s)
 {
     simdisk_process_on(s);
-    for (size_t i = 0; i < s->ninodes; i++)
-        tear(s, s->inodes[i]);
+    for (size_t i = 0; i < s->ninodes; i++) {
+        if (s->inodes[i]->dirty)
+            tear(s, s->inodes[i]);
+        s->inodes[i]->dirty = false;
+    }
     replay_names(s);
 }
 
