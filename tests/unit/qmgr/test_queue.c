@@ -602,6 +602,24 @@ static void test_a_damaged_parked_file_is_held_and_others_go_on(void **state)
     teardown(&w);
 }
 
+static void test_a_destination_block_of_the_configuration_limits_its_next_hop(void **state)
+{
+    (void)state;
+    struct world w;
+    struct error err;
+    setup(&w);
+    w.daemon.conf =
+        conf_parse("test", SLICE_LIT("destination other.test X.test { concurrency 1 }\n"),
+            &conf_root_schema, NULL, &err);
+    assert_non_null(w.daemon.conf);
+    w.silent = true;
+    inject(&w, 100, "remote", 1);
+    inject(&w, 101, "remote", 1);
+    assert_int_equal(w.starts, 1);
+    teardown(&w);
+    conf_free(w.daemon.conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -617,6 +635,7 @@ int main(void)
         cmocka_unit_test(test_a_qid_that_is_queued_is_not_taken_again),
         cmocka_unit_test(test_too_many_recipients_are_452),
         cmocka_unit_test(test_a_disk_that_refuses_gives_452_or_451),
+        cmocka_unit_test(test_a_destination_block_of_the_configuration_limits_its_next_hop),
         cmocka_unit_test(test_an_agent_that_hangs_counts_as_away_and_others_go_on),
         cmocka_unit_test(test_the_second_answer_of_an_agent_changes_nothing),
         cmocka_unit_test(test_an_agent_that_lies_about_recipients_delivers_nothing),
