@@ -322,6 +322,42 @@ static void note_highest(struct spool_scan *scan, struct slice all)
     }
 }
 
+/* The last sequence of the sound records in a row from the first one on. */
+static uint64_t last_in_row(struct slice all, const struct found_segment *seg)
+{
+    struct logrec rec;
+    uint64_t last = 0;
+    size_t at = seg->start;
+    while (logrec_decode(slice_from_index(all, at), &rec) == OK &&
+           (last == 0 || rec.sequence == last + 1)) {
+        last = rec.sequence;
+        at += rec.total;
+    }
+    return last;
+}
+
+/*
+ * A turn takes the oldest segment, of which nothing is needed any more, and never-used ones
+ * first. If a crash cuts it off, that segment is left without a sound SEGMENT record, and what
+ * can be read of it may be from any of its uses, even one whose FORGET records are overwritten.
+ * It is taken for empty, unless its records lead up to the next segment, as they do when only
+ * the head of a segment in use has rotted.
+ */
+static int drop_cut_off_turn(struct spool_scan *scan)
+{
+    struct found_segment *seg = scan->segments;
+    if (scan->nsegments < 2 || seg->generation == 0 || seg->start == 0)
+        return OK;
+    size_t size;
+    char *data = read_segment(scan, seg->number, &size);
+    if (!data)
+        return scan->error.code;
+    if (last_in_row(slice_from(data, size), seg) < seg[1].before)
+        seg->generation = 0;
+    free(data);
+    return OK;
+}
+
 static int read_segments(struct spool_scan *scan)
 {
     for (size_t i = 0; i < scan->nsegments; i++) {
@@ -362,6 +398,8 @@ struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
         rc = look_at(scan, &scan->segments[i]);
     if (rc == OK && scan->nsegments > 0)
         qsort(scan->segments, scan->nsegments, sizeof(*scan->segments), by_generation);
+    if (rc == OK)
+        rc = drop_cut_off_turn(scan);
     if (rc == OK)
         rc = read_segments(scan);
     if (rc != OK) {
