@@ -7,6 +7,8 @@
 #include "libutil/password.h"
 #include "libutil/proto/ctl.h"
 
+enum { RESTART_TRIES = 50, RESTART_WAIT_US = 100000 };
+
 int ctl_fail(int status, const char *fmt, ...)
 {
     va_list ap;
@@ -90,7 +92,7 @@ int ctl_connect_master(struct ctl *c, struct ipc_sync *s, struct error *err)
     return fd < 0 ? fd : ipc_sync_open(s, fd, &ctl_proto, IPC_CLIENT, err);
 }
 
-int ctl_connect_daemon(struct ctl *c, enum conversation conv, enum role role,
+static int connect_once(struct ctl *c, enum conversation conv, enum role role,
     const struct ipc_proto *proto, struct ipc_sync *s, struct error *err)
 {
     struct ipc_sync master;
@@ -109,6 +111,18 @@ int ctl_connect_daemon(struct ctl *c, enum conversation conv, enum role role,
             rc = ipc_sync_open(s, in.fd, proto, IPC_CLIENT, err);
     }
     ipc_sync_close(&master);
+    return rc;
+}
+
+int ctl_connect_daemon(struct ctl *c, enum conversation conv, enum role role,
+    const struct ipc_proto *proto, struct ipc_sync *s, struct error *err)
+{
+    int rc = connect_once(c, conv, role, proto, s, err);
+    /* A daemon that is being restarted is back in a moment. */
+    for (int tries = 0; rc == ERR_TEMP && tries < RESTART_TRIES; tries++) {
+        usleep(RESTART_WAIT_US);
+        rc = connect_once(c, conv, role, proto, s, err);
+    }
     return rc;
 }
 
