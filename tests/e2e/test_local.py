@@ -274,7 +274,8 @@ def test_accounts_can_have_mbox_files(spool, account):
     wait_for("both", lambda: len(mbox_subjects(path)) == 2)
     assert sorted(mbox_subjects(path)) == sorted([first, second])
     assert os.stat(path).st_uid == account.uid
-    assert os.listdir(directory) == [account.name]
+    # The letters can be read a moment before the delivery takes its dot lock away.
+    wait_for("the end of the delivery", lambda: os.listdir(directory) == [account.name])
     account.put(".forward", f"\\{account.name}\nalice@example.test\n")
     third = send(host, account, "third")
     host.wait_mail(third, ALICE)
