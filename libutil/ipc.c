@@ -251,16 +251,6 @@ void ipc_free(struct ipc *ipc)
     release(ipc);
 }
 
-void *ipc_arg(const struct ipc *ipc)
-{
-    return ipc->arg;
-}
-
-size_t ipc_pending(const struct ipc *ipc)
-{
-    return map_count(&ipc->calls);
-}
-
 /* --- receiving ------------------------------------------------------------------------------ */
 
 static int take_reply(struct ipc *ipc, struct ipc_in *in, struct error *err)

@@ -93,9 +93,6 @@ typedef void ipc_reply_fn(struct ipc_in *in, void *arg);
 struct ipc *ipc_new(struct loop *, int fd, const struct ipc_proto *, enum ipc_side,
     const struct ipc_ops *, void *arg);
 void ipc_free(struct ipc *);
-void *ipc_arg(const struct ipc *);
-/* Calls waiting for an answer. */
-size_t ipc_pending(const struct ipc *);
 
 /* Sends a request; cb is called exactly once unless ipc_cancel comes first. Never calls cb
  * before returning. Returns the request id. fd (or -1) is duplicated by the kernel: the caller
