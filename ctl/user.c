@@ -113,7 +113,11 @@ static struct slice users_spec(const struct conf *conf)
 
 /* --- verbs -------------------------------------------------------------------------------------
  */
-static int add(struct ctl *c, int argc, char **argv)
+typedef int check_fn(const struct conf *, const char *name, struct error *);
+typedef int store_fn(const struct conf *, const char *name, const char *hash, struct error *);
+
+/* Asks for a password, once the name is found good, and stores its hash. */
+static int with_password(struct ctl *c, int argc, char **argv, check_fn *check, store_fn *store)
 {
     bool from_stdin = ctl_flag(&argc, argv, "--password-stdin");
     char hash[PASSWORD_HASH_MAX];
@@ -124,13 +128,23 @@ static int add(struct ctl *c, int argc, char **argv)
     if (!conf)
         return CTL_NO;
     ascii_lower(argv[0], strlen(argv[0]));
-    int rc = check_name(conf, argv[0], &err);
+    int rc = check ? check(conf, argv[0], &err) : OK;
     if (rc == OK)
         rc = get_hash(from_stdin, hash, &err);
     if (rc == OK)
-        rc = table_change(users_spec(conf), TABLE_ADD, slice_of(argv[0]), slice_of(hash), &err);
+        rc = store(conf, argv[0], hash, &err);
     explicit_bzero(hash, sizeof(hash));
     return rc ? ctl_report(&err) : CTL_OK;
+}
+
+static int store_new(const struct conf *conf, const char *name, const char *hash, struct error *err)
+{
+    return table_change(users_spec(conf), TABLE_ADD, slice_of(name), slice_of(hash), err);
+}
+
+static int add(struct ctl *c, int argc, char **argv)
+{
+    return with_password(c, argc, argv, check_name, store_new);
 }
 
 /* The entry may hold a directory after the hash: it stays. */
@@ -160,20 +174,7 @@ static int change_password(
 
 static int passwd(struct ctl *c, int argc, char **argv)
 {
-    bool from_stdin = ctl_flag(&argc, argv, "--password-stdin");
-    char hash[PASSWORD_HASH_MAX];
-    struct error err = {0};
-    if (argc != 1)
-        return ctl_usage(c);
-    const struct conf *conf = ctl_conf(c);
-    if (!conf)
-        return CTL_NO;
-    ascii_lower(argv[0], strlen(argv[0]));
-    int rc = get_hash(from_stdin, hash, &err);
-    if (rc == OK)
-        rc = change_password(conf, argv[0], hash, &err);
-    explicit_bzero(hash, sizeof(hash));
-    return rc ? ctl_report(&err) : CTL_OK;
+    return with_password(c, argc, argv, NULL, change_password);
 }
 
 static int del(struct ctl *c, int argc, char **argv)
