@@ -312,7 +312,10 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     uint32_t now = (uint32_t)time(NULL);
     struct op op = {.type = OP_APPEND, .delivery = opt->delivery, .time = now};
     struct disk_rec *rec = &op.rec;
-    rec->size = a->size;
+    if (a->size > UINT32_MAX)
+        return error_set(err, ERR_LIMIT, "the message is too large");
+    rec->size = (uint32_t)a->size;
+    rec->saved = opt->saved > 0 && opt->saved <= UINT32_MAX ? (uint32_t)opt->saved : now;
     rec->date = opt->date > 0 && opt->date <= UINT32_MAX ? (uint32_t)opt->date : now;
     rec->flags = opt->flags & (STORE_RECENT - 1);
     rec->bits = REC_SIZED;
@@ -324,14 +327,19 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     }
     if (fixed_guid)
         guid_of_delivery(opt->delivery, rec->guid);
+    else if (opt->guid && (find_guid(b, opt->guid) || box_has_tomb(b, opt->guid)))
+        guid_copy(a->store, opt->guid, rec->guid); /* a file of that name is to be removed */
+    else if (opt->guid)
+        memcpy(rec->guid, opt->guid, STORE_GUID);
     else
         guid_new(a->store, rec->guid);
-    int rc = box_reserve(b, 1, err);
+    uint32_t skip = opt->uid > b->head.uidnext ? opt->uid - b->head.uidnext : 0;
+    int rc = box_reserve(b, skip + 1, err);
     if (!rc)
         rc = rename_into(a, rec, err);
     if (rc)
         return rc;
-    rec->uid = b->head.uidnext;
+    rec->uid = b->head.uidnext + skip;
     box_begin(b);
     rc = box_keywords_define(b, opt->keywords, opt->nkeywords, &rec->keywords, err);
     if (!rc && texts.n)
@@ -340,7 +348,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
         rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
     if (!rc) {
         txn_op(&b->txn, &op);
-        rc = box_commit(b, 1, true, err);
+        rc = box_commit(b, skip + 1, true, err);
     }
     if (!rc && opt->durable && fdatasync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");

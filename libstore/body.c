@@ -67,11 +67,13 @@ void body_size(struct box *b, struct disk_rec *rec)
 {
     struct store_body body;
     struct error ignored;
+    box_tally(b, rec, -1);
     if (body_read(b, rec, &body, &ignored) == OK)
-        rec->size = body.content.n;
+        rec->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
     else
         body = (struct store_body){0};
     rec->bits |= REC_SIZED | REC_META;
+    box_tally(b, rec, 1);
     store_body_release(&body);
 }
 

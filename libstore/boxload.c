@@ -23,6 +23,21 @@ int box_open_log(struct box *b, int *fd, struct disk_log *log, struct error *err
     return rc;
 }
 
+void box_tally(struct box *b, const struct disk_rec *rec, int sign)
+{
+    uint32_t one = (uint32_t)sign;
+    if (rec->bits & REC_GONE)
+        return;
+    b->live += (size_t)(ptrdiff_t)sign;
+    b->head.unseen += rec->flags & STORE_SEEN ? 0 : one;
+    b->head.deleted += rec->flags & STORE_DELETED ? one : 0;
+    b->head.unsized += rec->bits & REC_SIZED ? 0 : one;
+    if (rec->bits & REC_SIZED)
+        b->head.bytes += (uint64_t)((int64_t)rec->size * sign);
+    if (sign > 0 && !(rec->flags & STORE_SEEN))
+        b->head.first_unseen = MIN(b->head.first_unseen, rec->uid);
+}
+
 struct disk_rec *box_push(struct box *b, const struct disk_rec *rec)
 {
     if (b->nextra == b->cap_extra) {
@@ -31,8 +46,7 @@ struct disk_rec *box_push(struct box *b, const struct disk_rec *rec)
     }
     struct disk_rec *slot = &b->extra[b->nextra++];
     *slot = *rec;
-    if (!(slot->bits & REC_GONE))
-        b->live++;
+    box_tally(b, slot, 1);
     return slot;
 }
 
@@ -45,6 +59,14 @@ void box_add_tomb(struct box *b, const struct disk_rec *rec, uint32_t time)
     struct disk_tomb *t = &b->tombs[b->ntombs++];
     *t = (struct disk_tomb){.modseq = rec->modseq, .uid = rec->uid, .time = time};
     memcpy(t->guid, rec->guid, sizeof(t->guid));
+}
+
+bool box_has_tomb(const struct box *b, const unsigned char guid[STORE_GUID])
+{
+    for (size_t i = 0; i < b->ntombs; i++)
+        if (memcmp(b->tombs[i].guid, guid, STORE_GUID) == 0)
+            return true;
+    return false;
 }
 
 static void add_delivery(struct box *b, const struct op *op)
@@ -120,15 +142,16 @@ static void apply_ranges(struct box *b, const struct disk_txn *txn, const struct
                 break;
             if (rec->bits & REC_GONE)
                 continue;
+            box_tally(b, rec, -1);
             rec->modseq = txn->sequence;
             if (op->type == OP_EXPUNGE) {
                 box_add_tomb(b, rec, op->time);
                 rec->bits |= REC_GONE;
-                b->live--;
             } else {
                 change_flags(rec, op);
                 rec->bits |= REC_DIRTY;
             }
+            box_tally(b, rec, 1);
         }
     }
 }
@@ -149,6 +172,7 @@ static void apply_record(struct box *b, const struct op *op)
         b->head.cache_end = op->cache_end;
     if (!rec)
         return;
+    box_tally(b, rec, -1);
     uint16_t memory = rec->bits & (uint16_t)~REC_DISK;
     rec->bits = op->rec.bits | memory;
     if (op->type == OP_META) {
@@ -157,6 +181,7 @@ static void apply_record(struct box *b, const struct op *op)
     } else {
         rec->file_flags = op->rec.file_flags;
     }
+    box_tally(b, rec, 1);
 }
 
 static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *op)
@@ -256,8 +281,8 @@ static int take_records(struct box *b, bool lenient)
             rec->bits = REC_GONE, rec->uid = ++last;
         else
             return ERR_CORRUPT;
-        b->live += !(rec->bits & REC_GONE);
     }
+    b->live = b->nbase;
     return OK;
 }
 

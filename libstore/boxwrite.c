@@ -80,6 +80,7 @@ static int new_log(struct box *b, int *out, struct error *err)
 {
     struct disk_log log = {.sequence = b->head.sequence,
         .cache_id = b->head.cache_id,
+        .mailbox_id = b->head.mailbox_id,
         .cache_end = b->head.cache_end,
         .uidvalidity = b->head.uidvalidity,
         .uidnext = b->head.uidnext,

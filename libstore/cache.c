@@ -7,6 +7,7 @@
 
 #include "libmail/imapstruct.h"
 #include "libmail/mime.h"
+#include "libmail/msgid.h"
 #include "libutil/crc32c.h"
 
 enum {
@@ -32,7 +33,8 @@ struct cache_rec {
     uint32_t uid;
     uint32_t version;
     uint32_t header_size;
-    uint32_t n[4]; /* envelope, body, bodystructure, header */
+    uint32_t n[5]; /* envelope, body, bodystructure, header, preview */
+    uint32_t thread[2];
 };
 
 static const char cache_magic[8] = "VRDCACH";
@@ -51,6 +53,22 @@ static void put_header_fields(struct slice header, struct buf *out)
     buf_puts(out, "\r\n");
 }
 
+/* Messages belong together that name the same first message: the oldest of References, else of
+ * In-Reply-To, else the message itself (RFC 5322 §3.6.4). 0: none of them is there. */
+static uint64_t thread_of(struct slice header)
+{
+    static const char *const fields[] = {"References", "In-Reply-To", "Message-ID"};
+    struct header_field field;
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct slice id = {0};
+        if (mime_field_find(header, fields[i], &field))
+            id = msgid_find(field.body);
+        if (id.n)
+            return slice_hash(id);
+    }
+    return 0;
+}
+
 /* What a message gets whose structure is too large to be told: one opaque text. */
 static void put_fallback(struct slice content, struct buf *texts)
 {
@@ -66,7 +84,7 @@ static void put_fallback(struct slice content, struct buf *texts)
 
 void cache_build(struct slice content, struct buf *out)
 {
-    struct buf texts[4];
+    struct buf texts[5];
     struct arena arena;
     arena_init(&arena, ARENA_MAX);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
@@ -80,6 +98,9 @@ void cache_build(struct slice content, struct buf *out)
     if (root) {
         rec.header_size = (uint32_t)root->header_size;
         put_header_fields(mime_header(content, root), &texts[3]);
+        preview_put(content, root, &arena, &texts[4]);
+        uint64_t thread = thread_of(mime_header(content, root));
+        memcpy(rec.thread, &thread, sizeof(thread));
     }
     if (texts[3].failed)
         buf_reset(&texts[3]);
@@ -178,7 +199,8 @@ int cache_put(struct box *b, uint32_t uid, struct slice built, uint32_t *place, 
 int cache_parse(struct slice built, struct store_cache *c)
 {
     struct cache_rec rec;
-    struct slice part[4];
+    struct slice part[5];
+    uint64_t thread;
     if (built.n < sizeof(rec))
         return ERR_CORRUPT;
     memcpy(&rec, built.p, sizeof(rec));
@@ -187,7 +209,8 @@ int cache_parse(struct slice built, struct store_cache *c)
         part[i] = get_bytes(&r, rec.n[i]);
     if (!reader_done(&r) || rec.version != CACHE_RECORD_VERSION)
         return ERR_CORRUPT;
-    *c = (struct store_cache){part[0], part[1], part[2], part[3], rec.header_size};
+    memcpy(&thread, rec.thread, sizeof(thread));
+    *c = (struct store_cache){part[0], part[1], part[2], part[3], rec.header_size, part[4], thread};
     return OK;
 }
 

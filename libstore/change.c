@@ -205,7 +205,8 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
     c->op.rec.name = c->op.rec.cache = 0;
     c->op.rec.bits = rec->bits & (REC_SIZED | REC_CRLF);
     c->op.rec.file_flags = to->store->opt.coexist ? rec->flags : 0;
-    guid_new(to->store, c->op.rec.guid);
+    c->op.rec.saved = (uint32_t)time(NULL);
+    guid_copy(to->store, rec->guid, c->op.rec.guid);
     file_path(from, rec, source);
     file_path(to, &c->op.rec, target);
     if (!rc && linkat(from->dirfd, source, to->dirfd, target, 0) &&

@@ -99,7 +99,7 @@ static void put_payload(struct buf *b, const struct op *op)
         buf_u32(b, op->rec.cache);
         buf_u32(b, op->cache_end);
         buf_u32(b, op->rec.bits & REC_DISK);
-        buf_u64(b, op->rec.size);
+        buf_u32(b, op->rec.size);
         break;
     case OP_FILE:
         buf_u32(b, op->rec.uid);
@@ -215,7 +215,7 @@ static void get_meta(struct reader *r, struct op *op)
     if (bits > REC_DISK)
         r->bad = true;
     op->rec.bits = (uint16_t)bits;
-    op->rec.size = get_u64(r);
+    op->rec.size = get_u32(r);
 }
 
 static void get_name(struct reader *r, struct op *op)

@@ -31,7 +31,8 @@ struct disk_rec {
     uint32_t uid;
     uint64_t keywords;
     uint64_t modseq;
-    uint64_t size;
+    uint32_t size;  /* with CRLF; no message is larger than 1 GiB */
+    uint32_t saved; /* when it came into this folder (RFC 8514) */
     unsigned char guid[16];
     uint32_t date;
     uint32_t cache; /* in units of 8 bytes; 0: none */
@@ -67,21 +68,26 @@ struct disk_index {
     uint64_t sequence, modseq, tomb_floor, cache_id;
     uint64_t cur_mtime, new_mtime; /* ns; when the Maildir was last compared */
     int64_t boot;
-    uint32_t cache_end; /* in units of 8 bytes */
-    uint32_t spare;
+    uint64_t mailbox_id; /* RFC 8474 */
+    /* Totals of the records, so that nobody has to count them. */
+    uint64_t bytes; /* of those whose size is known */
+    uint32_t unseen, deleted, unsized;
+    uint32_t first_unseen; /* no message below this UID is unseen */
+    uint32_t cache_end;    /* in units of 8 bytes */
+    uint32_t spare[11];
 };
-_Static_assert(sizeof(struct disk_index) == 120, "header size is part of the format");
+_Static_assert(sizeof(struct disk_index) == 192, "header size is part of the format");
 
 struct disk_log {
     char magic[8];
     uint32_t crc; /* of what follows */
     uint32_t version;
     uint64_t sequence; /* of the index that the log continues */
-    uint64_t cache_id;
+    uint64_t cache_id, mailbox_id;
     uint32_t uidvalidity, uidnext, reserved;
     uint32_t cache_end;
 };
-_Static_assert(sizeof(struct disk_log) == 48, "header size is part of the format");
+_Static_assert(sizeof(struct disk_log) == 56, "header size is part of the format");
 
 /* A transaction: this, then operations. uidnext and reserved are the values after it. */
 struct disk_txn {

@@ -177,6 +177,7 @@ bool store_get(struct store_mailbox *mb, uint32_t seq, struct store_msg *m)
         .modseq = rec->modseq,
         .size = rec->size,
         .date = rec->date,
+        .saved = rec->saved ? rec->saved : rec->date,
         .gone = rec->bits & REC_GONE};
     memcpy(m->guid, rec->guid, sizeof(m->guid));
     return true;
@@ -322,8 +323,10 @@ int store_cached(struct store_mailbox *mb, uint32_t uid, struct store_cache *c, 
     if (rc)
         return rc;
     if (!(rec->bits & REC_SIZED)) {
-        rec->size = body.content.n;
+        box_tally(b, rec, -1);
+        rec->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
         rec->bits |= REC_SIZED | REC_META;
+        box_tally(b, rec, 1);
     }
     struct buf built;
     buf_init(&built, b->cached.max);

@@ -273,7 +273,7 @@ void found_record(const struct found_file *file, int dirfd, struct op *op)
         snprintf(path, sizeof(path), "new/%s", file->base);
     else
         snprintf(path, sizeof(path), "cur/%s:2,%s", file->base, info);
-    op->rec.date = (uint32_t)time(NULL);
+    op->rec.date = op->rec.saved = (uint32_t)time(NULL);
     if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime > 0)
         op->rec.date = (uint32_t)st.st_mtime;
 }

@@ -107,7 +107,10 @@ int box_map_index(struct box *, struct error *) MUST_USE;
 int box_take_index(struct box *, bool lenient, struct error *) MUST_USE;
 /* Applies the operations of one transaction. */
 int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
+/* Adds a live record to the totals, or with -1 takes it out: around every change of one. */
+void box_tally(struct box *, const struct disk_rec *, int sign);
 void box_add_tomb(struct box *, const struct disk_rec *, uint32_t time);
+bool box_has_tomb(const struct box *, const unsigned char guid[STORE_GUID]);
 struct disk_rec *box_push(struct box *, const struct disk_rec *);
 uint32_t box_name(struct box *, struct slice name);
 
@@ -166,6 +169,12 @@ int box_scan(struct box *, struct error *) MUST_USE;
 /* Writes flags into file names, and moves files out of new/. */
 int box_write_names(struct box *, struct error *) MUST_USE;
 
+/* --- preview.c --- */
+struct arena;
+struct mime_part;
+/* Appends at most STORE_PREVIEW characters of UTF-8 without control characters. */
+void preview_put(struct slice content, const struct mime_part *root, struct arena *, struct buf *);
+
 /* --- cache.c --- */
 /* Makes the texts of a message (either line end) into box->txn's sibling buffer. */
 void cache_build(struct slice content, struct buf *out);
@@ -191,6 +200,9 @@ int64_t io_boot(void);
 
 /* --- append.c, mailbox.c --- */
 void guid_new(struct store *, unsigned char guid[STORE_GUID]);
+/* The GUID of a copy: the same email id, an end of its own. */
+void guid_copy(
+    struct store *, const unsigned char from[STORE_GUID], unsigned char guid[STORE_GUID]);
 void guid_hex(const unsigned char guid[STORE_GUID], char out[2 * STORE_GUID + 1]);
 /* The box of a folder, kept open for the next time. */
 int store_box(struct store *, struct slice folder, struct box **, struct error *) MUST_USE;

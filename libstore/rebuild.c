@@ -131,6 +131,7 @@ static int salvage_log(struct box *b, struct salvage *s, struct error *err)
         b->head.sequence = b->head.modseq = head.sequence;
         b->head.first_recent = b->head.uidnext;
         b->head.cache_id = head.cache_id;
+        b->head.mailbox_id = head.mailbox_id;
         b->head.cache_end = head.cache_end;
     }
     salvage_txns(b, slice_from_index(buf_slice(&bytes), sizeof(head)), s);
@@ -171,14 +172,6 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     return OK;
 }
 
-static bool has_tomb(const struct box *b, const unsigned char guid[STORE_GUID])
-{
-    for (size_t i = 0; i < b->ntombs; i++)
-        if (memcmp(b->tombs[i].guid, guid, STORE_GUID) == 0)
-            return true;
-    return false;
-}
-
 /* Records without file go, unless a rename hid it from us. */
 static void match_records(struct box *b, struct found *f)
 {
@@ -197,7 +190,6 @@ static void match_records(struct box *b, struct found *f)
             rec->modseq = b->head.sequence;
             box_add_tomb(b, rec, (uint32_t)time(NULL));
             rec->bits |= REC_GONE;
-            b->live--;
         }
     }
 }
@@ -244,7 +236,7 @@ static int adopt_files(
     if (fo->dovecot || fo->courier)
         complete_records(b, f, fo, numbers, ops, n);
     for (size_t i = 0; i < n; i++) {
-        if (!b->store->opt.coexist && ops[i].name.n == 0 && has_tomb(b, ops[i].rec.guid)) {
+        if (!b->store->opt.coexist && ops[i].name.n == 0 && box_has_tomb(b, ops[i].rec.guid)) {
             /* Expunged, but we died before its file was removed. */
             file_unlink(b, &ops[i].rec);
             continue;
@@ -268,10 +260,21 @@ static void new_cache(struct box *b)
 {
     unsigned char id[STORE_GUID];
     guid_new(b->store, id);
-    memcpy(&b->head.cache_id, id + 8, sizeof(b->head.cache_id));
+    b->head.cache_id = slice_hash(slice_from(id, sizeof(id)));
     b->head.cache_end = 0;
     for (size_t i = 0; i < box_count(b); i++)
         box_rec(b, i)->cache = 0;
+}
+
+/* Whatever the damaged files said. */
+static void count_anew(struct box *b)
+{
+    b->live = 0;
+    b->head.unseen = b->head.deleted = b->head.unsized = 0;
+    b->head.bytes = 0;
+    b->head.first_unseen = UINT32_MAX;
+    for (size_t i = 0; i < box_count(b); i++)
+        box_tally(b, box_rec(b, i), 1);
 }
 
 static int rebuild_from(struct box *b, struct error *err)
@@ -304,6 +307,9 @@ static int rebuild_from(struct box *b, struct error *err)
         rc = adopt_end(b, &fo, &f, numbers, err);
     if (b->head.cache_id == 0)
         new_cache(b);
+    if (b->head.mailbox_id == 0)
+        b->head.mailbox_id = b->head.cache_id;
+    count_anew(b);
     b->head.boot = io_boot();
     b->head.cur_mtime = f.cur_mtime;
     b->head.new_mtime = f.new_mtime;

@@ -119,10 +119,26 @@ void guid_new(struct store *s, unsigned char guid[STORE_GUID])
     uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     for (size_t i = 0; i < 6; i++)
         guid[i] = (unsigned char)(ms >> (8 * (5 - i)));
+    uint64_t number;
+    memcpy(&number, s->seed, sizeof(number));
+    number += ++s->counter;
+    memcpy(guid + 6, &number, STORE_EMAIL - 6);
+    memcpy(guid + STORE_EMAIL, s->seed + 8, STORE_GUID - STORE_EMAIL);
+}
+
+void guid_copy(
+    struct store *s, const unsigned char from[STORE_GUID], unsigned char guid[STORE_GUID])
+{
     uint32_t count = ++s->counter;
-    memcpy(guid + 6, s->seed, 6);
-    for (size_t i = 0; i < 4; i++)
-        guid[12 + i] = (unsigned char)(count >> (8 * (3 - i)));
+    uint64_t end = 0xcbf29ce484222325u ^ count;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (size_t i = 0; i < sizeof(s->seed); i++)
+        end = (end ^ s->seed[i]) * 0x100000001b3u;
+    end = (end ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15u;
+    memcpy(guid, from, STORE_EMAIL);
+    for (size_t i = STORE_EMAIL; i < STORE_GUID; i++)
+        guid[i] = (unsigned char)(end >> (8 * (i - STORE_EMAIL + 4)));
 }
 
 int store_status(struct store *s, struct slice folder, struct store_status *st, struct error *err)
@@ -141,18 +157,18 @@ int store_status(struct store *s, struct slice folder, struct store_status *st, 
     *st = (struct store_status){.uidnext = b->head.uidnext,
         .uidvalidity = b->head.uidvalidity,
         .highestmodseq = b->head.modseq};
-    for (size_t i = 0; i < box_count(b); i++) {
+    for (size_t i = 0; b->head.unsized && i < box_count(b); i++) {
         struct disk_rec *rec = box_rec(b, i);
-        if (rec->bits & REC_GONE)
-            continue;
-        if (!(rec->bits & REC_SIZED))
+        if (!(rec->bits & (REC_GONE | REC_SIZED)))
             body_size(b, rec);
-        st->messages++;
-        st->recent += rec->uid >= b->head.first_recent;
-        st->unseen += !(rec->flags & STORE_SEEN);
-        st->deleted += !!(rec->flags & STORE_DELETED);
-        st->size += rec->size;
     }
+    st->messages = (uint32_t)b->live;
+    st->unseen = b->head.unseen;
+    st->deleted = b->head.deleted;
+    st->size = b->head.bytes;
+    st->mailbox = b->head.mailbox_id;
+    for (size_t i = box_find(b, b->head.first_recent); i < box_count(b); i++)
+        st->recent += !(box_rec(b, i)->bits & REC_GONE);
     return OK;
 }
 

@@ -28,7 +28,10 @@ enum {
     STORE_NAME_MAX = 250,
     STORE_KEYWORDS_MAX = 64,
     STORE_GUID = 16,
-    STORE_UIDL_MAX = 70 /* RFC 1939 §7 UIDL */
+    STORE_EMAIL = 12,    /* the first bytes of a GUID; copies of a message share them */
+    STORE_OBJECTID = 32, /* room for an object id (RFC 8474) and its NUL */
+    STORE_PREVIEW = 200, /* characters (RFC 8970 §3) */
+    STORE_UIDL_MAX = 70  /* RFC 1939 §7 UIDL */
 };
 
 struct store_options {
@@ -76,8 +79,11 @@ struct store_status {
     uint32_t messages, recent, unseen, deleted;
     uint32_t uidnext, uidvalidity;
     uint64_t highestmodseq;
-    uint64_t size; /* bytes, with CRLF */
+    uint64_t size;    /* bytes, with CRLF */
+    uint64_t mailbox; /* for store_mailbox_id */
 };
+/* Reads totals that the index keeps: the cost does not depend on the number of messages, unless
+ * other tools put files there whose size nobody has asked for yet. */
 int store_status(
     struct store *, struct slice folder, struct store_status *, struct error *) MUST_USE;
 
@@ -99,6 +105,7 @@ struct store_msg {
     uint64_t modseq;
     uint64_t size;                  /* RFC822.SIZE */
     int64_t date;                   /* INTERNALDATE */
+    int64_t saved;                  /* when it came into this folder (RFC 8514) */
     unsigned char guid[STORE_GUID]; /* never changes, unique */
     bool gone; /* expunged by someone; leaves the view at the next store_refresh that may */
 };
@@ -157,6 +164,8 @@ struct store_cache {
     struct slice header;  /* Date From Sender Reply-To To Cc Bcc Subject Message-ID In-Reply-To
                              References: raw fields as they stand, ended by an empty line */
     uint32_t header_size; /* offset of the body text, after the empty line */
+    struct slice preview; /* UTF-8, at most STORE_PREVIEW characters, no control characters */
+    uint64_t thread;      /* for store_thread_id */
 };
 int store_cached(
     struct store_mailbox *, uint32_t uid, struct store_cache *, struct error *) MUST_USE;
@@ -165,6 +174,16 @@ int store_cached(
  * told its clients. */
 void store_uidl(
     struct store_mailbox *, const unsigned char guid[STORE_GUID], char out[STORE_UIDL_MAX + 1]);
+
+/* Object ids (RFC 8474). The email id is part of the GUID, so it lives as long; copies and moved
+ * messages keep it. The thread id is made of the first message id in References, In-Reply-To or
+ * Message-ID, so messages of one thread have the same in every folder. */
+void store_email_id(const unsigned char guid[STORE_GUID], char out[STORE_OBJECTID]);
+void store_thread_id(
+    uint64_t thread, const unsigned char guid[STORE_GUID], char out[STORE_OBJECTID]);
+/* `mailbox` from store_status or store_mailbox_number: stays when the folder is renamed. */
+void store_mailbox_id(uint64_t mailbox, char out[STORE_OBJECTID]);
+uint64_t store_mailbox_number(const struct store_mailbox *);
 
 /* --- changes ------------------------------------------------------------------------------ */
 
@@ -193,8 +212,13 @@ struct store_append_options {
     const struct slice *keywords;
     size_t nkeywords;
     int64_t date;      /* 0: now */
+    int64_t saved;     /* 0: now */
     bool durable;      /* survives power loss when this returns (I9) */
     uint64_t delivery; /* not 0: the same id is appended once, however often it is asked for */
+    /* For restoring: taken when it is above all UIDs used so far, otherwise a new one is given. */
+    uint32_t uid;
+    /* STORE_GUID bytes, or NULL. When a message here has or had it, only the email id is kept. */
+    const unsigned char *guid;
 };
 struct store_appended {
     uint32_t uidvalidity, uid;

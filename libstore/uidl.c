@@ -19,10 +19,25 @@ static void put32(unsigned char *out, uint32_t v)
 void uidl_guid(
     const struct box *b, uint32_t uidvalidity, uint32_t uid, unsigned char guid[STORE_GUID])
 {
+    uint32_t folder = (uint32_t)slice_hash(slice_of(b->disk));
     memcpy(guid, made_by_dovecot, 4);
-    put32(guid + 4, (uint32_t)slice_hash(slice_of(b->disk)));
-    put32(guid + 8, uidvalidity);
-    put32(guid + 12, uid);
+    put32(guid + 4, uid);
+    put32(guid + 8, uidvalidity ^ folder);
+    put32(guid + 12, folder);
+}
+
+/* Not of a copy: that has a unique id of its own. */
+static bool told_by_guid(
+    const struct box *b, const unsigned char guid[STORE_GUID], char out[STORE_UIDL_MAX + 1])
+{
+    unsigned char folder[4];
+    put32(folder, (uint32_t)slice_hash(slice_of(b->disk)));
+    if (memcmp(guid, made_by_dovecot, 4) != 0 || memcmp(guid + 12, folder, 4) != 0)
+        return false;
+    snprintf(out, STORE_UIDL_MAX + 1, "%02x%02x%02x%02x%02x%02x%02x%02x", guid[4], guid[5], guid[6],
+        guid[7], guid[8] ^ folder[0], guid[9] ^ folder[1], guid[10] ^ folder[2],
+        guid[11] ^ folder[3]);
+    return true;
 }
 
 static void guid_of_file(const struct box *b, const struct foreign *fo,
@@ -103,8 +118,6 @@ void store_uidl(
     const char *other = map_get(&mb->uidls->by_guid, slice_of(hex));
     if (other)
         snprintf(out, STORE_UIDL_MAX + 1, "%s", other);
-    else if (memcmp(guid, made_by_dovecot, sizeof(made_by_dovecot)) == 0)
-        snprintf(out, STORE_UIDL_MAX + 1, "%.8s%.8s", hex + 24, hex + 16);
-    else
+    else if (!told_by_guid(mb->box, guid, out))
         snprintf(out, STORE_UIDL_MAX + 1, "%s", hex);
 }

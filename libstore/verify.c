@@ -15,8 +15,8 @@ static int check_message(struct box *b, struct disk_rec *rec, struct buf *report
         return 1;
     }
     if ((rec->bits & REC_SIZED) && body.content.n != rec->size) {
-        buf_printf(report, "message %u: size %zu, the index says %llu\n", rec->uid, body.content.n,
-            (unsigned long long)rec->size);
+        buf_printf(report, "message %u: size %zu, the index says %u\n", rec->uid, body.content.n,
+            rec->size);
         problems++;
     }
     store_body_release(&body);
