@@ -9,34 +9,41 @@
 enum { ENVELOPE_ADDRESS_MAX = 320 }; /* 64 + @ + 255, RFC 5321 §4.5.3.1 */
 
 enum envelope_body { BODY_7BIT, BODY_8BITMIME };
-enum envelope_ret { RET_UNSET, RET_FULL, RET_HDRS };             /* RFC 3461 §4.3 */
+enum envelope_ret { RET_UNSET, RET_FULL, RET_HDRS }; /* RFC 3461 §4.3 */
+enum { PRIORITY_MIN = -9, PRIORITY_MAX = 9 };        /* RFC 6710 §4.1 */
 enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 }; /* §4.1 */
 
-#define ENVELOPE_FIELDS(F, S)                                                                      \
-    F(S, STR, sender, 320)    /* reverse-path without <>; empty: null sender */                    \
-    F(S, STR, envid, 100)     /* ENVID, decoded from xtext */                                      \
-    F(S, U32, ret, 0)         /* enum envelope_ret */                                              \
-    F(S, U32, body, 0)        /* enum envelope_body */                                             \
-    F(S, BOOL, smtputf8, 0)                                                                        \
-    F(S, I64, received, 0)    /* ms since 1970 */                                                  \
-    F(S, U64, session, 0)     /* sid of the SMTP session */                                        \
-    F(S, STR, client, 64)     /* its address, text */                                              \
-    F(S, STR, client_name, 255)                                                                    \
-    F(S, STR, helo, 255)                                                                           \
-    F(S, STR, login, 255)     /* authenticated user, or empty */                                   \
-    F(S, STR, listener, 64)                                                                        \
+#define ENVELOPE_FIELDS(F, S)                                                               \
+    F(S, STR, sender, 320)   /* reverse-path without <>; empty: null sender */              \
+    F(S, STR, envid, 100)    /* ENVID, decoded from xtext */                                \
+    F(S, U32, ret, 0)        /* enum envelope_ret */                                        \
+    F(S, U32, body, 0)       /* enum envelope_body */                                       \
+    F(S, BOOL, smtputf8, 0)  /* RFC 6531: addresses or header fields may hold UTF-8 */      \
+    F(S, BOOL, bulk, 0)      /* its header says that it is a list's or a machine's */       \
+    F(S, I64, priority, 0)   /* -9..9, RFC 6710; 0: normal */                               \
+    F(S, I64, hold_until, 0) /* RFC 4865: ms since 1970; not delivered before; 0: none */   \
+    F(S, STR, hold, 64)      /* the rule that puts it on hold when accepted; empty: none */ \
+    F(S, I64, received, 0)   /* ms since 1970 */                                            \
+    F(S, U64, session, 0)    /* sid of the SMTP session */                                  \
+    F(S, STR, client, 64)    /* its address, text */                                        \
+    F(S, STR, client_name, 255)                                                             \
+    F(S, STR, helo, 255)                                                                    \
+    F(S, STR, login, 255) /* authenticated user, or empty */                                \
+    F(S, STR, listener, 64)                                                                 \
     F(S, STR, message_id, 255)
 RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
 
 /* A recipient with the route lookupd gave it. `transport` is the agent's program name;
  * `nexthop` means for virtual the mailbox directory relative to the mail root, for local the
  * account name, both with an optional folder (libmail/nexthop.h), for remote the domain or
- * [host]:port. */
-#define RECIPIENT_FIELDS(F, S)                                                                     \
-    F(S, STR, address, 320)                                                                        \
-    F(S, STR, original, 320)  /* as given in RCPT */                                               \
-    F(S, STR, orcpt, 500)     /* ORCPT: addr-type;addr, decoded */                                 \
-    F(S, U32, notify, 0)      /* NOTIFY_ set; 0: not given */                                      \
-    F(S, STR, transport, 32)                                                                       \
+ * [host]:port. The transport TRANSPORT_EXPANDED has no agent: the entry stands for an alias whose
+ * recipients are entries of their own, and is reported as expanded (RFC 3461 §5.2.7.2 (c)). */
+#define TRANSPORT_EXPANDED "expanded"
+#define RECIPIENT_FIELDS(F, S)                                    \
+    F(S, STR, address, 320)                                       \
+    F(S, STR, original, 320) /* as given in RCPT */               \
+    F(S, STR, orcpt, 500)    /* ORCPT: addr-type;addr, decoded */ \
+    F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */      \
+    F(S, STR, transport, 32)                                      \
     F(S, STR, nexthop, 1024)
 RECORD_DECLARE(recipient, RECIPIENT_FIELDS)

@@ -20,6 +20,8 @@ bool admin_idle(const struct message *);
 void admin_history(struct peer *, struct ipc_in *);
 /* queue_act. */
 void admin_act(struct peer *, struct ipc_in *);
+/* Everything that waits for the domain is due now (ETRN). Returns how many messages. */
+uint64_t admin_flush(struct qmgr *, struct slice domain);
 /* One line about who did what, with what result; m NULL: all messages. */
 void admin_log(struct qmgr *, const struct log *, int64_t uid, struct slice verb,
     struct slice argument, const char *result, uint64_t count);

@@ -188,6 +188,13 @@ static uint64_t act_all(struct qmgr *q, const struct verb *verb, struct slice ar
     return n;
 }
 
+uint64_t admin_flush(struct qmgr *q, struct slice domain)
+{
+    static const struct verb flush = {"flush", flush_one};
+    schedule_revive(q->schedule);
+    return act_all(q, &flush, domain);
+}
+
 void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice verb,
     struct slice argument, const char *result, uint64_t count)
 {

@@ -22,7 +22,12 @@ bool filter_is_empty(const struct queue_filter *f)
 bool filter_in_domain(struct slice address, struct slice domain)
 {
     ptrdiff_t at = slice_rchr(address, '@');
-    return at >= 0 && slice_ieq(slice_from_index(address, (size_t)at + 1), domain);
+    struct slice own = slice_from_index(address, at < 0 ? address.n : (size_t)at + 1);
+    if (slice_starts(domain, ".") && own.n > domain.n) /* a subdomain */
+        own = slice_from_index(own, own.n - domain.n);
+    else if (slice_starts(domain, "."))
+        domain = slice_from_index(domain, 1);
+    return at >= 0 && slice_ieq(own, domain);
 }
 
 static bool sender_fits(struct slice wanted, struct slice sender)

@@ -12,5 +12,6 @@ bool filter_is_empty(const struct queue_filter *);
  * ms since 1970. */
 bool filter_fits(
     const struct queue_filter *, const struct content *seen, struct slice state, int64_t now);
-/* Whether an address is in a domain (in any case of letters). */
+/* Whether an address is in a domain (in any case of letters), or with a leading dot in that domain
+ * or one below it. */
 bool filter_in_domain(struct slice address, struct slice domain);

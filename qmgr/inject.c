@@ -290,6 +290,14 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     committer_submit(q->committer, job);
 }
 
+static void on_etrn(struct peer *peer, struct ipc_in *in)
+{
+    const struct inject_etrn *msg = in->msg;
+    struct qmgr *q = injector_of(peer)->q;
+    struct inject_etrned reply = {.count = q->draining ? 0 : admin_flush(q, msg->domain)};
+    ipc_reply(peer->ipc, in->id, in->trace, inject_etrned_type, &reply, -1);
+}
+
 void inject_message(struct peer *peer, struct ipc_in *in)
 {
     static void (*const handlers[])(struct peer *, struct ipc_in *) = {
@@ -297,6 +305,7 @@ void inject_message(struct peer *peer, struct ipc_in *in)
         [inject_drop_type] = on_drop,
         [inject_open_type] = on_open,
         [inject_accept_type] = on_accept,
+        [inject_etrn_type] = on_etrn,
     };
     if (in->type < ARRAY_LEN(handlers) && handlers[in->type])
         handlers[in->type](peer, in);

@@ -102,6 +102,7 @@ int message_load_record(struct message *m, struct buf *record, struct error *err
         return error_set(err, ERR_CORRUPT, "malformed envelope");
     }
     m->size = accept.size;
+    m->held = c->envelope.hold.n > 0; /* until it is parked, where releasing it is noted */
     message_unload(m);
     m->content = c;
     return OK;

@@ -314,6 +314,16 @@ static void defer_unknown(struct qmgr *q, struct message *m, struct rcpt *r)
     attempt_deferred(q, m, r, 0);
 }
 
+/* Nothing is to be delivered: that the alias was expanded is what there is to tell. */
+static void settle_expanded(struct qmgr *q, struct message *m, struct rcpt *r)
+{
+    rcpt_note(r, EXPANDED, SLICE_LIT("2.0.0"), SLICE_LIT("the address stands for several others"),
+        SLICE_LIT(""));
+    r->st.last = loop_wall(q->loop);
+    r->st.state = RCPT_DELIVERED;
+    changed(m);
+}
+
 /* Hands over all due recipients that go where `first` goes. */
 static void schedule_group(struct qmgr *q, struct message *m, size_t first, int64_t now)
 {
@@ -351,7 +361,9 @@ void queue_deliver(struct qmgr *q, struct message *m)
         struct rcpt *r = &c->rcpts[i];
         if (!is_due(q, r, now))
             continue;
-        if (attempt_agent(r->to.transport) < 0)
+        if (slice_is(r->to.transport, TRANSPORT_EXPANDED))
+            settle_expanded(q, m, r);
+        else if (attempt_agent(r->to.transport) < 0)
             defer_unknown(q, m, r);
         else
             schedule_group(q, m, i, now);

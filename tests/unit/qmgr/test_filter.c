@@ -91,6 +91,9 @@ static void test_finished_recipients_count_neither_for_domain_nor_reason(void **
     assert_true(fits((struct queue_filter){.domain = SLICE_LIT("two.test")}));
     assert_false(fits((struct queue_filter){.domain = SLICE_LIT("one.test")}));
     assert_false(fits((struct queue_filter){.domain = SLICE_LIT("wo.test")}));
+    assert_false(fits((struct queue_filter){.domain = SLICE_LIT(".wo.test")}));
+    assert_true(fits((struct queue_filter){.domain = SLICE_LIT(".two.test")}));
+    assert_true(fits((struct queue_filter){.domain = SLICE_LIT(".test")}));
     assert_true(fits((struct queue_filter){.reason = SLICE_LIT("try again")}));
     assert_false(fits((struct queue_filter){.reason = SLICE_LIT("long ago")}));
 }
