@@ -16,7 +16,7 @@
 static bool adopted_before(int dirfd)
 {
     struct stat st;
-    return fstatat(dirfd, "veredus.adopted", &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    return fs_stat(dirfd, "veredus.adopted", &st) == 0 || errno != ENOENT;
 }
 
 int adopt_begin(struct box *b, bool fresh, struct foreign *fo, bool *numbers, struct error *err)

@@ -2,10 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "libstore/private.h"
 
@@ -43,8 +40,8 @@ int store_append_begin(struct store *s, struct slice folder, uint64_t size_hint,
 static void end(struct store_append *a)
 {
     if (a->tmp[0])
-        unlinkat(a->box->dirfd, a->tmp, 0);
-    fd_close(&a->fd);
+        fs_unlink(a->box->dirfd, a->tmp, 0);
+    fs_close(&a->fd);
     buf_clear(&a->buf);
     if (a->store->box)
         box_close(a->box);
@@ -66,10 +63,10 @@ static int open_tmp(struct store_append *a, struct error *err)
     guid_new(a->store, guid);
     guid_hex(guid, hex);
     snprintf(a->tmp, sizeof(a->tmp), "tmp/%s.veredus", hex);
-    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    a->fd = openat(a->box->dirfd, a->tmp, flags, 0600);
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
+    a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
     if (a->fd < 0 && errno == ENOENT && maildir_make(a->box->dirfd, err) == OK)
-        a->fd = openat(a->box->dirfd, a->tmp, flags, 0600);
+        a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
     if (a->fd < 0) {
         a->tmp[0] = '\0';
         return error_sys(err, "creating a message file");
@@ -152,11 +149,9 @@ static int content_of(struct store_append *a, struct slice *out, void **map, str
     *out = slice_from(NULL, (size_t)a->written);
     if (a->written == 0)
         return OK;
-    *map = mmap(NULL, (size_t)a->written, PROT_READ, MAP_PRIVATE, a->fd, 0);
-    if (*map == MAP_FAILED) {
-        *map = NULL;
+    *map = fs_map(a->fd, (size_t)a->written);
+    if (!*map)
         return error_sys(err, "mapping a message");
-    }
     out->p = *map;
     return OK;
 }
@@ -179,10 +174,10 @@ static int prepare(struct store_append *a, bool durable, struct buf *texts, stru
         return rc;
     cache_build(content, texts);
     if (map)
-        munmap(map, content.n);
+        fs_unmap(map, content.n);
     if (a->fd < 0)
         rc = flush(a, err);
-    if (!rc && durable && fdatasync(a->fd))
+    if (!rc && durable && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
 }
@@ -219,7 +214,7 @@ static struct disk_rec *find_guid(const struct box *b, const unsigned char guid[
     struct stat st;
     memcpy(ours.guid, guid, STORE_GUID);
     file_path(b, &ours, path);
-    if (!b->store->opt.coexist && fstatat(b->dirfd, path, &st, AT_SYMLINK_NOFOLLOW))
+    if (!b->store->opt.coexist && fs_stat(b->dirfd, path, &st))
         return NULL;
     for (size_t i = box_count(b); i--;) {
         struct disk_rec *rec = box_rec(b, i);
@@ -243,7 +238,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     struct slice ours;
     file_path(a->box, rec, path);
     struct stat st;
-    if (fstatat(a->box->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) && file_locate(a->box, rec, path))
+    if (fs_stat(a->box->dirfd, path, &st) && file_locate(a->box, rec, path))
         return BROKEN;
     buf_init(&old, COMPARE_MAX);
     if (content_of(a, &ours, &map, &ignored) == OK) {
@@ -254,7 +249,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
         else if (!rc && (theirs.n >= ours.n || !slice_eq(theirs, slice_first(ours, theirs.n))))
             like = OTHER;
         if (map)
-            munmap(map, ours.n);
+            fs_unmap(map, ours.n);
     }
     buf_clear(&old);
     return like;
@@ -264,7 +259,7 @@ static int rename_into(struct store_append *a, const struct disk_rec *rec, struc
 {
     char path[FILE_NAME_MAX];
     file_path(a->box, rec, path);
-    if (renameat(a->box->dirfd, a->tmp, a->box->dirfd, path))
+    if (fs_rename(a->box->dirfd, a->tmp, a->box->dirfd, path))
         return error_sys(err, "renaming a message file");
     a->tmp[0] = '\0';
     return OK;
@@ -298,9 +293,9 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
 
 static int sync_all(struct box *b, const char *where, struct error *err)
 {
-    int fd = openat(b->dirfd, where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) || fsync(b->dirfd) ? error_sys(err, "syncing a folder") : OK;
-    fd_close(&fd);
+    int fd = fs_open(b->dirfd, where, O_RDONLY | O_DIRECTORY, 0);
+    int rc = fd < 0 || fs_sync(fd) || fs_sync(b->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    fs_close(&fd);
     return rc;
 }
 
@@ -309,7 +304,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     struct slice texts, struct store_appended *out, struct error *err)
 {
     struct box *b = a->box;
-    uint32_t now = (uint32_t)time(NULL);
+    uint32_t now = fs_time();
     struct op op = {.type = OP_APPEND, .delivery = opt->delivery, .time = now};
     struct disk_rec *rec = &op.rec;
     if (a->size > UINT32_MAX)
@@ -350,7 +345,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
         txn_op(&b->txn, &op);
         rc = box_commit(b, skip + 1, true, err);
     }
-    if (!rc && opt->durable && fdatasync(b->log_fd))
+    if (!rc && opt->durable && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     else if (rc)
         file_unlink(b, rec);

@@ -2,9 +2,7 @@
 #include "libstore/private.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "libmail/mime.h"
 
@@ -14,15 +12,13 @@ enum { READ_MAX = 64 * 1024, MESSAGE_MAX = 1 << 30 };
 static int read_raw(struct box *b, int fd, struct store_body *body, struct error *err)
 {
     struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > MESSAGE_MAX)
+    if (fs_fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > MESSAGE_MAX)
         return error_set(err, ERR_CORRUPT, "message file cannot be used");
     size_t n = (size_t)st.st_size;
     if (n > READ_MAX && !b->store->opt.coexist) {
-        body->map = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (body->map == MAP_FAILED) {
-            body->map = NULL;
+        body->map = fs_map(fd, n);
+        if (!body->map)
             return error_sys(err, "mapping a message");
-        }
         body->map_len = n;
         body->content = slice_from(body->map, n);
         return OK;
@@ -52,7 +48,7 @@ int body_read(struct box *b, const struct disk_rec *rec, struct store_body *body
     if (rc)
         return rc;
     rc = read_raw(b, fd, body, err);
-    fd_close(&fd);
+    fs_close(&fd);
     if (!rc && (rec->bits & REC_CRLF) && body->content.n != rec->size)
         rc = error_set(err, ERR_CORRUPT, "message %u has %zu bytes instead of %llu", rec->uid,
             body->content.n, (unsigned long long)rec->size);
@@ -80,7 +76,7 @@ void body_size(struct box *b, struct disk_rec *rec)
 void store_body_release(struct store_body *body)
 {
     if (body->map)
-        munmap(body->map, body->map_len);
+        fs_unmap(body->map, body->map_len);
     free(body->heap);
     *body = (struct store_body){0};
 }

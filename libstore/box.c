@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "libstore/private.h"
 
@@ -43,7 +41,7 @@ struct disk_rec *box_find_rec(const struct box *b, uint32_t uid)
 
 int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
 {
-    int fd = openat(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (fd < 0)
         return error_sys(err, "folder %s", disk);
     struct box *b = NEW(struct box);
@@ -63,7 +61,7 @@ void box_close(struct box *b)
     box_unload(b);
     buf_clear(&b->txn);
     buf_clear(&b->cached);
-    fd_close(&b->dirfd);
+    fs_close(&b->dirfd);
     free(b);
 }
 
@@ -109,18 +107,18 @@ static int switch_log(struct box *b, struct error *err)
     if (rc)
         return rc;
     if (log.sequence != b->head.sequence || log.uidvalidity != b->head.uidvalidity) {
-        fd_close(&fd);
+        fs_close(&fd);
         return box_reload(b, err);
     }
     if (log.cache_id != b->head.cache_id) {
         /* Places in the old cache file mean nothing in the new one. */
         for (size_t i = 0; i < box_count(b); i++)
             box_rec(b, i)->cache = 0;
-        fd_close(&b->cache_fd);
+        fs_close(&b->cache_fd);
         b->head.cache_id = log.cache_id;
         b->head.cache_end = log.cache_end;
     }
-    fd_close(&b->log_fd);
+    fs_close(&b->log_fd);
     b->log_fd = fd;
     b->log_off = sizeof(log);
     return OK;
@@ -131,7 +129,7 @@ int box_follow(struct box *b, bool *switched, enum txn_state *state, struct erro
 {
     for (int turns = 0; turns < 100; turns++) {
         struct stat st;
-        if (fstat(b->log_fd, &st))
+        if (fs_fstat(b->log_fd, &st))
             return error_sys(err, "veredus.log");
         int rc = read_log(b, &st, state, err);
         if (st.st_nlink > 0)
@@ -156,16 +154,15 @@ int box_catch_up(struct box *b, struct error *err)
     return rc ? rc : box_follow(b, &switched, &state, err);
 }
 
-static int lock_fd(int fd, struct error *err)
+int io_lock(int fd, struct error *err)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    for (int waited = 0, pause = 1; fcntl(fd, F_OFD_SETLK, &lock); waited += pause) {
+    for (int waited = 0, pause = 1; fs_lock(fd, F_WRLCK); waited += pause) {
         if (errno != EAGAIN && errno != EACCES && errno != EINTR)
             return error_sys(err, "locking veredus.log");
         if (waited >= LOCK_WAIT_MS)
             return error_set(err, ERR_BUSY, "another process holds veredus.log");
         pause = MIN(pause * 2, 50);
-        nanosleep(&(struct timespec){.tv_nsec = pause * 1000000L}, NULL);
+        fs_sleep_ms(pause);
     }
     return OK;
 }
@@ -179,7 +176,7 @@ static int write_txn(struct box *b, const struct disk_txn *values, struct error 
     rc = io_write(b->log_fd, bytes, (int64_t)b->log_off, err, "veredus.log");
     if (rc) {
         int kept = errno;
-        if (ftruncate(b->log_fd, (off_t)b->log_off))
+        if (fs_truncate(b->log_fd, (off_t)b->log_off))
             errno = kept; /* what is there is torn, and cut by the next writer */
         return rc;
     }
@@ -201,7 +198,7 @@ static struct disk_txn next_txn(const struct box *b)
  * all that can have been used. */
 static int note_boot(struct box *b, struct error *err)
 {
-    int64_t boot = io_boot(), moved = boot - b->head.boot;
+    int64_t boot = fs_boot(), moved = boot - b->head.boot;
     if (moved >= -BOOT_TOLERANCE && moved <= BOOT_TOLERANCE)
         return OK;
     struct disk_txn t = next_txn(b);
@@ -213,7 +210,7 @@ static int note_boot(struct box *b, struct error *err)
     box_begin(b);
     txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)boot});
     int rc = write_txn(b, &t, err);
-    if (!rc && fdatasync(b->log_fd))
+    if (!rc && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     return rc;
 }
@@ -222,7 +219,7 @@ static int lock_once(struct box *b, bool *again, struct error *err)
 {
     enum txn_state state = TXN_END;
     *again = false;
-    int rc = lock_fd(b->log_fd, err);
+    int rc = io_lock(b->log_fd, err);
     if (!rc)
         rc = box_follow(b, again, &state, err);
     if (rc || *again)
@@ -239,8 +236,7 @@ static int lock_once(struct box *b, bool *again, struct error *err)
 
 static void unlock_fd(int fd)
 {
-    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-    fcntl(fd, F_OFD_SETLK, &lock);
+    fs_lock(fd, F_UNLCK);
 }
 
 int box_lock(struct box *b, struct error *err)
@@ -341,7 +337,7 @@ int box_reserve(struct box *b, uint32_t n, struct error *err)
     t.reserved = t.uidnext + n + UID_BLOCK;
     box_begin(b);
     int rc = write_txn(b, &t, err);
-    if (!rc && fdatasync(b->log_fd))
+    if (!rc && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     return rc;
 }

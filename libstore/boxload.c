@@ -10,7 +10,7 @@
 
 int box_open_log(struct box *b, int *fd, struct disk_log *log, struct error *err)
 {
-    *fd = openat(b->dirfd, "veredus.log", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    *fd = fs_open(b->dirfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
     if (*fd < 0)
         return error_sys(err, "opening veredus.log");
     int rc = io_read(*fd, log, sizeof(*log), 0, err);
@@ -19,7 +19,7 @@ int box_open_log(struct box *b, int *fd, struct disk_log *log, struct error *err
     if (rc == ERR_VERSION)
         error_set(err, rc, "veredus.log was written by a newer release");
     if (rc)
-        fd_close(fd);
+        fs_close(fd);
     return rc;
 }
 
@@ -314,11 +314,11 @@ int box_take_index(struct box *b, bool lenient, struct error *err)
 
 int box_map_index(struct box *b, struct error *err)
 {
-    int fd = openat(b->dirfd, "veredus.index", O_RDONLY | O_NOFOLLOW | O_CLOEXEC), rc = OK;
+    int fd = fs_open(b->dirfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0), rc = OK;
     struct stat st;
     if (fd < 0)
         return error_sys(err, "opening veredus.index");
-    if (fstat(fd, &st))
+    if (fs_fstat(fd, &st))
         rc = error_sys(err, "veredus.index");
     else if (st.st_size < (off_t)sizeof(struct disk_index))
         rc = error_set(err, ERR_CORRUPT, "veredus.index is too short");
@@ -330,7 +330,7 @@ int box_map_index(struct box *b, struct error *err)
             rc = error_sys(err, "mapping veredus.index");
         }
     }
-    fd_close(&fd);
+    fs_close(&fd);
     return rc;
 }
 
@@ -356,8 +356,8 @@ int box_load(struct box *b, struct error *err)
 
 void box_unload(struct box *b)
 {
-    fd_close(&b->log_fd);
-    fd_close(&b->cache_fd);
+    fs_close(&b->log_fd);
+    fs_close(&b->cache_fd);
     b->locked = false;
     if (b->map)
         munmap(b->map, b->map_len);

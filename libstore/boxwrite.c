@@ -30,7 +30,7 @@ static void put_records(struct box *b, struct buf *out, struct buf *names, uint3
 
 static void put_tail(struct box *b, struct disk_index *h, struct slice names, struct buf *out)
 {
-    uint32_t oldest = (uint32_t)time(NULL) - TOMB_DAYS * 86400u;
+    uint32_t oldest = fs_time() - TOMB_DAYS * 86400u;
     for (size_t i = 0; i < b->ntombs; i++) {
         const struct disk_tomb *t = &b->tombs[i];
         if (t->time < oldest) {
@@ -85,21 +85,19 @@ static int new_log(struct box *b, int *out, struct error *err)
         .uidvalidity = b->head.uidvalidity,
         .uidnext = b->head.uidnext,
         .reserved = b->head.reserved};
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    unlinkat(b->dirfd, "veredus.log.new", 0);
-    int fd = openat(
-        b->dirfd, "veredus.log.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    fs_unlink(b->dirfd, "veredus.log.new", 0);
+    int fd = fs_open(b->dirfd, "veredus.log.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "creating veredus.log");
     log_seal(&log);
     int rc = io_write(fd, slice_from(&log, sizeof(log)), 0, err, "veredus.log");
-    if (!rc && (fdatasync(fd) || fcntl(fd, F_OFD_SETLK, &lock)))
+    if (!rc && (fs_data_sync(fd) || fs_lock(fd, F_WRLCK)))
         rc = error_sys(err, "veredus.log");
-    if (!rc && renameat(b->dirfd, "veredus.log.new", b->dirfd, "veredus.log"))
+    if (!rc && fs_rename(b->dirfd, "veredus.log.new", b->dirfd, "veredus.log"))
         rc = error_sys(err, "renaming veredus.log");
     if (rc) {
-        unlinkat(b->dirfd, "veredus.log.new", 0);
-        fd_close(&fd);
+        fs_unlink(b->dirfd, "veredus.log.new", 0);
+        fs_close(&fd);
     }
     *out = fd;
     return rc;
@@ -123,9 +121,9 @@ int box_rotate(struct box *b, struct error *err)
     buf_clear(&image);
     if (rc)
         return rc;
-    fd_close(&b->log_fd);
+    fs_close(&b->log_fd);
     b->log_fd = fd;
     b->log_off = sizeof(struct disk_log);
-    fsync(b->dirfd);
+    fs_sync(b->dirfd);
     return OK;
 }

@@ -128,7 +128,7 @@ static int cache_open(struct box *b, struct error *err)
     struct cache_head h;
     if (b->cache_fd >= 0)
         return OK;
-    int fd = openat(b->dirfd, "veredus.cache", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    int fd = fs_open(b->dirfd, "veredus.cache", O_RDWR | O_NOFOLLOW, 0);
     if (fd < 0)
         return error_sys(err, "opening veredus.cache");
     int rc = io_read(fd, &h, sizeof(h), 0, err);
@@ -139,7 +139,7 @@ static int cache_open(struct box *b, struct error *err)
     else if (rc || h.id != b->head.cache_id)
         rc = error_set(err, ERR_NOT_FOUND, "veredus.cache is not the one of this index");
     if (rc)
-        fd_close(&fd);
+        fs_close(&fd);
     b->cache_fd = fd;
     return rc;
 }
@@ -150,15 +150,14 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     struct cache_head h = {.version = FORMAT_VERSION, .id = id};
     memcpy(h.magic, cache_magic, sizeof(h.magic));
     h.crc = head_crc(&h);
-    int fd = openat(
-        b->dirfd, "veredus.cache.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = fs_open(b->dirfd, "veredus.cache.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "creating veredus.cache");
     int rc = io_write(fd, slice_from(&h, sizeof(h)), 0, err, "veredus.cache");
-    if (!rc && renameat(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
+    if (!rc && fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
         rc = error_sys(err, "renaming veredus.cache");
     if (rc)
-        fd_close(&fd);
+        fs_close(&fd);
     *out = fd;
     return rc;
 }
@@ -225,7 +224,7 @@ static int read_record(struct box *b, const struct disk_rec *r)
     enum { FIRST = 4096 };
     buf_reset(&b->cached);
     char *room = buf_reserve(&b->cached, FIRST);
-    ssize_t n = room ? pread(b->cache_fd, room, FIRST, (off_t)at) : -1;
+    ssize_t n = room ? fs_pread(b->cache_fd, room, FIRST, (off_t)at) : -1;
     if (n < (ssize_t)sizeof(rec))
         return ERR_NOT_FOUND;
     memcpy(&rec, room, sizeof(rec));
@@ -284,10 +283,10 @@ int cache_compact(struct box *b, struct error *err)
         rc = copy_live(b, &to, err);
     if (rc) {
         /* The old file is gone from the directory; its texts are made again when asked for. */
-        fd_close(&to.cache_fd);
+        fs_close(&to.cache_fd);
         return rc;
     }
-    fd_close(&b->cache_fd);
+    fs_close(&b->cache_fd);
     b->cache_fd = to.cache_fd;
     b->head.cache_id = to.head.cache_id;
     b->head.cache_end = to.head.cache_end;

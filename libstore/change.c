@@ -165,8 +165,7 @@ int store_expunge(struct store_mailbox *mb, const struct uidset *uids, bool dele
     if (set.n) {
         box_begin(b);
         txn_op(&b->txn,
-            &(struct op){
-                .type = OP_EXPUNGE, .time = (uint32_t)time(NULL), .ranges = ranges_of(&set)});
+            &(struct op){.type = OP_EXPUNGE, .time = fs_time(), .ranges = ranges_of(&set)});
         rc = box_commit(b, 0, true, err);
     }
     /* The files last, while the log is ours: what it calls expunged may go. */
@@ -196,33 +195,33 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
     int fd, rc = file_open(from, rec, &fd, err);
     if (rc)
         return rc;
-    if (sync && fdatasync(fd))
+    if (sync && fs_data_sync(fd))
         rc = error_sys(err, "syncing a message");
-    fd_close(&fd);
+    fs_close(&fd);
     c->from = rec->uid;
     c->keywords = rec->keywords;
     c->op = (struct op){.type = OP_APPEND, .rec = *rec};
     c->op.rec.name = c->op.rec.cache = 0;
     c->op.rec.bits = rec->bits & (REC_SIZED | REC_CRLF);
     c->op.rec.file_flags = to->store->opt.coexist ? rec->flags : 0;
-    c->op.rec.saved = (uint32_t)time(NULL);
+    c->op.rec.saved = fs_time();
     guid_copy(to->store, rec->guid, c->op.rec.guid);
     file_path(from, rec, source);
     file_path(to, &c->op.rec, target);
-    if (!rc && linkat(from->dirfd, source, to->dirfd, target, 0) &&
+    if (!rc && fs_link(from->dirfd, source, to->dirfd, target) &&
         (errno != ENOENT || file_locate(from, rec, source) ||
-            linkat(from->dirfd, source, to->dirfd, target, 0)))
+            fs_link(from->dirfd, source, to->dirfd, target)))
         rc = error_sys(err, "linking message %u", rec->uid);
     return rc;
 }
 
 static int sync_links(struct box *from, struct box *to, size_t n, struct error *err)
 {
-    if (n > SYNC_EACH_MAX && syncfs(from->dirfd))
+    if (n > SYNC_EACH_MAX && fs_sync_all(from->dirfd))
         return error_sys(err, "syncing messages");
-    int fd = openat(to->dirfd, "cur", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) || fsync(to->dirfd) ? error_sys(err, "syncing a folder") : OK;
-    fd_close(&fd);
+    int fd = fs_open(to->dirfd, "cur", O_RDONLY | O_DIRECTORY, 0);
+    int rc = fd < 0 || fs_sync(fd) || fs_sync(to->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    fs_close(&fd);
     return rc;
 }
 
@@ -280,7 +279,7 @@ static int commit_copies(
     }
     if (!rc)
         rc = box_commit(to, (uint32_t)n, true, err);
-    if (!rc && fdatasync(to->log_fd))
+    if (!rc && fs_data_sync(to->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     return rc;
 }

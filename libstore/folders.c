@@ -78,32 +78,31 @@ static void complete(struct list_of *l)
                 l->folders[i].attrs |= STORE_CHILDREN;
 }
 
-static bool is_dir(int dirfd, const struct dirent *e)
+static bool is_dir(int dirfd, const struct fs_entry *e)
 {
     struct stat st;
-    if (e->d_type != DT_UNKNOWN)
-        return e->d_type == DT_DIR;
-    return fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+    if (e->type != DT_UNKNOWN)
+        return e->type == DT_DIR;
+    return fs_stat(dirfd, e->name, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 static int read_folders(struct store *s, struct list_of *l, struct error *err)
 {
-    int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int fd = fs_open(s->fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    struct fs_dir *d = fs_dir_open(fd);
     struct buf name;
     if (!d) {
-        fd_close(&fd);
+        fs_close(&fd);
         return error_sys(err, "listing folders");
     }
     buf_init(&name, STORE_NAME_MAX * 4);
-    for (struct dirent *e; (e = readdir(d)) && l->n < FOLDERS_MAX;) {
+    for (struct fs_entry e; l->n < FOLDERS_MAX && fs_dir_next(d, &e);) {
         buf_reset(&name);
-        if (e->d_name[0] == '.' && is_dir(fd, e) &&
-            name_from_disk(slice_of(e->d_name), &name) == OK)
+        if (e.name[0] == '.' && is_dir(fd, &e) && name_from_disk(slice_of(e.name), &name) == OK)
             add(l, buf_slice(&name), 0);
     }
     buf_clear(&name);
-    closedir(d);
+    fs_dir_close(d);
     return OK;
 }
 
@@ -177,12 +176,12 @@ int store_list_subscribed(
 /* One process at a time changes the set of folders. *fd is the lock. */
 static int lock_folders(struct store *s, int *fd, struct error *err)
 {
-    *fd = openat(s->fd, "veredus.folders", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    *fd = fs_open(s->fd, "veredus.folders", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (*fd < 0)
         return error_sys(err, "opening veredus.folders");
     int rc = dir_lock(*fd, err);
     if (rc)
-        fd_close(fd);
+        fs_close(fd);
     return rc;
 }
 
@@ -211,7 +210,7 @@ int store_subscribe(struct store *s, struct slice folder, bool subscribed, struc
         rc = io_replace(s->fd, "veredus.subscriptions", buf_slice(&text), err);
     buf_clear(&text);
     store_list_free(l.folders, l.n);
-    fd_close(&fd);
+    fs_close(&fd);
     return rc;
 }
 
@@ -219,8 +218,8 @@ bool store_exists(struct store *s, struct slice folder)
 {
     char disk[NAME_DISK_MAX];
     struct stat st;
-    return name_to_disk(folder, disk) == OK &&
-           fstatat(s->fd, disk, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+    return name_to_disk(folder, disk) == OK && fs_stat(s->fd, disk, &st) == 0 &&
+           S_ISDIR(st.st_mode);
 }
 
 static int disk_name(struct slice folder, char disk[NAME_DISK_MAX], struct error *err)
@@ -238,36 +237,36 @@ int store_create(struct store *s, struct slice folder, struct error *err)
         return rc;
     if (strcmp(disk, ".") == 0)
         return error_set(err, ERR_EXISTS, "INBOX always exists");
-    if (mkdirat(s->fd, disk, 0700))
+    if (fs_mkdir(s->fd, disk, 0700))
         return error_sys(err, "making folder");
     rc = box_open(s, disk, &b, err);
     if (rc) {
-        unlinkat(s->fd, disk, AT_REMOVEDIR);
+        fs_unlink(s->fd, disk, AT_REMOVEDIR);
         return rc;
     }
     /* What Courier and others look for in a folder. */
-    int fd = openat(b->dirfd, "maildirfolder", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    fd_close(&fd);
+    int fd = fs_open(b->dirfd, "maildirfolder", O_WRONLY | O_CREAT, 0600);
+    fs_close(&fd);
     box_close(b);
-    return fsync(s->fd) ? error_sys(err, "syncing the mail directory") : OK;
+    return fs_sync(s->fd) ? error_sys(err, "syncing the mail directory") : OK;
 }
 
 /* Everything in a directory two levels deep: what a Maildir has. */
 static void remove_tree(int parent, const char *name, int depth)
 {
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int fd = fs_open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    struct fs_dir *d = fs_dir_open(fd);
     if (!d)
-        fd_close(&fd);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+        fs_close(&fd);
+    for (struct fs_entry e; d && fs_dir_next(d, &e);) {
+        if (strcmp(e.name, ".") == 0 || strcmp(e.name, "..") == 0)
             continue;
-        if (unlinkat(fd, e->d_name, 0) && depth > 0)
-            remove_tree(fd, e->d_name, depth - 1);
+        if (fs_unlink(fd, e.name, 0) && depth > 0)
+            remove_tree(fd, e.name, depth - 1);
     }
     if (d)
-        closedir(d);
-    unlinkat(parent, name, AT_REMOVEDIR);
+        fs_dir_close(d);
+    fs_unlink(parent, name, AT_REMOVEDIR);
 }
 
 static const char trash_prefix[] = "veredus.trash.";
@@ -275,15 +274,15 @@ static const char trash_prefix[] = "veredus.trash.";
 /* Also what an earlier deletion left when its process died. */
 static void empty_trash(struct store *s)
 {
-    int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int fd = fs_open(s->fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    struct fs_dir *d = fs_dir_open(fd);
     if (!d)
-        fd_close(&fd);
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (strncmp(e->d_name, trash_prefix, sizeof(trash_prefix) - 1) == 0)
-            remove_tree(s->fd, e->d_name, 1);
+        fs_close(&fd);
+    for (struct fs_entry e; d && fs_dir_next(d, &e);)
+        if (strncmp(e.name, trash_prefix, sizeof(trash_prefix) - 1) == 0)
+            remove_tree(s->fd, e.name, 1);
     if (d)
-        closedir(d);
+        fs_dir_close(d);
 }
 
 int store_delete(struct store *s, struct slice folder, struct error *err)
@@ -311,14 +310,14 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
         lock_rc = box_lock(b, &ignored);
     if (lock_rc == ERR_BUSY)
         rc = error_set(err, lock_rc, "another process is writing to the folder");
-    else if (renameat(s->fd, disk, s->fd, trash))
+    else if (fs_rename(s->fd, disk, s->fd, trash))
         rc = error_sys(err, "deleting folder");
     else
-        unlinkat(b->dirfd, "veredus.log", 0);
+        fs_unlink(b->dirfd, "veredus.log", 0);
     box_close(b);
     if (rc)
         return rc;
-    fsync(s->fd);
+    fs_sync(s->fd);
     empty_trash(s);
     return OK;
 }
@@ -366,7 +365,7 @@ static int rename_all(struct store *s, const char *from, const char *to, struct 
             /* First see that all fit, then move. */
             if (n > STORE_NAME_MAX)
                 rc = error_set(err, ERR_SYNTAX, "a folder's name would be too long");
-            else if (pass && renameat(s->fd, old, s->fd, new))
+            else if (pass && fs_rename(s->fd, old, s->fd, new))
                 rc = error_sys(err, "renaming folder %s", old);
             moved += !rc;
         }
@@ -408,7 +407,7 @@ int store_rename(struct store *s, struct slice from, struct slice to, struct err
         rc = error_set(err, ERR_EXISTS, "a folder of that name exists");
     else
         rc = rename_all(s, old, new, err);
-    fsync(s->fd);
-    fd_close(&fd);
+    fs_sync(s->fd);
+    fs_close(&fd);
     return rc;
 }

@@ -271,17 +271,17 @@ static void courier_update(int dirfd, struct foreign *fo, const char *name)
 
 static int courier_keywords(int parent, struct foreign *fo, struct error *err)
 {
-    int fd = openat(parent, "courierimapkeywords", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int fd = fs_open(parent, "courierimapkeywords", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    struct fs_dir *d = fs_dir_open(fd);
     if (!d) {
-        fd_close(&fd);
+        fs_close(&fd);
         return OK;
     }
     int rc = courier_list(fd, fo, err);
-    for (struct dirent *e; !rc && (e = readdir(d));)
-        if (strcmp(e->d_name, ":list") != 0)
-            courier_update(fd, fo, e->d_name);
-    closedir(d);
+    for (struct fs_entry e; !rc && fs_dir_next(d, &e);)
+        if (strcmp(e.name, ":list") != 0)
+            courier_update(fd, fo, e.name);
+    fs_dir_close(d);
     return rc;
 }
 

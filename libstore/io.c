@@ -1,15 +1,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "libstore/private.h"
 
 int io_write(int fd, struct slice s, int64_t offset, struct error *err, const char *what)
 {
     while (s.n) {
-        ssize_t n = offset < 0 ? write(fd, s.p, s.n) : pwrite(fd, s.p, s.n, offset);
+        ssize_t n = offset < 0 ? fs_write(fd, s.p, s.n) : fs_pwrite(fd, s.p, s.n, offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EFBIG)
@@ -26,7 +24,7 @@ int io_write(int fd, struct slice s, int64_t offset, struct error *err, const ch
 int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *err)
 {
     for (char *p = out; n;) {
-        ssize_t got = pread(fd, p, n, (off_t)offset);
+        ssize_t got = fs_pread(fd, p, n, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -44,23 +42,23 @@ int io_replace(int dirfd, const char *name, struct slice content, struct error *
 {
     char tmp[64];
     snprintf(tmp, sizeof(tmp), "%s.new", name);
-    int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = fs_open(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "creating %s", tmp);
     int rc = io_write(fd, content, -1, err, tmp);
-    if (!rc && fdatasync(fd))
+    if (!rc && fs_data_sync(fd))
         rc = error_sys(err, "syncing %s", tmp);
-    fd_close(&fd);
-    if (!rc && renameat(dirfd, tmp, dirfd, name))
+    fs_close(&fd);
+    if (!rc && fs_rename(dirfd, tmp, dirfd, name))
         rc = error_sys(err, "renaming %s", tmp);
     if (rc)
-        unlinkat(dirfd, tmp, 0);
+        fs_unlink(dirfd, tmp, 0);
     return rc;
 }
 
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), rc = OK;
+    int fd = fs_open(dirfd, name, O_RDONLY | O_NOFOLLOW, 0), rc = OK;
     if (fd < 0)
         return error_sys(err, "opening %s", name);
     for (;;) {
@@ -69,7 +67,7 @@ int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
             rc = error_set(err, ERR_LIMIT, "%s is too long", name);
             break;
         }
-        ssize_t n = read(fd, room, 16384);
+        ssize_t n = fs_read(fd, room, 16384);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -78,16 +76,6 @@ int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
             break;
         buf_claim(out, (size_t)n);
     }
-    fd_close(&fd);
+    fs_close(&fd);
     return rc;
-}
-
-/* When the machine started, in seconds: differs from the last time exactly when page cache may
- * have been lost meanwhile (or the clock was set, which only costs a few numbers). */
-int64_t io_boot(void)
-{
-    struct timespec real, up;
-    clock_gettime(CLOCK_REALTIME, &real);
-    clock_gettime(CLOCK_BOOTTIME, &up);
-    return real.tv_sec - up.tv_sec;
 }

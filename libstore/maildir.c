@@ -70,35 +70,35 @@ void file_path(const struct box *b, const struct disk_rec *rec, char out[FILE_NA
     assert(n < FILE_NAME_MAX);
 }
 
-static bool is_file(const struct dirent *e)
+static bool is_file(const struct fs_entry *e)
 {
-    return e->d_name[0] != '.' && (e->d_type == DT_REG || e->d_type == DT_UNKNOWN);
+    return e->name[0] != '.' && (e->type == DT_REG || e->type == DT_UNKNOWN);
 }
 
-static DIR *open_dir(int dirfd, const char *name)
+static struct fs_dir *open_dir(int dirfd, const char *name)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int fd = fs_open(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    struct fs_dir *d = fs_dir_open(fd);
     if (!d)
-        fd_close(&fd);
+        fs_close(&fd);
     return d;
 }
 
 /* Looks in one directory for a file of this base name. */
 static bool look_in(int dirfd, const char *where, const char *base, char out[FILE_NAME_MAX])
 {
-    DIR *d = open_dir(dirfd, where);
+    struct fs_dir *d = open_dir(dirfd, where);
     size_t n = strlen(base);
     bool found = false;
     while (d && !found) {
-        struct dirent *e = readdir(d);
-        if (!e)
+        struct fs_entry e;
+        if (!fs_dir_next(d, &e))
             break;
-        if (strncmp(e->d_name, base, n) == 0 && (e->d_name[n] == '\0' || e->d_name[n] == ':'))
-            found = snprintf(out, FILE_NAME_MAX, "%s/%s", where, e->d_name) < FILE_NAME_MAX;
+        if (strncmp(e.name, base, n) == 0 && (e.name[n] == '\0' || e.name[n] == ':'))
+            found = snprintf(out, FILE_NAME_MAX, "%s/%s", where, e.name) < FILE_NAME_MAX;
     }
     if (d)
-        closedir(d);
+        fs_dir_close(d);
     return found;
 }
 
@@ -117,9 +117,9 @@ int file_open(struct box *b, const struct disk_rec *rec, int *fd, struct error *
 {
     char path[FILE_NAME_MAX];
     file_path(b, rec, path);
-    *fd = openat(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    *fd = fs_open(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (*fd < 0 && errno == ENOENT && file_locate(b, rec, path) == OK)
-        *fd = openat(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        *fd = fs_open(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     return *fd < 0 ? error_sys(err, "opening message %s", path) : OK;
 }
 
@@ -127,15 +127,15 @@ void file_unlink(struct box *b, const struct disk_rec *rec)
 {
     char path[FILE_NAME_MAX];
     file_path(b, rec, path);
-    if (unlinkat(b->dirfd, path, 0) && errno == ENOENT && file_locate(b, rec, path) == OK)
-        unlinkat(b->dirfd, path, 0);
+    if (fs_unlink(b->dirfd, path, 0) && errno == ENOENT && file_locate(b, rec, path) == OK)
+        fs_unlink(b->dirfd, path, 0);
 }
 
 int maildir_make(int dirfd, struct error *err)
 {
     static const char *const parts[] = {"tmp", "new", "cur"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
-        if (mkdirat(dirfd, parts[i], 0700) && errno != EEXIST)
+        if (fs_mkdir(dirfd, parts[i], 0700) && errno != EEXIST)
             return error_sys(err, "making %s", parts[i]);
     return OK;
 }
@@ -175,22 +175,21 @@ static int read_dir(
     int parent, const char *where, struct found *f, uint64_t *mtime, struct error *err)
 {
     struct stat st;
-    DIR *d = open_dir(parent, where);
+    struct fs_dir *d = open_dir(parent, where);
     if (!d && errno == ENOENT)
         return OK;
     if (!d)
         return error_sys(err, "reading %s", where);
-    int64_t now = time(NULL);
-    int rc = fstat(dirfd(d), &st) ? error_sys(err, "reading %s", where) : OK;
+    int64_t now = fs_time();
+    int rc = fs_stat(parent, where, &st) ? error_sys(err, "reading %s", where) : OK;
     if (!rc && st.st_mtim.tv_sec + MTIME_DOUBT_S < now)
         *mtime = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
-    errno = 0;
-    for (struct dirent *e; !rc && (e = readdir(d));)
-        if (is_file(e))
-            add_file(f, e->d_name, where[0] == 'n');
+    for (struct fs_entry e; !rc && fs_dir_next(d, &e);)
+        if (is_file(&e))
+            add_file(f, e.name, where[0] == 'n');
     if (!rc && errno)
         rc = error_sys(err, "reading %s", where);
-    closedir(d);
+    fs_dir_close(d);
     return rc;
 }
 
@@ -273,8 +272,8 @@ void found_record(const struct found_file *file, int dirfd, struct op *op)
         snprintf(path, sizeof(path), "new/%s", file->base);
     else
         snprintf(path, sizeof(path), "cur/%s:2,%s", file->base, info);
-    op->rec.date = op->rec.saved = (uint32_t)time(NULL);
-    if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime > 0)
+    op->rec.date = op->rec.saved = fs_time();
+    if (fs_stat(dirfd, path, &st) == 0 && st.st_mtime > 0)
         op->rec.date = (uint32_t)st.st_mtime;
 }
 

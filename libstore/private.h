@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libstore/format.h"
+#include "libstore/fs.h"
 #include "libstore/name.h"
 #include "libstore/store.h"
 #include "libutil/map.h"
@@ -189,6 +190,8 @@ int cache_parse(struct slice built, struct store_cache *) MUST_USE;
 int cache_compact(struct box *, struct error *) MUST_USE;
 
 /* --- io.c --- */
+/* The write lock of a file, waited for with patience that ends: ERR_BUSY. */
+int io_lock(int fd, struct error *) MUST_USE;
 int io_write(int fd, struct slice, int64_t offset, struct error *, const char *what) MUST_USE;
 /* Reads exactly n bytes at offset; ERR_CORRUPT when the file is shorter. */
 int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *) MUST_USE;
@@ -196,7 +199,6 @@ int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *) MUST_U
 int io_replace(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
 /* A whole small file; ERR_NOT_FOUND, ERR_LIMIT. */
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_USE;
-int64_t io_boot(void);
 
 /* --- append.c, mailbox.c --- */
 void guid_new(struct store *, unsigned char guid[STORE_GUID]);

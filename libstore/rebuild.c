@@ -20,20 +20,20 @@ enum { LOG_MAX = 1 << 30, LEAST_TXN = sizeof(struct disk_txn) };
 
 int dir_lock(int dirfd, struct error *err)
 {
-    for (int waited = 0, pause = 1; flock(dirfd, LOCK_EX | LOCK_NB); waited += pause) {
+    for (int waited = 0, pause = 1; fs_flock(dirfd, LOCK_EX | LOCK_NB); waited += pause) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return error_sys(err, "locking the mail directory");
         if (waited >= LOCK_WAIT_MS)
             return error_set(err, ERR_BUSY, "another process holds the mail directory");
         pause = MIN(pause * 2, 50);
-        nanosleep(&(struct timespec){.tv_nsec = pause * 1000000L}, NULL);
+        fs_sleep_ms(pause);
     }
     return OK;
 }
 
 void dir_unlock(int dirfd)
 {
-    flock(dirfd, LOCK_UN);
+    fs_flock(dirfd, LOCK_UN);
 }
 
 struct salvage {
@@ -188,7 +188,7 @@ static void match_records(struct box *b, struct found *f)
             rec->bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
         } else if (file_locate(b, rec, path)) {
             rec->modseq = b->head.sequence;
-            box_add_tomb(b, rec, (uint32_t)time(NULL));
+            box_add_tomb(b, rec, fs_time());
             rec->bits |= REC_GONE;
         }
     }
@@ -310,7 +310,7 @@ static int rebuild_from(struct box *b, struct error *err)
     if (b->head.mailbox_id == 0)
         b->head.mailbox_id = b->head.cache_id;
     count_anew(b);
-    b->head.boot = io_boot();
+    b->head.boot = fs_boot();
     b->head.cur_mtime = f.cur_mtime;
     b->head.new_mtime = f.new_mtime;
     foreign_clear(&fo);
@@ -334,18 +334,17 @@ static bool intact(struct box *b)
  * new log is in place: writers that wait for it find it replaced. */
 static int lock_log(int dirfd, int *fd, struct error *err)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat st;
     for (;;) {
-        *fd = openat(dirfd, "veredus.log", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        *fd = fs_open(dirfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
         if (*fd < 0)
             return errno == ENOENT ? OK : error_sys(err, "opening veredus.log");
-        int rc = fcntl(*fd, F_OFD_SETLKW, &lock);
-        if ((rc || fstat(*fd, &st)) && errno != EINTR)
-            return error_sys(err, "locking veredus.log");
-        if (!rc && st.st_nlink > 0)
-            return OK;
-        fd_close(fd);
+        int rc = io_lock(*fd, err);
+        if (!rc && fs_fstat(*fd, &st))
+            rc = error_sys(err, "veredus.log");
+        if (rc || st.st_nlink > 0)
+            return rc;
+        fs_close(fd);
     }
 }
 
@@ -364,7 +363,7 @@ int box_rebuild(struct store *s, const char *disk, bool force, struct error *err
     rc = lock_log(b->dirfd, &log, err);
     if (!rc && (force || !intact(b)))
         rc = rebuild_from(b, err);
-    fd_close(&log);
+    fs_close(&log);
     dir_unlock(b->dirfd);
     box_close(b);
     return rc;

@@ -14,7 +14,7 @@ enum { FILE_FLAGS = STORE_SEEN | STORE_ANSWERED | STORE_FLAGGED | STORE_DELETED 
 static uint64_t mtime_of(int dirfd, const char *name)
 {
     struct stat st;
-    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
+    if (fs_stat(dirfd, name, &st))
         return 0;
     return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 }
@@ -100,7 +100,7 @@ static int take_over(struct box *b, struct found *f, struct error *err)
         rc = look_again(b, &missing, err);
     if (missing.n)
         txn_op(&b->txn, &(struct op){.type = OP_EXPUNGE,
-                            .time = (uint32_t)time(NULL),
+                            .time = fs_time(),
                             .ranges = slice_from(missing.ranges, missing.n * 8)});
     for (size_t i = 0; i < news; i++) {
         ops[i].rec.uid = b->head.uidnext + (uint32_t)i;
@@ -159,12 +159,12 @@ static void write_name(struct box *b, const struct disk_rec *rec)
     uint8_t flags = rec->flags & FILE_FLAGS;
     file_path(b, rec, from);
     struct stat st;
-    if (fstatat(b->dirfd, from, &st, AT_SYMLINK_NOFOLLOW) && file_locate(b, rec, from))
+    if (fs_stat(b->dirfd, from, &st) && file_locate(b, rec, from))
         return;
     file_base(b, rec, base);
     new_info(from, flags, info);
     snprintf(to, sizeof(to), "cur/%s:2,%s", base, info);
-    if (strcmp(from, to) != 0 && renameat(b->dirfd, from, b->dirfd, to))
+    if (strcmp(from, to) != 0 && fs_rename(b->dirfd, from, b->dirfd, to))
         return;
     struct op op = {.type = OP_FILE, .rec = *rec};
     op.rec.file_flags = flags;

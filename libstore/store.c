@@ -3,14 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "libstore/private.h"
 
-enum { OPEN_DIR = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+enum { OPEN_DIR = O_RDONLY | O_DIRECTORY };
 
 /* One step down, never through a symbolic link. Takes the parent's descriptor. */
 static int step(int parent, struct slice name, bool create, int *out, struct error *err)
@@ -21,26 +18,26 @@ static int step(int parent, struct slice name, bool create, int *out, struct err
     if (name.n == 0 || slice_is(name, "..") || !slice_to_cstr(name, part, sizeof(part)))
         rc = error_set(err, ERR_DENIED, "path of the mail directory has a bad part");
     if (!rc)
-        *out = openat(parent, part, OPEN_DIR | O_NOFOLLOW);
+        *out = fs_open(parent, part, OPEN_DIR | O_NOFOLLOW, 0);
     if (!rc && *out < 0 && errno == ENOENT && create) {
-        if (mkdirat(parent, part, 0700) == 0 || errno == EEXIST)
-            *out = openat(parent, part, OPEN_DIR | O_NOFOLLOW);
+        if (fs_mkdir(parent, part, 0700) == 0 || errno == EEXIST)
+            *out = fs_open(parent, part, OPEN_DIR | O_NOFOLLOW, 0);
     }
     if (!rc && *out < 0)
         rc = errno == ELOOP || errno == ENOTDIR
                  ? error_set(err, ERR_DENIED, "mail directory: %s is no directory", part)
                  : error_sys(err, "mail directory %s", part);
-    fd_close(&parent);
+    fs_close(&parent);
     return rc;
 }
 
 static int open_below(int at, struct slice path, bool create, int *out, struct error *err)
 {
-    int fd = fcntl(at, F_DUPFD_CLOEXEC, 0), rc = OK;
+    int fd = fs_dup(at), rc = OK;
     if (fd < 0)
         return error_sys(err, "mail directory");
     if (slice_starts(path, "/")) {
-        fd_close(&fd);
+        fs_close(&fd);
         return error_set(err, ERR_DENIED, "path of the mail directory is absolute");
     }
     while (path.n && !rc)
@@ -51,9 +48,10 @@ static int open_below(int at, struct slice path, bool create, int *out, struct e
 
 static int open_path(const char *path, bool create, int *out, struct error *err)
 {
-    *out = open(path, OPEN_DIR);
-    if (*out < 0 && errno == ENOENT && create && (mkdir(path, 0700) == 0 || errno == EEXIST))
-        *out = open(path, OPEN_DIR);
+    *out = fs_open(AT_FDCWD, path, OPEN_DIR, 0);
+    if (*out < 0 && errno == ENOENT && create &&
+        (fs_mkdir(AT_FDCWD, path, 0700) == 0 || errno == EEXIST))
+        *out = fs_open(AT_FDCWD, path, OPEN_DIR, 0);
     return *out < 0 ? error_sys(err, "mail directory %s", path) : OK;
 }
 
@@ -71,7 +69,7 @@ int store_open(int at, const char *path, const struct store_options *opt, struct
     s->fd = fd;
     s->opt = *opt;
     s->maildrop_fd = -1;
-    if (getrandom(s->seed, sizeof(s->seed), 0) != (ssize_t)sizeof(s->seed)) {
+    if (fs_random(s->seed, sizeof(s->seed))) {
         store_close(s);
         return error_sys(err, "random numbers");
     }
@@ -84,8 +82,8 @@ void store_close(struct store *s)
     if (!s)
         return;
     store_drop_box(s);
-    fd_close(&s->maildrop_fd);
-    fd_close(&s->fd);
+    fs_close(&s->maildrop_fd);
+    fs_close(&s->fd);
     free(s);
 }
 
@@ -114,9 +112,7 @@ int store_box(struct store *s, struct slice folder, struct box **out, struct err
 /* Milliseconds, a random number of this handle, and a counter: no two are ever equal. */
 void guid_new(struct store *s, unsigned char guid[STORE_GUID])
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    uint64_t ms = (uint64_t)fs_now() / 1000000;
     for (size_t i = 0; i < 6; i++)
         guid[i] = (unsigned char)(ms >> (8 * (5 - i)));
     uint64_t number;
@@ -131,11 +127,9 @@ void guid_copy(
 {
     uint32_t count = ++s->counter;
     uint64_t end = 0xcbf29ce484222325u ^ count;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     for (size_t i = 0; i < sizeof(s->seed); i++)
         end = (end ^ s->seed[i]) * 0x100000001b3u;
-    end = (end ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15u;
+    end = (end ^ (uint64_t)fs_now()) * 0x9e3779b97f4a7c15u;
     memcpy(guid, from, STORE_EMAIL);
     for (size_t i = STORE_EMAIL; i < STORE_GUID; i++)
         guid[i] = (unsigned char)(end >> (8 * (i - STORE_EMAIL + 4)));
@@ -174,17 +168,16 @@ int store_status(struct store *s, struct slice folder, struct store_status *st, 
 
 int store_lock_maildrop(struct store *s, struct error *err)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (s->maildrop_fd >= 0)
         return error_set(err, ERR_BUSY, "the maildrop is locked already");
-    int fd = openat(s->fd, "veredus.maildrop", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = fs_open(s->fd, "veredus.maildrop", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "opening veredus.maildrop");
-    if (fcntl(fd, F_OFD_SETLK, &lock)) {
+    if (fs_lock(fd, F_WRLCK)) {
         bool busy = errno == EAGAIN || errno == EACCES;
         int rc = busy ? error_set(err, ERR_BUSY, "another session has the maildrop")
                       : error_sys(err, "locking the maildrop");
-        fd_close(&fd);
+        fs_close(&fd);
         return rc;
     }
     s->maildrop_fd = fd;
@@ -198,7 +191,7 @@ int store_dirfd(const struct store *s)
 
 int store_sync(int dirfd, struct error *err)
 {
-    return syncfs(dirfd) ? error_sys(err, "syncing the mail directory") : OK;
+    return fs_sync_all(dirfd) ? error_sys(err, "syncing the mail directory") : OK;
 }
 
 /* With `given` notes that one; otherwise makes a new one. */
@@ -211,7 +204,7 @@ static int next_uidvalidity(struct store *s, uint32_t given, uint32_t *out, stru
     if (!rc && slice_u64(slice_trim(buf_slice(&text)), 1, UINT32_MAX - 1, &last))
         last = 0; /* unreadable: the clock alone has to do */
     if (!rc || rc == ERR_NOT_FOUND) {
-        *out = given ? given : MAX((uint32_t)time(NULL), (uint32_t)last + 1);
+        *out = given ? given : MAX(fs_time(), (uint32_t)last + 1);
         buf_reset(&text);
         buf_printf(&text, "%u\n", MAX(*out, (uint32_t)last));
         rc = io_replace(s->fd, "veredus.uidvalidity", buf_slice(&text), err);
@@ -223,13 +216,13 @@ static int next_uidvalidity(struct store *s, uint32_t given, uint32_t *out, stru
 static int with_uidlock(struct store *s, uint32_t given, uint32_t *out, struct error *err)
 {
     /* A descriptor of its own: the lock must not be mistaken for one that we hold on a box. */
-    int fd = openat(s->fd, "veredus.uidlock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = fs_open(s->fd, "veredus.uidlock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "opening veredus.uidlock");
     int rc = dir_lock(fd, err);
     if (!rc)
         rc = next_uidvalidity(s, given, out, err);
-    fd_close(&fd);
+    fs_close(&fd);
     return rc;
 }
 
