@@ -164,6 +164,27 @@ static void check_domains(struct checker *k)
     map_clear(&seen);
 }
 
+/* Blocks that name a transport. */
+static void check_transports(struct checker *k)
+{
+    static const char *const known[] = {"remote", "virtual", "local", "pipe"};
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(k->conf), "transport", b));) {
+        for (size_t i = 0; i < conf_args(b); i++) {
+            size_t n = 0;
+            while (n < ARRAY_LEN(known) && !slice_is(conf_arg(b, i), known[n]))
+                n++;
+            if (n == ARRAY_LEN(known))
+                conf_complain(&k->report, b->where.p, 0,
+                    "transport: '%.*s' must be one of remote, virtual, local, pipe",
+                    SLICE_FMT(conf_arg(b, i)));
+        }
+        if (conf_isset(b, "retry-from") && conf_isset(b, "retry-to") &&
+            conf_int(b, "retry-from") > conf_int(b, "retry-to"))
+            conf_complain(
+                &k->report, b->where.p, 0, "transport: retry-from is longer than retry-to");
+    }
+}
+
 static void check_others(struct checker *k)
 {
     const struct conf_block *tls = conf_one(k->conf, "tls"), *out = conf_one(k->conf, "outbound"),
@@ -183,6 +204,7 @@ int conf_check(const struct conf *c, struct buf *errors, struct error *err)
     check_required(&k, c->root);
     check_listeners(&k);
     check_domains(&k);
+    check_transports(&k);
     check_others(&k);
     return k.report.count ? ERR_SYNTAX : OK;
 }

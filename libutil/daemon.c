@@ -159,6 +159,22 @@ void daemon_call(struct daemon *d, enum conversation conv, int role, unsigned ty
     loop_defer(d->loop, fail_call, f);
 }
 
+void daemon_drop_hung(struct peer *peer, struct slice why)
+{
+    struct daemon *d = peer->daemon;
+    const struct daemon_conv *conv = conv_of(peer);
+    struct master_hung hung = {
+        .role = peer->role, .worker = peer->worker, .reason = slice_first(why, 255)};
+    if (d->master)
+        (void)!ipc_send(d->master, master_hung_type, 0, &hung, -1);
+    list_remove(&peer->link); /* what its failed calls lead to goes elsewhere */
+    ipc_free(peer->ipc);
+    peer->ipc = NULL;
+    if (conv->on_down)
+        conv->on_down(peer);
+    free(peer);
+}
+
 int daemon_take_peer_fd(struct daemon *d, enum conversation conv)
 {
     int fd = -1;

@@ -105,5 +105,8 @@ struct peer *daemon_peer(struct daemon *, enum conversation, int role);
  * returns. To drop interest, keep `arg` alive until cb runs, or use daemon_peer and ipc_cancel. */
 void daemon_call(struct daemon *, enum conversation, int role, unsigned type, uint64_t trace,
     const void *msg, int fd, ipc_reply_fn *cb, void *arg);
+/* The process at the other end has stopped answering: master kills it and starts another. The
+ * channel is closed at once: pending calls get NULL, on_down is called, the peer is freed. */
+void daemon_drop_hung(struct peer *, struct slice why);
 /* Raw conversations: takes the newest descriptor given for this conversation, or -1. */
 int daemon_take_peer_fd(struct daemon *, enum conversation);

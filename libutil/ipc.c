@@ -404,6 +404,11 @@ uint32_t ipc_call(struct ipc *ipc, unsigned type, uint64_t trace, const void *ms
     return id;
 }
 
+size_t ipc_pending(const struct ipc *ipc)
+{
+    return map_count(&ipc->calls);
+}
+
 void ipc_cancel(struct ipc *ipc, uint32_t id)
 {
     struct call *call = map_remove_id(&ipc->calls, id);

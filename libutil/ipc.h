@@ -101,6 +101,8 @@ uint32_t ipc_call(struct ipc *, unsigned type, uint64_t trace, const void *msg, 
     ipc_reply_fn *cb, void *arg);
 /* Forgets a call: its answer will be dropped. Unknown ids are ignored. */
 void ipc_cancel(struct ipc *, uint32_t id);
+/* Calls that wait for their answer. */
+size_t ipc_pending(const struct ipc *);
 /* A one-way message. Returns 0, ERR_LIMIT or ERR_CLOSED. */
 int ipc_send(struct ipc *, unsigned type, uint64_t trace, const void *msg, int fd);
 /* Sends now what would be sent at the end of this turn of the loop: before a process ends. */

@@ -3,23 +3,7 @@
  * `readers` says by which, and only they are given it. Rules between keys are in conf_check.c,
  * checks of single words in conf_words.c.
  */
-#include "libutil/conf_words.h"
-#include "libutil/role.h"
-
-#define R(role) ROLE_BIT(ROLE_##role)
-#define ADMIN (R(MASTER) | R(CTL))
-#define EVERYONE (((uint64_t)1 << ROLE_ANY_COUNT) - 1)
-#define SESSIONS (R(IMAP_SESSION) | R(POP3_SESSION))
-#define LOGINS (R(IMAP_LOGIN) | R(POP3_LOGIN))
-#define FRONTS (R(SMTPD) | LOGINS)
-
-#define KB ((int64_t)1024)
-#define MB (1024 * KB)
-#define GB (1024 * MB)
-#define SECOND ((int64_t)1000)
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
+#include "libutil/settings_rows.h"
 
 static const struct conf_key tls_keys[] = {
     {.name = "cert",
@@ -227,6 +211,20 @@ static const struct conf_key outbound_keys[] = {
         .max = 600000,
         .readers = R(QMGR),
         .help = "Deliveries to one destination begun per minute. 0: as many as it takes."},
+    {.name = "host-concurrency",
+        .type = CONF_INT,
+        .def = "50",
+        .min = 1,
+        .max = 10000,
+        .readers = R(QMGR),
+        .help = "Deliveries to one MX host at a time, whatever domains it serves."},
+    {.name = "host-rate",
+        .type = CONF_INT,
+        .def = "0",
+        .min = 0,
+        .max = 600000,
+        .readers = R(QMGR),
+        .help = "Deliveries to one MX host begun per minute. 0: any number."},
     {.name = "total-concurrency",
         .type = CONF_INT,
         .def = "200",
@@ -326,40 +324,6 @@ static const struct conf_key outbound_keys[] = {
         .help = "Local address that connections come from."},
     {0}};
 static const struct conf_schema outbound_schema = {outbound_keys};
-
-static const struct conf_key destination_keys[] = {{.name = "concurrency",
-                                                       .type = CONF_INT,
-                                                       .min = 1,
-                                                       .max = 1000,
-                                                       .readers = R(QMGR),
-                                                       .example = "5",
-                                                       .help = "Deliveries at a time."},
-    {.name = "rate",
-        .type = CONF_INT,
-        .min = 0,
-        .max = 600000,
-        .readers = R(QMGR),
-        .example = "60",
-        .help = "Deliveries begun per minute. 0: any number."},
-    {0}};
-static const struct conf_schema destination_schema = {destination_keys};
-
-static const struct conf_key queue_keys[] = {{.name = "segment-size",
-                                                 .type = CONF_SIZE,
-                                                 .def = "64M",
-                                                 .min = 256 * KB,
-                                                 .max = GB,
-                                                 .readers = R(QMGR),
-                                                 .help = "Size of one segment of the spool log."},
-    {.name = "segments",
-        .type = CONF_INT,
-        .def = "4",
-        .min = 3,
-        .max = 1024,
-        .readers = R(QMGR),
-        .help = "How many segments the spool log has. Their space is taken at once."},
-    {0}};
-static const struct conf_schema queue_schema = {queue_keys};
 
 static const struct conf_key dns_keys[] = {
     {.name = "servers",
@@ -545,6 +509,26 @@ static const struct conf_key root_keys[] = {
         .example = "example.net",
         .help = "Limits of their own for next hops: destination NAME ... { ... }. Unset ones are "
                 "those of outbound."},
+    {.name = "mx-host",
+        .type = CONF_BLOCK,
+        .min = 1,
+        .max = 64,
+        .repeat = true,
+        .block = &mx_host_schema,
+        .readers = R(QMGR) | ADMIN,
+        .example = "mx1.provider.example",
+        .help = "Limits of their own for hosts that MX records name: mx-host NAME ... { ... }. "
+                "Unset ones are those of outbound."},
+    {.name = "transport",
+        .type = CONF_BLOCK,
+        .min = 1,
+        .max = 8,
+        .repeat = true,
+        .block = &transport_schema,
+        .readers = R(QMGR) | ADMIN,
+        .example = "virtual",
+        .help = "Limits and retry times of a transport (remote, virtual, local, pipe): transport "
+                "NAME ... { ... }. Unset ones are those of outbound."},
     {.name = "queue",
         .type = CONF_BLOCK,
         .block = &queue_schema,

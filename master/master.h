@@ -84,6 +84,8 @@ void process_stop_all(struct master *);
 /* wiring.c: who talks to whom */
 /* Gives p its ends of every conversation with the processes that live, and them theirs. */
 void wiring_connect(struct process *p);
+/* Whether this role begins a conversation with that one. */
+bool wiring_serves(enum role client, enum role server);
 /* Makes a channel between an administrator and the server of a conversation. Returns the
  * administrator's end or a negative error code. */
 int wiring_admit(struct master *, enum conversation, enum role, uid_t who);
@@ -133,6 +135,8 @@ void instance_report(struct master *, const char *text);
         "A process dies again and again soon after its start.")                                  \
     E(process_killed, "process.killed", LOG_WARN, MASTER_PROC_FIELDS,                            \
         "A process did not finish in time and was killed.")                                      \
+    E(process_hung, "process.hung", LOG_ERROR, MASTER_PROC_FIELDS,                               \
+        "A process stopped answering another one and was killed.")                               \
     E(admin_action, "admin.action", LOG_INFO, MASTER_ADMIN_FIELDS,                               \
         "An administrator asked for something.")
 LOG_EVENTS_DECLARE(MASTER_EVENTS)

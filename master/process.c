@@ -83,6 +83,18 @@ static void check_all_ready(struct master *m)
     instance_report(m, "ok");
 }
 
+/* One process says of another, which works for it, that it hangs. */
+static void take_hung(struct process *by, const struct master_hung *m)
+{
+    bool known = m->role < ROLE_COUNT && wiring_serves(by->role, (enum role)m->role);
+    struct process *p = known ? process_find(by->master, (enum role)m->role, m->worker) : NULL;
+    if (!p || p->pid <= 0 || p->state != PROCESS_RUNNING)
+        return;
+    log_event(&by->master->log, process_hung, .role = program_of(p), .worker = p->worker,
+        .pid = p->pid, .reason = m->reason);
+    kill(p->pid, SIGKILL);
+}
+
 static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     (void)ipc;
@@ -97,6 +109,8 @@ static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
         const struct master_failed *failed = in->msg;
         if (!slice_to_cstr(failed->text, p->failure, sizeof(p->failure)))
             p->failure[0] = '\0';
+    } else if (in->type == master_hung_type) {
+        take_hung(p, in->msg);
     }
 }
 

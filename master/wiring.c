@@ -123,6 +123,14 @@ void wiring_connect(struct process *p)
     }
 }
 
+bool wiring_serves(enum role client, enum role server)
+{
+    for (size_t i = 0; i < ARRAY_LEN(wires); i++)
+        if (wires[i].client == client && wires[i].server == server)
+            return true;
+    return false;
+}
+
 /* What an administrator may be given: the queue, and what it takes to put a message into it. */
 static bool is_offered(enum conversation conv, enum role role)
 {

@@ -4,7 +4,13 @@
 
 #include "qmgr/qmgr.h"
 
-enum { RECIPIENTS_BYTES = 11264, INLINE_BODY = 49152 };
+enum {
+    RECIPIENTS_BYTES = 11264,
+    INLINE_BODY = 49152,
+    /* An agent that lives may still lose one delivery out of sight. */
+    ATTEMPT_MS = 7200000, /* longer than the patience of RFC 5321 §4.5.3.2 adds up to */
+    SLOW_LINE_BYTES_MS = 1
+};
 
 /* One deliver_start under way. */
 struct attempt {
@@ -15,6 +21,9 @@ struct attempt {
     uint32_t indexes[DELIVER_RECIPIENTS_MAX];
     bool answered[DELIVER_RECIPIENTS_MAX];
     size_t n;
+    uint64_t bytes; /* to be written by an agent for mailboxes */
+    uint32_t call;
+    struct timer overdue;
     bool local, site_failed;
     const char *trouble; /* why it could not be begun */
     char reason[256];
@@ -163,8 +172,11 @@ static void attempt_over(struct attempt *a)
 static void on_deliver_done(struct ipc_in *in, void *arg)
 {
     struct attempt *a = arg;
+    timer_stop(&a->overdue);
     if (in) {
         const struct deliver_done *done = in->msg;
+        agent_heard(a->peer);
+        agent_of(a->peer)->bytes -= a->bytes;
         take_outcomes(a, done->outcomes);
         defer_unanswered(a, SLICE_LIT("the delivery agent said nothing about this recipient"));
     } else {
@@ -174,6 +186,14 @@ static void on_deliver_done(struct ipc_in *in, void *arg)
         defer_unanswered(a, SLICE_LIT("the delivery agent was interrupted"));
     }
     attempt_over(a);
+}
+
+static void attempt_overdue(void *arg)
+{
+    struct attempt *a = arg;
+    ipc_cancel(a->peer->ipc, a->call);
+    agent_of(a->peer)->bytes -= a->bytes;
+    on_deliver_done(NULL, a);
 }
 
 static void attempt_not_begun(void *arg)
@@ -237,10 +257,16 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
     start.recipients = buf_slice(&recipients);
     start.delivery = a->m->qid + a->indexes[0];
     start.attempt = a->m->content->rcpts[a->indexes[0]].st.attempts + 1;
-    if (rc == OK)
-        ipc_call(a->peer->ipc, deliver_start_type, a->m->qid, &start, fd, on_deliver_done, a);
-    else
+    if (rc == OK) {
+        a->bytes = a->m->size * a->n;
+        agent_of(a->peer)->bytes += a->bytes;
+        timer_init(&a->overdue, a->q->loop, attempt_overdue, a);
+        timer_start(&a->overdue, ATTEMPT_MS + (int64_t)(a->m->size / SLOW_LINE_BYTES_MS));
+        a->call =
+            ipc_call(a->peer->ipc, deliver_start_type, a->m->qid, &start, fd, on_deliver_done, a);
+    } else {
         loop_defer(a->q->loop, attempt_not_begun, a);
+    }
     fd_close(&fd);
     buf_clear(&recipients);
     buf_clear(&body);

@@ -32,6 +32,7 @@ static int read_settings(struct qmgr *q, const struct conf *conf, struct error *
         .each = {(unsigned)conf_int(out, "concurrency"), (unsigned)conf_int(out, "rate")},
         .remote = {(unsigned)conf_int(out, "total-concurrency"),
             (unsigned)conf_int(out, "total-rate")},
+        .agent_timeout = conf_int(queue, "agent-timeout"),
         .message_size = (uint64_t)conf_int(conf_root(conf), "message-size"),
         .max_loaded = MAX_LOADED,
         .max_recipients = MAX_RECIPIENTS,
@@ -100,7 +101,9 @@ int qmgr_start(struct daemon *d, struct error *err)
     q->committer = committer_new(q->loop, q->spool, true, queue_on_batch, q, err);
     if (!q->committer)
         return err->code;
+    timer_init(&q->agents_timer, q->loop, agents_watch, q);
     timer_start(&q->figures_timer, FIGURES_MS);
+    timer_start(&q->agents_timer, q->set.agent_timeout);
     return OK;
 }
 
@@ -169,8 +172,9 @@ const struct daemon_conv qmgr_convs[] = {
     {.conv = CONV_DELIVER,
         .side = IPC_CLIENT,
         .proto = &deliver_proto,
+        .on_message = agent_message,
         .on_up = agent_up,
-        .on_down = sync_peer_down},
+        .on_down = agent_down},
     {.conv = CONV_ROUTE, .side = IPC_CLIENT, .proto = &route_proto},
     {.conv = CONV_QUEUE,
         .side = IPC_SERVER,

@@ -3,7 +3,9 @@
  *
  *     inject.c   new messages (server of INJECT)
  *     queue.c    a message's life: load, attempt, settle, park, forget
- *     attempt.c  work for agents (client of DELIVER), syncs of local deliveries
+ *     attempt.c  work for agents (client of DELIVER)
+ *     agent.c    whether they are alive
+ *     sync.c     local deliveries become durable
  *     report.c   reports to senders through the bounce agent
  *     admin*.c   listing and acting on messages (server of QUEUE)
  *     recover.c  what the spool holds at start
@@ -30,6 +32,7 @@ enum {
 struct settings {
     int64_t retry_from, retry_to, lifetime, bounce_lifetime, delay_warning;
     struct sched_limits each, remote;
+    int64_t agent_timeout;
     uint64_t message_size;
     size_t max_loaded;     /* messages with content at a time */
     size_t max_recipients; /* of one message */
@@ -49,7 +52,7 @@ struct qmgr {
     struct map messages; /* by qid */
     struct list all;     /* by serial */
     struct heap due;
-    struct timer due_timer, figures_timer, drain_timer;
+    struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;
     size_t loaded;
     int dir_fd; /* of the spool; the disk takes it */
@@ -101,9 +104,28 @@ void attempt_deferred(struct qmgr *, struct message *, struct rcpt *, int64_t wa
 /* One line about one recipient. */
 void attempt_log(struct qmgr *, struct message *, const struct rcpt *, const char *result);
 
+/* --- agent.c: the delivery agents' processes --- */
+struct sync_batch;
+/* What we know of one, while its channel is up. */
+struct agent {
+    struct qmgr *q;
+    struct peer *peer;
+    struct sync_batch *sync; /* deliveries that are not durable yet; NULL: none */
+    bool asked;              /* a ping is under way */
+    unsigned looks;          /* since then; time alone may pass while we are not running */
+    int64_t heard;           /* loop time of its last sign of life since it was asked */
+    uint64_t bytes;          /* of the deliveries under way, each recipient counted */
+};
+struct agent *agent_of(struct peer *);
+void agent_heard(struct peer *);
+/* Looks after all agents that have work. */
+void agents_watch(void *arg);
+void agent_message(struct peer *, struct ipc_in *);
+void agent_down(struct peer *);
+
 /* --- sync.c: local deliveries become durable together (I10) --- */
 void sync_add(struct qmgr *, struct peer *, struct message *, uint32_t index);
-void sync_peer_down(struct peer *);
+void sync_down(struct sync_batch *);
 
 /* --- report.c --- */
 /* Tells the sender what there is to tell. True when a report was begun and queue_settle will be

@@ -98,6 +98,8 @@ static void on_synced(struct ipc_in *in, void *arg)
     const struct deliver_synced *done = in ? in->msg : NULL;
     bool durable = done && done->code == OK;
     b->asked = false;
+    if (done && b->peer)
+        agent_heard(b->peer);
     if (done && !durable)
         log_event(b->q->log, agent_trouble,
             .agent = slice_of(b->peer ? role_info(b->peer->role)->program : ""),
@@ -122,13 +124,13 @@ static void ask(void *arg)
 
 void sync_add(struct qmgr *q, struct peer *peer, struct message *m, uint32_t index)
 {
-    struct sync_batch *b = peer->data;
+    struct agent *agent = agent_of(peer);
+    struct sync_batch *b = agent->sync;
     if (!b) {
-        b = NEW(struct sync_batch);
+        b = agent->sync = NEW(struct sync_batch);
         b->q = q;
         b->peer = peer;
         timer_init(&b->timer, q->loop, ask, b);
-        peer->data = b;
     }
     struct sync_items *l = &b->waiting;
     if (l->n == l->cap) {
@@ -143,12 +145,10 @@ void sync_add(struct qmgr *q, struct peer *peer, struct message *m, uint32_t ind
         timer_start(&b->timer, SYNC_DELAY_MS);
 }
 
-void sync_peer_down(struct peer *peer)
+void sync_down(struct sync_batch *b)
 {
-    struct sync_batch *b = peer->data;
     if (!b)
         return;
-    peer->data = NULL;
     b->peer = NULL;
     conclude_all(b->q, &b->flying, false);
     conclude_all(b->q, &b->waiting, false);

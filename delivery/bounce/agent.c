@@ -283,6 +283,8 @@ static int take_request(struct job *job, const struct deliver_report *msg)
 void bounce_message(struct peer *peer, struct ipc_in *in)
 {
     struct agent *a = peer->daemon->data;
+    if (deliver_pong(peer->ipc, in))
+        return;
     if (in->type != deliver_report_type) {
         if (in->type == deliver_start_type)
             ipc_reply(peer->ipc, in->id, in->trace, deliver_done_type,

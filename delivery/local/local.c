@@ -411,6 +411,8 @@ static void sync_systems(struct local *l, struct peer *peer, struct ipc_in *in)
 void local_message(struct peer *peer, struct ipc_in *in)
 {
     struct local *l = peer->daemon->data;
+    if (deliver_pong(peer->ipc, in))
+        return;
     if (in->type == deliver_sync_type) {
         sync_systems(l, peer, in);
     } else if (in->type == deliver_start_type && !l->daemon->draining) {

@@ -92,12 +92,18 @@ static void report_reply(struct peer *peer, struct ipc_in *in)
     ipc_reply(peer->ipc, in->id, in->trace, deliver_reported_type, &done, -1);
 }
 
+static void answer_ping(struct peer *peer, struct ipc_in *in)
+{
+    deliver_pong(peer->ipc, in);
+}
+
 void remote_message(struct peer *peer, struct ipc_in *in)
 {
     static void (*const handlers[])(struct peer *, struct ipc_in *) = {
         [deliver_start_type] = job_start,
         [deliver_sync_type] = sync_reply,
         [deliver_report_type] = report_reply,
+        [deliver_ping_type] = answer_ping,
     };
     handlers[in->type](peer, in); /* the codec lets a client begin no other */
 }

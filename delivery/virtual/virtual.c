@@ -151,6 +151,8 @@ static void sync_stores(struct agent *v, struct peer *peer, struct ipc_in *in)
 void virtual_message(struct peer *peer, struct ipc_in *in)
 {
     struct agent *v = peer->daemon->data;
+    if (deliver_pong(peer->ipc, in))
+        return;
     if (in->type == deliver_start_type) {
         start(v, peer, in);
     } else if (in->type == deliver_sync_type) {

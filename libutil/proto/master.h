@@ -31,6 +31,10 @@ enum { MASTER_FD = 3 };
 #define MASTER_SELFTEST_FIELDS(F, S)
 #define MASTER_SELFTESTED_FIELDS(F, S) F(S, U32, failures, 0) F(S, BYTES, text, 16384)
 
+/* The process at the other end of a conversation that the sender began does not answer: it is
+ * killed, and started again. */
+#define MASTER_HUNG_FIELDS(F, S) F(S, U32, role, 0) F(S, U32, worker, 0) F(S, STR, reason, 255)
+
 /* A child process of a daemon (a session, a delivery). */
 #define MASTER_CHILD_FIELDS(F, S)                                                                  \
     F(S, I64, pid, 0) F(S, I64, uid, 0) F(S, I64, started, 0) F(S, STR, what, 255)
@@ -47,5 +51,6 @@ RECORD_DECLARE(master_child, MASTER_CHILD_FIELDS)
     M(master_ask, 8, IPC_SERVER, 9, 3000, IPC_NO_FD, MASTER_ASK_FIELDS)                            \
     M(master_figures, 9, IPC_CLIENT, 0, 0, IPC_NO_FD, MASTER_FIGURES_FIELDS)                       \
     M(master_selftest, 10, IPC_SERVER, 11, 10000, IPC_NO_FD, MASTER_SELFTEST_FIELDS)               \
-    M(master_selftested, 11, IPC_CLIENT, 0, 0, IPC_NO_FD, MASTER_SELFTESTED_FIELDS)
+    M(master_selftested, 11, IPC_CLIENT, 0, 0, IPC_NO_FD, MASTER_SELFTESTED_FIELDS)             \
+    M(master_hung, 12, IPC_CLIENT, 0, 0, IPC_NO_FD, MASTER_HUNG_FIELDS)
 IPC_DECLARE(master, MASTER_PROTO)

@@ -30,6 +30,8 @@ struct world {
     struct end client, agents[AGENTS];
     enum deliver_status answer;
     bool site, silent; /* silent: no answer at all */
+    bool frozen;       /* not even to a ping */
+    unsigned pings;
     bool twice;        /* the same answer again */
     uint32_t lie;      /* added to every index */
     unsigned starts, syncs, reports;
@@ -78,6 +80,11 @@ static void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     struct end *e = arg;
     struct world *w = e->w;
+    w->pings += in->type == deliver_ping_type;
+    if (in->type == deliver_ping_type && w->frozen)
+        return;
+    if (deliver_pong(ipc, in))
+        return;
     if (in->type == deliver_start_type) {
         on_start(e, in);
     } else if (in->type == deliver_sync_type) {
@@ -115,7 +122,7 @@ static void peer_closed(struct ipc *ipc, const struct error *err, void *arg)
     list_remove(&peer->link);
     peer->ipc = NULL;
     if (peer->conv == CONV_DELIVER)
-        sync_peer_down(peer);
+        agent_down(peer);
     else
         inject_down(peer);
     free(peer);
@@ -154,6 +161,14 @@ static void pass(struct world *w, int64_t ms)
     settle(w);
 }
 
+static const struct daemon_conv convs[] = {{.conv = CONV_DELIVER,
+                                               .side = IPC_CLIENT,
+                                               .proto = &deliver_proto,
+                                               .on_message = agent_message,
+                                               .on_down = agent_down},
+    {.proto = NULL}};
+static const struct daemon_spec spec = {.convs = convs};
+
 static void open_spool(struct world *w)
 {
     static const struct schedule_policy policy = {
@@ -184,11 +199,15 @@ static void setup(struct world *w)
             .retry_to = 3600000,
             .lifetime = 7200000,
             .bounce_lifetime = 3600000,
+            .agent_timeout = 36000000,
             .message_size = 1 << 20,
             .max_loaded = 1000,
             .max_recipients = 10,
             .spool = {.segment_size = 65536, .segments = 4}}};
+    w->daemon.spec = &spec;
     w->daemon.loop = w->q.loop;
+    timer_init(&w->q.agents_timer, w->q.loop, agents_watch, &w->q);
+    timer_start(&w->q.agents_timer, 15000);
     w->daemon.data = &w->q;
     open_spool(w);
     connect_end(w, &w->client, CONV_INJECT, ROLE_SMTPD);
@@ -203,6 +222,7 @@ static void close_spool(struct world *w)
     committer_free(w->q.committer);
     schedule_free(w->q.schedule);
     timer_stop(&w->q.due_timer);
+    timer_stop(&w->q.agents_timer);
     spool_close(w->q.spool);
     heap_clear(&w->q.due);
     for (size_t pos = 0; map_next(&w->q.messages, &pos, NULL, &value);)
@@ -458,22 +478,70 @@ static void test_a_disk_that_refuses_gives_452_or_451(void **state)
     teardown(&w);
 }
 
-static void test_an_agent_that_hangs_counts_as_away_and_others_go_on(void **state)
+static void test_an_agent_that_hangs_is_given_up_and_others_go_on(void **state)
 {
     (void)state;
     struct world w;
     setup(&w);
-    w.silent = true;
+    w.q.set.agent_timeout = 60000;
+    w.silent = w.frozen = true;
     inject(&w, 100, "remote", 1);
     w.silent = false;
     inject(&w, 200, "virtual", 1);
     pass(&w, SYNC_DELAY_MS);
     pass(&w, 1000);
     assert_int_equal(queued(&w), 1); /* only the one that hangs */
-    pass(&w, 3600000);
+    for (int i = 0; i < 8; i++)
+        pass(&w, 15000);
+    assert_null(w.agents[1].ipc); /* its channel was closed; master would start another */
+    connect_end(&w, &w.agents[1], CONV_DELIVER, ROLE_REMOTE);
     for (int i = 0; i < 10; i++)
-        pass(&w, 10000);
+        pass(&w, 1000);
     assert_int_equal(w.starts, 3);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_an_agent_that_is_only_slow_is_left_alone(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.q.set.agent_timeout = 60000;
+    w.silent = true;
+    inject(&w, 100, "remote", 1);
+    for (int i = 0; i < 100; i++)
+        pass(&w, 15000);
+    assert_true(w.pings > 20);
+    assert_int_equal(w.starts, 1);
+    assert_int_equal(queue_find(&w.q, 100)->busy, 1);
+    teardown(&w);
+}
+
+static void test_an_idle_agent_is_not_asked(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    inject(&w, 100, "remote", 1);
+    for (int i = 0; i < 20; i++)
+        pass(&w, 15000);
+    assert_int_equal(w.pings, 0);
+    teardown(&w);
+}
+
+static void test_a_delivery_that_an_agent_forgot_is_tried_again(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.q.set.lifetime = 36000000;
+    w.silent = true;
+    inject(&w, 100, "remote", 1);
+    w.silent = false;
+    for (int i = 0; i < 500 && queued(&w) > 0; i++)
+        pass(&w, 15000);
+    assert_int_equal(w.starts, 2);
     assert_int_equal(queued(&w), 0);
     teardown(&w);
 }
@@ -636,7 +704,10 @@ int main(void)
         cmocka_unit_test(test_too_many_recipients_are_452),
         cmocka_unit_test(test_a_disk_that_refuses_gives_452_or_451),
         cmocka_unit_test(test_a_destination_block_of_the_configuration_limits_its_next_hop),
-        cmocka_unit_test(test_an_agent_that_hangs_counts_as_away_and_others_go_on),
+        cmocka_unit_test(test_an_agent_that_hangs_is_given_up_and_others_go_on),
+        cmocka_unit_test(test_an_agent_that_is_only_slow_is_left_alone),
+        cmocka_unit_test(test_an_idle_agent_is_not_asked),
+        cmocka_unit_test(test_a_delivery_that_an_agent_forgot_is_tried_again),
         cmocka_unit_test(test_the_second_answer_of_an_agent_changes_nothing),
         cmocka_unit_test(test_an_agent_that_lies_about_recipients_delivers_nothing),
         cmocka_unit_test(test_a_clock_set_back_delays_no_longer_than_the_longest_retry),
