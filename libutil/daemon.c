@@ -430,6 +430,14 @@ static void flush_log(void *arg)
         timer_start(&d->log_timer, LOG_RETRY_MS);
 }
 
+/* Sends what this turn of the loop logs at its end. */
+static void log_waits(void *arg)
+{
+    struct daemon *d = arg;
+    if (!timer_active(&d->log_timer))
+        loop_defer(d->loop, flush_log, d);
+}
+
 static void boot(struct daemon *d)
 {
     d->boot = NEW(struct daemon_boot);
@@ -437,7 +445,8 @@ static void boot(struct daemon *d)
     list_init(&d->peers);
     d->loop = loop_new();
     timer_init(&d->log_timer, d->loop, flush_log, d);
-    log_on_waiting(flush_log, d);
+    log_on_waiting(log_waits, d);
+    log_gather();
     d->master = ipc_new(d->loop, MASTER_FD, &master_proto, IPC_CLIENT, &master_ops, d);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; master decides */
@@ -467,6 +476,7 @@ int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
         give_up(&d, &err);
     if (!d.draining)
         loop_run(d.loop);
+    (void)log_send_waiting();
     _exit(0);
 }
 

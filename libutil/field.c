@@ -139,18 +139,33 @@ static bool is_empty(const struct field *f, const void *at)
     }
 }
 
+static void print_number(struct buf *b, uint64_t v, bool negative)
+{
+    char text[24], *p = text + sizeof(text);
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    if (negative)
+        *--p = '-';
+    buf_put(b, slice_from(p, (size_t)(text + sizeof(text) - p)));
+}
+
 static void print_field(struct buf *b, const struct field *f, const void *at)
 {
-    buf_printf(b, " %s=", f->name);
+    int64_t i;
+    buf_putc(b, ' ');
+    buf_puts(b, f->name);
+    buf_putc(b, '=');
     switch (f->kind) {
     case FIELD_U32:
-        buf_printf(b, "%u", *(const uint32_t *)at);
+        print_number(b, *(const uint32_t *)at, false);
         break;
     case FIELD_U64:
-        buf_printf(b, "%llu", (unsigned long long)*(const uint64_t *)at);
+        print_number(b, *(const uint64_t *)at, false);
         break;
     case FIELD_I64:
-        buf_printf(b, "%lld", (long long)*(const int64_t *)at);
+        i = *(const int64_t *)at;
+        print_number(b, i < 0 ? 0 - (uint64_t)i : (uint64_t)i, i < 0);
         break;
     case FIELD_BOOL:
         buf_puts(b, *(const bool *)at ? "yes" : "no");

@@ -1,13 +1,14 @@
 #include "libutil/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "libutil/error.h"
 
-enum { LINE_MAX_BYTES = 8192, WAITING_MAX = 1024 * 1024 };
+enum { LINE_MAX_BYTES = 8192, GATHER_MAX = 32 * 1024, WAITING_MAX = 1024 * 1024 };
 
 /* The one piece of process-wide state besides main.c's: every part of a program logs. */
 static struct {
@@ -15,7 +16,8 @@ static struct {
     enum log_level least;
     int fd;
     uint64_t dropped;
-    struct buf waiting; /* records logd had no room for: u32 length and bytes each */
+    bool gather;        /* a loop sends what waits at the end of its turn */
+    struct buf waiting; /* lines that were gathered, or that logd had no room for */
     void (*on_waiting)(void *arg);
     void *arg;
 } logger = {.program = "veredus", .least = LOG_INFO, .fd = -1, .waiting = {.max = WAITING_MAX}};
@@ -54,7 +56,9 @@ static void put_ids(struct buf *b, const struct log *log)
         return;
     put_ids(b, log->parent);
     if (log->key && log->value[0]) {
-        buf_printf(b, " %s=", log->key);
+        buf_putc(b, ' ');
+        buf_puts(b, log->key);
+        buf_putc(b, '=');
         field_print_str(b, slice_of(log->value));
     }
 }
@@ -102,33 +106,59 @@ static bool tell_dropped(void)
     return true;
 }
 
+/* As many whole lines as a record holds, at least one; without the last line end. */
+static struct slice next_lines(void)
+{
+    struct slice all = buf_slice(&logger.waiting), part = slice_first(all, LINE_MAX_BYTES);
+    const char *end = part.n < all.n ? memrchr(part.p, '\n', part.n) : part.p + part.n - 1;
+    return slice_first(part, end ? (size_t)(end - part.p) : part.n);
+}
+
 bool log_send_waiting(void)
 {
     while (buf_len(&logger.waiting)) {
-        struct reader r = reader_of(buf_slice(&logger.waiting));
-        struct slice record = get_lv(&r, LINE_MAX_BYTES);
-        if (!send_now(record))
+        struct slice lines = next_lines();
+        if (!send_now(lines))
             return false;
-        buf_consume(&logger.waiting, sizeof(uint32_t) + record.n);
+        buf_consume(&logger.waiting, lines.n + 1);
     }
-    buf_clear(&logger.waiting);
     return logger.dropped == 0 || tell_dropped();
+}
+
+/* In a child of fork, which has no loop; what was gathered is the parent's to send. */
+static void forget_gathered(void)
+{
+    logger.gather = false;
+    buf_reset(&logger.waiting);
+}
+
+void log_gather(void)
+{
+    logger.gather = true;
+    (void)!pthread_atfork(NULL, NULL, forget_gathered);
+}
+
+static void keep(struct slice line)
+{
+    bool first = buf_len(&logger.waiting) == 0;
+    if (buf_len(&logger.waiting) + line.n + 1 > WAITING_MAX) {
+        logger.dropped++;
+        return;
+    }
+    buf_put(&logger.waiting, line);
+    buf_putc(&logger.waiting, '\n');
+    if (first && logger.on_waiting)
+        logger.on_waiting(logger.arg);
 }
 
 /* A record to logd, which knows from the wiring whose channel it is. Nobody waits for logd:
  * what it has no room for is kept up to a limit, then dropped and counted. */
-static void send_record(struct slice line)
+static void send_record(struct slice line, enum log_level level)
 {
-    if (log_send_waiting() && send_now(line))
-        return;
-    bool first = buf_len(&logger.waiting) == 0;
-    if (buf_len(&logger.waiting) + line.n + sizeof(uint32_t) > WAITING_MAX) {
-        logger.dropped++;
-        return;
-    }
-    buf_lv(&logger.waiting, line);
-    if (first && logger.on_waiting)
-        logger.on_waiting(logger.arg);
+    if (logger.gather && level < LOG_WARN && buf_len(&logger.waiting) < GATHER_MAX)
+        keep(line);
+    else if (!log_send_waiting() || !send_now(line))
+        keep(line);
 }
 
 void log_emit(const struct log *log, const struct log_event *event, const void *fields)
@@ -137,8 +167,9 @@ void log_emit(const struct log *log, const struct log_event *event, const void *
         return;
     int saved = errno;
     struct buf b;
-    buf_init(&b, LINE_MAX_BYTES);
-    buf_printf(&b, "event=%s", event->name);
+    buf_init(&b, LINE_MAX_BYTES - 1);
+    buf_puts(&b, "event=");
+    buf_puts(&b, event->name);
     if (event->level != LOG_INFO)
         buf_printf(&b, " level=%s", level_names[event->level]);
     put_ids(&b, log);
@@ -149,7 +180,7 @@ void log_emit(const struct log *log, const struct log_event *event, const void *
         buf_puts(&b, " cut=yes");
     }
     if (logger.fd >= 0)
-        send_record(buf_slice(&b));
+        send_record(buf_slice(&b), event->level);
     else
         write_stderr(&b);
     buf_clear(&b);

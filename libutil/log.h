@@ -13,10 +13,10 @@
  * A struct log lends its id to those below it: session (sid=) -> transaction (qid=). Fields
  * that are empty strings or zero numbers are left out of the line.
  *
- * Records go to logd without ever blocking; when logd does not keep up they wait in memory, up
- * to a limit, and are then dropped and counted. Without logd (tools, tests, early start) they go to
- * standard error. Secrets must not be passed to a log call; FIELD_SECRET prints masked as a second
- * net.
+ * Records of one line or several go to logd without ever blocking; when logd does not keep up
+ * lines wait in memory, up to a limit, and are then dropped and counted. Without logd (tools,
+ * tests, early start) they go to standard error. Secrets must not be passed to a log call;
+ * FIELD_SECRET prints masked as a second net.
  */
 #pragma once
 
@@ -81,6 +81,9 @@ int log_fd(void);
  * wait, so that a loop can call log_send_waiting again a little later. */
 bool log_send_waiting(void);
 void log_on_waiting(void (*fn)(void *arg), void *arg);
+/* From now on all but warnings and errors wait like that, so that a record holds the lines of a
+ * whole turn of the loop. Ends in children of fork, which forget what their parent will send. */
+void log_gather(void);
 /* True when VEREDUS_TRACE (a comma-separated list) names `what`, such as "ipc". */
 bool log_tracing(const char *what);
 

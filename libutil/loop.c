@@ -38,6 +38,7 @@ struct loop {
     struct list deferred, signals, ios;
     int64_t now;
     uint64_t round;
+    int64_t pace;
     char *scratch;
     size_t scratch_size;
     int64_t wall_step; /* fake: wall clock ahead of now */
@@ -307,10 +308,23 @@ static void poll_once(struct loop *loop, int64_t wait_ms)
         loop->now = clock_ms(CLOCK_MONOTONIC);
 }
 
+void loop_pace(struct loop *loop, int64_t ms)
+{
+    loop->pace = ms;
+}
+
+/* Nothing is missed meanwhile: it waits in the sockets. */
+static void keep_pace(const struct loop *loop)
+{
+    if (loop->pace && list_empty(&loop->deferred))
+        nanosleep(&(struct timespec){.tv_nsec = loop->pace * 1000000L}, NULL);
+}
+
 int loop_run(struct loop *loop)
 {
     loop->stopped = false;
     while (!loop->stopped) {
+        keep_pace(loop);
         poll_once(loop, sleep_time(loop));
         run_timers(loop);
         run_deferred(loop);

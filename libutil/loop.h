@@ -33,6 +33,9 @@ struct loop *loop_new(void);
 struct loop *loop_new_fake(int64_t start_ms);
 void loop_free(struct loop *);
 
+/* Turns begin at least this far apart. For processes that are only told things: they wake up less
+ * often, for more at once, and whoever tells them need not wake them. */
+void loop_pace(struct loop *, int64_t ms);
 /* Runs until loop_stop. Returns 0. */
 int loop_run(struct loop *);
 void loop_stop(struct loop *);

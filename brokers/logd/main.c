@@ -3,6 +3,8 @@
 #include "brokers/logd/events.h"
 #include "libutil/proto/master.h"
 
+enum { PACE_MS = 5 }; /* how much later than its event a line may be stamped */
+
 static int configure(struct daemon *d, struct error *err)
 {
     struct writer *w = writer_new(d, err);
@@ -15,6 +17,7 @@ static int configure(struct daemon *d, struct error *err)
 
 static int start(struct daemon *d, struct error *err)
 {
+    loop_pace(d->loop, PACE_MS);
     return writer_open(d->data, err);
 }
 

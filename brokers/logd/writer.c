@@ -110,7 +110,8 @@ static void flush_deferred(void *arg)
     writer_flush(w);
 }
 
-static void put_time(struct writer *w)
+/* What begins each line: the time, and who says so. */
+static size_t make_head(struct writer *w, const char *program, int pid, char *out, size_t room)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -120,29 +121,36 @@ static void put_time(struct writer *w)
         strftime(w->stamp, sizeof(w->stamp), "%Y-%m-%dT%H:%M:%S", &tm);
         w->second = now.tv_sec;
     }
-    buf_printf(&w->pending, "%s.%03dZ ", w->stamp, (int)(now.tv_nsec / 1000000));
+    int n = snprintf(
+        out, room, "%s.%03dZ %s[%d] ", w->stamp, (int)(now.tv_nsec / 1000000), program, pid);
+    return MIN((size_t)n, room - 1);
 }
 
-static void put_record(struct buf *b, struct slice record)
+static void put_line(struct buf *b, struct slice head, struct slice line)
 {
-    char *at = buf_reserve(b, record.n);
+    char *at = buf_reserve(b, head.n + line.n + 1);
     if (!at)
         return;
-    for (size_t i = 0; i < record.n; i++) {
-        unsigned char c = (unsigned char)record.p[i];
+    memcpy(at, head.p, head.n);
+    at += head.n;
+    for (size_t i = 0; i < line.n; i++) {
+        unsigned char c = (unsigned char)line.p[i];
         at[i] = (char)(c < ' ' || c == 0x7f ? '?' : c);
     }
-    buf_claim(b, record.n);
+    at[line.n] = '\n';
+    buf_claim(b, head.n + line.n + 1);
 }
 
 void writer_add(struct writer *w, const char *program, int pid, struct slice record)
 {
-    if (buf_len(&w->pending) + record.n + 128 > PENDING_MAX)
-        writer_flush(w);
-    put_time(w);
-    buf_printf(&w->pending, "%s[%d] ", program, pid);
-    put_record(&w->pending, record);
-    buf_putc(&w->pending, '\n');
+    char text[128];
+    struct slice head = slice_from(text, make_head(w, program, pid, text, sizeof(text)));
+    while (record.n) {
+        struct slice line = slice_cut(&record, '\n');
+        if (buf_len(&w->pending) + head.n + line.n + 1 > PENDING_MAX)
+            writer_flush(w);
+        put_line(&w->pending, head, line);
+    }
     if (buf_len(&w->pending) >= FLUSH_AT) {
         writer_flush(w);
     } else if (!w->flush_due) {

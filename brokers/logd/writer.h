@@ -15,8 +15,8 @@ struct writer *writer_new(struct daemon *, struct error *);
 const char *writer_directory(const struct writer *);
 /* Opens the file, inside the sandbox. */
 int writer_open(struct writer *, struct error *) MUST_USE;
-/* Appends one line for a record of `program` with process id `pid`. Bytes that would break the
- * line are replaced. */
+/* Appends the lines of a record of `program` with process id `pid`. Bytes that would break a line
+ * are replaced. */
 void writer_add(struct writer *, const char *program, int pid, struct slice record);
 void writer_flush(struct writer *);
 /* The list head of the channels that feed it (brokers/logd/channel.h). */

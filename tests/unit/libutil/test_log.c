@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "libutil/error.h"
@@ -86,6 +87,20 @@ static void test_over_long_lines_are_cut_and_say_so(void **state)
     free(big);
 }
 
+/* Counts the lines of the records that have arrived. */
+static void read_lines(unsigned long long *kept, unsigned long long *dropped)
+{
+    for (const char *record; *(record = next_line());) {
+        struct slice rest = slice_of(record);
+        while (rest.n) {
+            struct slice line = slice_cut(&rest, '\n');
+            *kept += slice_is(line, "event=sample.event count=7");
+            if (slice_starts(line, "event=log.dropped"))
+                sscanf(line.p, "event=log.dropped level=warn count=%llu", dropped);
+        }
+    }
+}
+
 static void test_a_full_channel_keeps_lines_then_drops_and_counts(void **state)
 {
     (void)state;
@@ -94,18 +109,51 @@ static void test_a_full_channel_keeps_lines_then_drops_and_counts(void **state)
         log_event(NULL, sample, .count = 7);
     unsigned long long kept = 0, dropped = 0;
     do
-        for (const char *line; *(line = next_line());) {
-            kept += strcmp(line, "event=sample.event count=7") == 0;
-            sscanf(line, "event=log.dropped level=warn count=%llu", &dropped);
-        }
+        read_lines(&kept, &dropped);
     while (!log_send_waiting());
-    for (const char *line; *(line = next_line());) {
-        kept += strcmp(line, "event=sample.event count=7") == 0;
-        sscanf(line, "event=log.dropped level=warn count=%llu", &dropped);
-    }
+    read_lines(&kept, &dropped);
     assert_true(kept > 20000); /* a megabyte of them */
     assert_true(dropped > 0);
     assert_int_equal(kept + dropped, LINES);
+}
+
+static void note_waiting(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void test_gathered_lines_share_a_record_and_a_warning_sends_them(void **state)
+{
+    (void)state;
+    int told = 0;
+    log_on_waiting(note_waiting, &told);
+    log_gather();
+    log_event(NULL, sample, .count = 1);
+    log_event(NULL, sample, .count = 2);
+    assert_int_equal(told, 1);
+    assert_string_equal(next_line(), "");
+    assert_true(log_send_waiting());
+    assert_string_equal(next_line(), "event=sample.event count=1\nevent=sample.event count=2");
+    log_event(NULL, sample, .count = 3);
+    log_event(NULL, log_warning, .what = SLICE_LIT("x"));
+    assert_string_equal(next_line(), "event=sample.event count=3");
+    assert_string_equal(next_line(), "event=warning level=warn what=x");
+}
+
+static void test_a_child_sends_no_lines_its_parent_gathered(void **state)
+{
+    (void)state;
+    log_gather();
+    log_event(NULL, sample, .count = 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        log_event(NULL, sample, .count = 2);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_string_equal(next_line(), "event=sample.event count=2");
+    assert_true(log_send_waiting());
+    assert_string_equal(next_line(), "event=sample.event count=1");
 }
 
 static void test_ids_survive_printing_and_parsing(void **state)
@@ -136,6 +184,8 @@ int main(void)
         LOG_TEST(test_events_below_the_level_are_not_sent),
         LOG_TEST(test_over_long_lines_are_cut_and_say_so),
         LOG_TEST(test_a_full_channel_keeps_lines_then_drops_and_counts),
+        LOG_TEST(test_gathered_lines_share_a_record_and_a_warning_sends_them),
+        LOG_TEST(test_a_child_sends_no_lines_its_parent_gathered),
         cmocka_unit_test(test_ids_survive_printing_and_parsing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
