@@ -60,6 +60,14 @@ static void peer_closed(struct ipc *ipc, const struct error *err, void *arg)
 static const struct ipc_ops talking_ops = {peer_message, peer_closed};
 static const struct ipc_ops quiet_ops = {NULL, peer_closed};
 
+/* Conversations between processes that run a loop. */
+static bool may_pack(const struct peer *peer)
+{
+    static const unsigned convs = 1u << CONV_INJECT | 1u << CONV_ROUTE | 1u << CONV_AUTH |
+                                  1u << CONV_DELIVER | 1u << CONV_NOTIFY;
+    return convs >> peer->conv & 1 && peer->role != ROLE_CTL;
+}
+
 /* Starts the conversation; at boot this waits until the sandbox is entered. */
 static void peer_connect(struct peer *peer)
 {
@@ -67,6 +75,8 @@ static void peer_connect(struct peer *peer)
     if (!conv->raw) {
         peer->ipc = ipc_new(peer->daemon->loop, peer->fd, conv->proto, peer->side,
             conv->on_message ? &talking_ops : &quiet_ops, peer);
+        if (may_pack(peer))
+            ipc_pack(peer->ipc);
         peer->fd = -1;
     }
     if (conv->on_up)

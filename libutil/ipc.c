@@ -25,9 +25,10 @@ struct call {
     struct timer deadline;
 };
 
-struct unsent {
+struct unsent { /* a record: one message, or several that have no descriptor */
     struct list link;
     int fd;
+    bool secret;
     struct buf record;
 };
 
@@ -43,7 +44,7 @@ struct ipc {
     uint32_t next_id;
     struct list queue;
     size_t queued;
-    bool greeted, dead, trace, flush_due;
+    bool greeted, dead, trace, flush_due, pack;
     unsigned busy; /* callbacks under way: freeing waits for them */
     void *decoded;
 };
@@ -126,7 +127,9 @@ static void unsent_free(struct ipc *ipc, struct unsent *u)
 {
     ipc->queued -= buf_len(&u->record);
     fd_close(&u->fd);
-    buf_wipe(&u->record);
+    if (u->secret)
+        buf_wipe(&u->record);
+    buf_clear(&u->record);
     list_remove(&u->link);
     free(u);
 }
@@ -172,8 +175,6 @@ static void flush_deferred(void *arg)
  * copy. All else is sent at the end of this turn of the loop, many records with one call. */
 static int send_later(struct ipc *ipc, struct unsent *u)
 {
-    list_append(&ipc->queue, &u->link);
-    ipc->queued += buf_len(&u->record);
     if (u->fd < 0) {
         if (!ipc->flush_due)
             loop_defer(ipc->loop, flush_deferred, ipc);
@@ -191,34 +192,83 @@ static int send_later(struct ipc *ipc, struct unsent *u)
     return OK;
 }
 
-/* Encodes and queues one record. On ERR_CLOSED the channel fails from the loop. */
+static bool has_secret(const struct ipc *ipc, unsigned type)
+{
+    const struct record *rec = type ? &ipc->proto->msgs[type - 1].rec : NULL;
+    for (size_t i = 0; rec && i < rec->nfields; i++)
+        if (rec->fields[i].kind == FIELD_SECRET)
+            return true;
+    return false;
+}
+
+/* The record that waits last, when another message may go behind what it holds. */
+static struct unsent *open_record(struct ipc *ipc, int fd)
+{
+    if (!ipc->pack || !ipc->greeted || fd >= 0 || list_empty(&ipc->queue))
+        return NULL;
+    struct unsent *u = LIST_ENTRY(ipc->queue.prev, struct unsent, link);
+    return u->fd < 0 && buf_len(&u->record) < IPC_MAX_RECORD ? u : NULL;
+}
+
+static struct unsent *new_record(struct ipc *ipc, int fd)
+{
+    struct unsent *u = NEW(struct unsent);
+    list_append(&ipc->queue, &u->link);
+    u->fd = fd;
+    buf_init(&u->record, IPC_MAX_RECORD);
+    return u;
+}
+
+/* Puts the message behind what u holds, or leaves u as it was. */
+static int put_message(struct ipc *ipc, struct unsent *u, const struct ipc_in *in)
+{
+    size_t before = buf_len(&u->record);
+    int rc = ipc_encode(ipc->proto, in->type, in->id, in->trace, in->msg, &u->record);
+    size_t added = buf_len(&u->record) - before;
+    if (!rc && ipc->queued + added > QUEUE_MAX) {
+        rc = ERR_CLOSED;
+        loop_defer(ipc->loop, fail_closed, ipc);
+    }
+    if (rc) {
+        u->record.failed = false;
+        buf_truncate(&u->record, before);
+        return rc;
+    }
+    u->secret |= has_secret(ipc, in->type);
+    ipc->queued += added;
+    return OK;
+}
+
+/* Encodes and queues one message. On ERR_CLOSED the channel fails from the loop. */
 static int transmit(
     struct ipc *ipc, unsigned type, uint32_t id, uint64_t trace, const void *msg, int fd)
 {
     if (ipc->dead)
         return ERR_CLOSED;
-    struct unsent *u = NEW(struct unsent);
-    list_init(&u->link);
-    u->fd = fd;
-    buf_init(&u->record, IPC_MAX_RECORD);
-    int rc = ipc_encode(ipc->proto, type, id, trace, msg, &u->record);
-    if (rc) {
+    struct ipc_in in = {(uint16_t)type, id, trace, msg, fd};
+    struct unsent *u = open_record(ipc, fd);
+    int rc = u ? put_message(ipc, u, &in) : ERR_LIMIT;
+    if (rc == ERR_LIMIT) {
+        u = new_record(ipc, fd);
+        rc = put_message(ipc, u, &in);
+        if (rc) {
+            u->fd = -1;
+            unsent_free(ipc, u);
+        }
+    }
+    if (rc && rc != ERR_CLOSED)
         log_event(NULL, log_trouble, .what = slice_of(ipc->proto->name),
             .reason = SLICE_LIT("a message over its limits was not sent"));
-    } else if (ipc->queued + buf_len(&u->record) > QUEUE_MAX) {
-        rc = ERR_CLOSED;
-        loop_defer(ipc->loop, fail_closed, ipc);
-    }
-    if (rc) {
-        buf_wipe(&u->record);
-        free(u);
+    if (rc)
         return rc;
-    }
-    if (ipc->trace) {
-        struct ipc_in in = {(uint16_t)type, id, trace, msg, fd};
+    if (ipc->trace)
         trace_message(ipc, "ipc send", &in);
-    }
     return send_later(ipc, u);
+}
+
+void ipc_pack(struct ipc *ipc)
+{
+    ipc->pack = true;
 }
 
 struct ipc *ipc_new(struct loop *loop, int fd, const struct ipc_proto *proto, enum ipc_side side,
@@ -291,29 +341,34 @@ static int dispatch(struct ipc *ipc, struct ipc_in *in, struct error *err)
     return OK;
 }
 
-static void wipe_secrets(const struct ipc *ipc, const struct ipc_record *r, unsigned type)
-{
-    const struct record *rec = type ? &ipc->proto->msgs[type - 1].rec : NULL;
-    for (size_t i = 0; rec && i < rec->nfields; i++)
-        if (rec->fields[i].kind == FIELD_SECRET) {
-            explicit_bzero(r->data, r->n);
-            return;
-        }
-}
-
-static int handle(struct ipc *ipc, struct ipc_record *r, struct error *err)
+/* One message of a record that holds nothing else, or no descriptor. */
+static int handle(struct ipc *ipc, struct slice message, int *fd, struct error *err)
 {
     struct ipc_in in = {0};
-    if (r->code != OK)
-        return error_set(err, r->code, "%s: malformed record", ipc->proto->name);
-    int rc = ipc_decode(
-        ipc->proto, ipc->side, slice_from(r->data, r->n), r->fd >= 0, &in, ipc->decoded, err);
+    int rc = ipc_decode(ipc->proto, ipc->side, message, *fd >= 0, &in, ipc->decoded, err);
     if (rc)
         return rc;
-    in.fd = r->fd;
+    in.fd = *fd;
     rc = dispatch(ipc, &in, err);
-    r->fd = in.fd;
-    wipe_secrets(ipc, r, in.type);
+    *fd = in.fd;
+    if (has_secret(ipc, in.type))
+        explicit_bzero((char *)(uintptr_t)message.p, message.n);
+    return rc;
+}
+
+static int handle_record(struct ipc *ipc, struct ipc_record *r, struct error *err)
+{
+    if (r->code != OK)
+        return error_set(err, r->code, "%s: malformed record", ipc->proto->name);
+    struct slice rest = slice_from(r->data, r->n);
+    int rc = OK;
+    while (rc == OK && rest.n && !ipc->dead) {
+        struct slice message = ipc_cut(&rest);
+        if (rest.n && r->fd >= 0)
+            return error_set(
+                err, ERR_SYNTAX, "%s: a descriptor with several messages", ipc->proto->name);
+        rc = handle(ipc, message, &r->fd, err);
+    }
     return rc;
 }
 
@@ -330,7 +385,7 @@ static int receive_batch(struct ipc *ipc, char *room, bool *more, struct error *
     int rc = OK;
     for (int i = 0; i < n; i++) {
         if (rc == OK && !ipc->dead)
-            rc = handle(ipc, &records[i], err);
+            rc = handle_record(ipc, &records[i], err);
         fd_close(&records[i].fd);
     }
     *more = n == IPC_BATCH;

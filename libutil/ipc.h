@@ -1,6 +1,7 @@
 /*
- * Conversations between processes: SOCK_SEQPACKET, one record = one message, at most 64 KiB and
- * one descriptor, declared by one table per conversation.
+ * Conversations between processes: SOCK_SEQPACKET, records of at most 64 KiB, messages declared by
+ * one table per conversation. A record is one message and at most one descriptor, or several
+ * messages without any, one behind another, where both ends have a loop (ipc_pack).
  *
  *     #define ROUTE_CHECK_FIELDS(F, S) F(S, STR, address, 320)
  *     #define ROUTE_VERDICT_FIELDS(F, S) F(S, U32, code, 0)
@@ -93,6 +94,9 @@ typedef void ipc_reply_fn(struct ipc_in *in, void *arg);
 struct ipc *ipc_new(struct loop *, int fd, const struct ipc_proto *, enum ipc_side,
     const struct ipc_ops *, void *arg);
 void ipc_free(struct ipc *);
+/* The other end has a loop too: messages of one turn may share a record. The kernel lets only a
+ * few records wait in a socket (net.unix.max_dgram_qlen), and each wakes the reader. */
+void ipc_pack(struct ipc *);
 
 /* Sends a request; cb is called exactly once unless ipc_cancel comes first. Never calls cb
  * before returning. Returns the request id. fd (or -1) is duplicated by the kernel: the caller
@@ -135,7 +139,9 @@ int ipc_sync_receive(struct ipc_sync *, int timeout_ms, struct ipc_in *in, struc
 
 /* The codec by itself, for tests, fuzzing and captures. */
 uint64_t ipc_proto_hash(const struct ipc_proto *);
-/* Decodes one record as received by a peer of `receiver`. value must have room for the largest
+/* Cuts the first message off a record. */
+struct slice ipc_cut(struct slice *rest);
+/* Decodes one message as received by a peer of `receiver`. value must have room for the largest
  * struct (ipc_proto_max_size). */
 int ipc_decode(const struct ipc_proto *, enum ipc_side receiver, struct slice record, bool has_fd,
     struct ipc_in *in, void *value, struct error *) MUST_USE;

@@ -77,6 +77,16 @@ static int check_greeting(const struct ipc_proto *proto, struct reader *r, struc
     return OK;
 }
 
+struct slice ipc_cut(struct slice *rest)
+{
+    struct reader r = reader_of(*rest);
+    get_u64(&r); /* magic, type, flags */
+    size_t n = (size_t)get_u32(&r) + HEADER;
+    struct slice message = slice_first(*rest, r.bad ? rest->n : n);
+    *rest = slice_from_index(*rest, message.n);
+    return message;
+}
+
 int ipc_decode(const struct ipc_proto *proto, enum ipc_side receiver, struct slice record,
     bool has_fd, struct ipc_in *in, void *value, struct error *err)
 {

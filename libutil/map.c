@@ -12,12 +12,12 @@ static uint64_t rotl(uint64_t v, int n)
     return v << n | v >> (64 - n);
 }
 
-#define SIP_ROUND(v)                                                                               \
-    do {                                                                                           \
-        v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);                         \
-        v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];                                                \
-        v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];                                                \
-        v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);                         \
+#define SIP_ROUND(v)                                                       \
+    do {                                                                   \
+        v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32); \
+        v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];                        \
+        v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];                        \
+        v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32); \
     } while (0)
 
 /* SipHash-1-3 (Aumasson and Bernstein, 2012) with a key drawn once per process. */

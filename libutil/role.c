@@ -3,8 +3,7 @@
 #include <string.h>
 
 #define ROLE_ROW(id, program, account, count) {program, account, count},
-static const struct role_info roles[] = {ROLES(ROLE_ROW){"master", "root", 1},
-    {"ctl", "", 1}};
+static const struct role_info roles[] = {ROLES(ROLE_ROW){"master", "root", 1}, {"ctl", "", 1}};
 
 #define CONV_NAME(id, name) name,
 static const char *const conversations[] = {CONVERSATIONS(CONV_NAME)};

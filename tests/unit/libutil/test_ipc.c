@@ -183,6 +183,51 @@ static void test_one_way_messages_arrive(void **state)
     assert_int_equal(w->news, 1);
 }
 
+static void test_messages_of_one_turn_share_a_record(void **state)
+{
+    struct world *w = *state;
+    ipc_pack(w->client);
+    ipc_pack(w->server);
+    spin(w);
+    for (int i = 0; i < 500; i++)
+        ask_once(w, -1);
+    int fd = open("/dev/null", O_RDONLY);
+    ask_once(w, fd);
+    close(fd);
+    ask_once(w, -1);
+    spin(w); /* more messages than the kernel would hold as records */
+    assert_int_equal(w->replies, 502);
+}
+
+static void test_a_descriptor_with_two_messages_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct buf b;
+    log_setup("test", LOG_ERROR + 1);
+    buf_init(&b, IPC_MAX_RECORD);
+    assert_int_equal(ipc_seed(&test_proto, ask_type, &b), OK);
+    assert_int_equal(ipc_seed(&test_proto, ask_type, &b), OK);
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {b.data, b.len};
+    struct msghdr msg = {.msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.space,
+        .msg_controllen = sizeof(control.space)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    *c = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(c), &w->client_fd, sizeof(int));
+    spin(w);
+    assert_true(sendmsg(w->client_fd, &msg, 0) > 0);
+    spin(w);
+    assert_int_equal(w->server_closed, 1);
+    assert_int_equal(w->close_code, ERR_SYNTAX);
+    buf_clear(&b);
+}
+
 /* Behind the channel's back: what a captured client could send. */
 static void write_raw(struct world *w, const struct buf *b)
 {
@@ -288,6 +333,8 @@ int main(void)
         IPC_TEST(test_dead_peer_fails_pending_calls),
         IPC_TEST(test_message_over_its_limit_fails_without_being_sent),
         IPC_TEST(test_one_way_messages_arrive),
+        IPC_TEST(test_messages_of_one_turn_share_a_record),
+        IPC_TEST(test_a_descriptor_with_two_messages_is_refused),
         IPC_TEST(test_wrong_sender_costs_the_peer_its_channel),
         cmocka_unit_test(test_every_truncation_and_trailing_byte_is_refused),
         cmocka_unit_test(test_another_builds_table_is_named_and_refused),
