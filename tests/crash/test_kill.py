@@ -90,6 +90,9 @@ def all_there_once(instance, accepted):
         imap.logout()
 
 
+ROUNDS = int(os.environ.get("VEREDUS_KILL_ROUNDS", "10"))
+
+
 @pytest.mark.parametrize("role", [r for r in ROLES if r not in ("master",)])
 def test_kill_of_a_daemon_under_load_loses_nothing(fresh, role):
     instance = fresh()
@@ -111,10 +114,34 @@ def test_kill_of_a_daemon_under_load_loses_nothing(fresh, role):
     assert alive(instance.pid_file())
 
 
+def test_kill_of_one_daemon_after_another_loses_nothing(fresh):
+    """Any daemon, then another while the first is on its way back: what one alone does not show."""
+    instance = fresh()
+    instance.start()
+    load = Load(instance)
+    seed = random.randrange(1 << 32)
+    source = random.Random(seed)
+    print(f"seed {seed}")
+    roles = [r for r in ROLES if r != "master"]
+    try:
+        for _ in range(ROUNDS):
+            before = len(load.accepted)
+            for role in source.sample(roles, 2):
+                for pid in instance.pids(role):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(source.random() / 10)
+            wait_for("mail to flow again", lambda n=before: len(load.accepted) > n + 10, 90)
+    finally:
+        load.stop()
+    all_there_once(instance, load.accepted)
+    assert alive(instance.pid_file())
+
+
 def test_kill_of_everything_again_and_again_loses_nothing(fresh):
     instance = fresh()
     accepted = []
-    for life in range(int(os.environ.get("VEREDUS_KILL_ROUNDS", "4"))):
+    for life in range(ROUNDS):
         instance.start()
         load = Load(instance, prefix=f"life{life}")
         try:
