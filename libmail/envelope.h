@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "libutil/error.h"
 #include "libutil/field.h"
 
 enum { ENVELOPE_ADDRESS_MAX = 320 }; /* 64 + @ + 255, RFC 5321 §4.5.3.1 */
@@ -45,5 +46,13 @@ RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
     F(S, STR, orcpt, 500)    /* ORCPT: addr-type;addr, decoded */ \
     F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */      \
     F(S, STR, transport, 32)                                      \
-    F(S, STR, nexthop, 1024)
+    F(S, STR, nexthop, 1024)                                                                       \
+    F(S, STR, via, 2000)      /* addresses it was expanded from, first to last, see below */
 RECORD_DECLARE(recipient, RECIPIENT_FIELDS)
+
+/* Addresses in recipient.via are separated by newlines, which no address holds. An agent writes a
+ * Delivered-To line for each, and does not expand an address again that is among them. */
+bool via_holds(struct slice via, struct slice address);
+/* Appends the via of those that `from` is expanded to. ERR_LIMIT when it becomes too long, as in
+ * a loop. */
+int via_extend(struct buf *, const struct recipient *from) MUST_USE;

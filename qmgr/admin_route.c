@@ -126,7 +126,10 @@ static struct slice keep(struct content *c, struct slice s)
 static void append(struct rerouting *r, const struct recipient *to)
 {
     struct content *c = r->m->content;
-    c->rcpts = xrealloc(c->rcpts, c->count + 1, sizeof(*c->rcpts));
+    if (c->count == c->cap) {
+        c->cap = 2 * c->cap;
+        c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
+    }
     c->rcpts[c->count] = (struct rcpt){.to = *to,
         .st = {.index = (uint32_t)c->count,
             .state = RCPT_WAITING,
@@ -193,6 +196,7 @@ static void take_recipient(struct rerouting *r, const struct recipient *to)
         .original = keep(c, to->original),
         .orcpt = old->orcpt,
         .notify = old->notify,
+        .via = old->via,
         .transport = keep(c, to->transport),
         .nexthop = keep(c, to->nexthop)};
 }

@@ -63,6 +63,15 @@ int logrec_put_accept(struct buf *b, uint64_t qid, const struct logrec_accept *a
     return logrec_finish(b);
 }
 
+int logrec_put_expand(struct buf *b, uint64_t qid, const struct logrec_expand *e)
+{
+    logrec_begin(b, LOGREC_EXPAND, qid);
+    buf_u32(b, e->first);
+    buf_lv(b, e->done);
+    buf_lv(b, e->recipients);
+    return logrec_finish(b);
+}
+
 int logrec_decode(struct slice s, struct logrec *out)
 {
     struct reader r = reader_of(s);
@@ -81,7 +90,7 @@ int logrec_decode(struct slice s, struct logrec *out)
     out->payload = get_bytes(&r, length);
     size_t pad = (LOGREC_ALIGN - length % LOGREC_ALIGN) % LOGREC_ALIGN;
     get_bytes(&r, pad);
-    if (r.bad || type < LOGREC_SEGMENT || type > LOGREC_FORGET || out->version == 0)
+    if (r.bad || type < LOGREC_SEGMENT || type > LOGREC_EXPAND || out->version == 0)
         return ERR_CORRUPT;
     out->type = (enum logrec_type)type;
     out->total = LOGREC_HEADER + length + pad;
@@ -101,4 +110,13 @@ int logrec_get_accept(struct slice payload, struct logrec_accept *out)
     if (out->big.n == 0 && out->body.n != out->size)
         return ERR_CORRUPT;
     return OK;
+}
+
+int logrec_get_expand(struct slice payload, struct logrec_expand *out)
+{
+    struct reader r = reader_of(payload);
+    out->first = get_u32(&r);
+    out->done = get_lv(&r, payload.n);
+    out->recipients = get_lv(&r, payload.n);
+    return reader_done(&r) && out->done.n % 4 == 0 ? OK : ERR_CORRUPT;
 }

@@ -18,14 +18,16 @@ enum {
     LOGREC_VERSION = 1,
     LOGREC_HEADER = 40,
     LOGREC_ALIGN = 8,
-    LOGREC_BIG_NAME = 32
+    LOGREC_BIG_NAME = 32,
+    LOGREC_PAYLOAD_MAX = 256 * 1024 * 1024
 };
 
 enum logrec_type {
     LOGREC_SEGMENT = 1, /* first of every segment: u64 last durable sequence before it */
     LOGREC_ACCEPT,      /* struct logrec_accept */
     LOGREC_DONE,        /* u32 recipient indexes that need nothing more */
-    LOGREC_FORGET       /* the message is finished, parked, or was never accepted */
+    LOGREC_FORGET,      /* the message is finished, parked, or was never accepted */
+    LOGREC_EXPAND       /* struct logrec_expand */
 };
 
 struct logrec {
@@ -44,6 +46,15 @@ struct logrec_accept {
     struct slice body;
 };
 
+/* Recipients that are done because others took their place, and these, all at once. `first` is the
+ * index of the first new one. An expansion undoes earlier ones of the same message whose `first` is
+ * not lower: they failed, and nobody acted on them. With nothing else in it, it does just that. */
+struct logrec_expand {
+    uint32_t first;
+    struct slice done;       /* u32 indexes */
+    struct slice recipients; /* encoded struct recipient, one after the other */
+};
+
 /* Starts a record in an empty buf; the payload is put after it. */
 int logrec_begin(struct buf *, enum logrec_type, uint64_t qid);
 /* Sets the length and pads. ERR_LIMIT when any put had failed. */
@@ -53,7 +64,10 @@ void logrec_seal(struct buf *, uint64_t sequence, uint64_t committed);
 /* ACCEPT in one go. */
 int logrec_put_accept(struct buf *, uint64_t qid, const struct logrec_accept *) MUST_USE;
 
+int logrec_put_expand(struct buf *, uint64_t qid, const struct logrec_expand *) MUST_USE;
+
 /* Decodes the record at the start of s. ERR_VERSION: a newer version's record (out->version is
  * set); ERR_CORRUPT: not a whole, sound record. Slices point into s. */
 int logrec_decode(struct slice s, struct logrec *out) MUST_USE;
 int logrec_get_accept(struct slice payload, struct logrec_accept *out) MUST_USE;
+int logrec_get_expand(struct slice payload, struct logrec_expand *out) MUST_USE;

@@ -15,6 +15,7 @@ struct message *message_new(uint64_t qid, uint64_t size)
     m->size = size;
     list_init(&m->all);
     list_init(&m->jobs);
+    list_init(&m->expansions);
     return m;
 }
 
@@ -50,10 +51,12 @@ void message_free(struct message *m)
 {
     if (!m)
         return;
+    message_drop_expansions(m);
     message_unload(m);
     free(m);
 }
 
+/* Slices point into packed. ERR_CORRUPT: some may have been appended. */
 static int load_recipients(struct content *c, struct slice packed)
 {
     struct reader r = reader_of(packed);
@@ -61,8 +64,10 @@ static int load_recipients(struct content *c, struct slice packed)
         struct recipient to;
         if (record_get(&r, &recipient_record, &to) != OK)
             return ERR_CORRUPT;
-        if (c->count % 64 == 0)
-            c->rcpts = xrealloc(c->rcpts, c->count + 64, sizeof(*c->rcpts));
+        if (c->count == c->cap) {
+            c->cap = c->cap ? 2 * c->cap : 8;
+            c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
+        }
         c->rcpts[c->count] = (struct rcpt){.to = to,
             .st = {.index = (uint32_t)c->count,
                 .state = RCPT_WAITING,
@@ -108,6 +113,34 @@ int message_load_record(struct message *m, struct buf *record, struct error *err
     return OK;
 }
 
+int message_add_recipients(struct message *m, struct slice packed)
+{
+    struct content *c = m->content;
+    size_t known = c->count;
+    struct slice copy = arena_dup(&c->arena, packed);
+    int rc = copy.n == packed.n ? load_recipients(c, copy) : ERR_LIMIT;
+    if (rc != OK)
+        c->count = known;
+    return rc;
+}
+
+int message_load_found(struct message *m, struct spool_found *found, struct error *err)
+{
+    int rc = message_load_record(m, &found->record, err);
+    if (rc == OK && found->added.n > 0 && message_add_recipients(m, found->added) != OK)
+        rc = error_set(err, ERR_CORRUPT, "malformed recipients");
+    for (size_t i = 0; rc == OK && i < found->ndone; i++) {
+        struct rcpt *r =
+            found->done[i] < m->content->count ? &m->content->rcpts[found->done[i]] : NULL;
+        if (!r || r->st.state == RCPT_DONE)
+            continue;
+        r->st.state = RCPT_DONE;
+        m->delivered++;
+        m->changes++;
+    }
+    return rc;
+}
+
 int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, struct error *err)
 {
     char path[PARKED_NAME];
@@ -133,7 +166,8 @@ static void take_parked(struct message *m, struct content *c, const struct parke
 {
     c->envelope = p->envelope;
     c->count = p->count;
-    c->rcpts = xcalloc(MAX(p->count, (size_t)1), sizeof(*c->rcpts));
+    c->cap = MAX(p->count, (size_t)1);
+    c->rcpts = xcalloc(c->cap, sizeof(*c->rcpts));
     for (size_t i = 0; i < p->count; i++) {
         c->rcpts[i].to = p->recipients[i];
         c->rcpts[i].st = p->states[i];

@@ -29,7 +29,7 @@ struct content {
     struct slice envelope_raw; /* encoded */
     struct slice body;         /* p == NULL: in a file */
     struct rcpt *rcpts;
-    size_t count;
+    size_t count, cap;
     struct buf record;  /* young: the ACCEPT record that all slices point into */
     struct arena arena; /* parked: what was read from the file */
     struct buf encoded; /* parked: envelope_raw */
@@ -43,7 +43,8 @@ struct message {
     int64_t due_wall;     /* ms since 1970, for listings */
     uint64_t parked_end;  /* where the next update goes */
     struct content *content;
-    struct list jobs; /* in the scheduler */
+    struct list jobs;       /* in the scheduler */
+    struct list expansions; /* that wait for the disk (qmgr/expand.c) */
     struct log log;
     size_t busy;      /* recipients with busy set */
     uint32_t changes; /* counts changes of recipients' states */
@@ -64,9 +65,16 @@ struct message {
 struct message *message_new(uint64_t qid, uint64_t size);
 void message_free(struct message *);
 void message_unload(struct message *);
+/* Expansions that will not be begun any more (qmgr/expand.c). */
+void message_drop_expansions(struct message *);
 
 /* Fills content from an ACCEPT record, which is taken. ERR_CORRUPT when malformed. */
 int message_load_record(struct message *, struct buf *record, struct error *) MUST_USE;
+/* What was found in the log at start: the record, which is taken, and what happened since. */
+int message_load_found(struct message *, struct spool_found *, struct error *) MUST_USE;
+/* Appends recipients that wait (packed: encoded struct recipient; copied). ERR_CORRUPT, and nothing
+ * is changed, when malformed. */
+int message_add_recipients(struct message *, struct slice packed) MUST_USE;
 /* Fills content from the parked file. */
 int message_load_parked(struct message *, struct disk *, struct error *) MUST_USE;
 /* Everything behind the body of the parked file. */

@@ -11,14 +11,10 @@ static void found_message(struct spool_found *found, void *arg)
     struct qmgr *q = arg;
     struct message *m = message_new(found->qid, found->accept.size);
     struct error err;
-    if (message_load_record(m, &found->record, &err) != OK || queue_add(q, m) != OK) {
+    if (message_load_found(m, found, &err) != OK || queue_add(q, m) != OK) {
         fprintf(stderr, "qmgr: an accepted message with a malformed envelope\n");
         message_free(m);
-        return;
     }
-    for (size_t i = 0; i < found->ndone; i++)
-        if (found->done[i] < m->content->count)
-            m->content->rcpts[found->done[i]].st.state = RCPT_DONE;
 }
 
 static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)

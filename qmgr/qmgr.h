@@ -95,6 +95,16 @@ void queue_on_batch(void *arg);
 void queue_due(void *arg);
 int64_t queue_expires(const struct qmgr *, const struct message *);
 
+/* --- expand.c --- */
+/* Recipient `index`, which is busy, stands for these (packed: encoded struct recipient, with their
+ * `via` filled in; copied): in one step that survives crashes it is done, neither delivered nor
+ * failed, and they wait to be delivered. When the disk refuses, it is tried again later; when they
+ * are too many for one message, it fails with 5.4.6. In each case it is not busy afterwards and the
+ * message has gone on. An agent calls for this instead of sending anything on itself. */
+void queue_expand(struct qmgr *, struct message *, uint32_t index, struct slice recipients);
+/* Begins one that waits, if it may: called whenever something was written. */
+void queue_expand_next(struct qmgr *, struct message *);
+
 /* --- attempt.c --- */
 extern const struct schedule_ops attempt_ops;
 /* The role that serves this transport, or -1. */

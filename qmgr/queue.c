@@ -198,6 +198,7 @@ static void updated(struct spool_job *job, void *arg)
         m->saved = m->changes - 1;
         if (m->busy == 0)
             queue_wake_in(q, m, DISK_RETRY_MS);
+        queue_expand_next(q, m);
     } else if (m->updates == 0) {
         queue_settle(q, m);
     }
@@ -234,7 +235,7 @@ void queue_note_done(struct qmgr *q, struct message *m, const uint32_t *indexes,
     if (n == 0 || message_open_count(m) == 0)
         return; /* the message is about to be forgotten as a whole */
     if (m->parked) {
-        if (m->updates == 0)
+        if (m->updates == 0 && !m->moving)
             update(q, m);
         return;
     }
@@ -404,6 +405,7 @@ static int64_t next_due(const struct message *m)
 
 void queue_settle(struct qmgr *q, struct message *m)
 {
+    queue_expand_next(q, m);
     if (m->busy || m->moving || m->reporting || m->committing || m->updates)
         return;
     struct error err;

@@ -14,17 +14,11 @@ static void found_message(struct spool_found *found, void *arg)
     struct message *m = message_new(found->qid, found->accept.size);
     struct error err;
     m->generation = found->generation;
-    if (message_load_record(m, &found->record, &err) != OK || queue_add(q, m) != OK) {
+    if (message_load_found(m, found, &err) != OK || queue_add(q, m) != OK) {
         log_event(q->log, spool_trouble, .what = SLICE_LIT("corrupt record"),
             .reason = slice_of("an accepted message with a malformed envelope"));
         message_free(m);
         return;
-    }
-    for (size_t i = 0; i < found->ndone; i++) {
-        struct rcpt *r =
-            found->done[i] < m->content->count ? &m->content->rcpts[found->done[i]] : NULL;
-        if (r && r->st.state != RCPT_DONE)
-            queue_rcpt_done(q, m, r, true);
     }
     queue_wake_in(q, m, 0);
     rec->log++;

@@ -245,6 +245,20 @@ struct spool_job *spool_forget_job(uint64_t qid)
     return job;
 }
 
+/* An expansion that failed may have reached the disk, and what it says must never count: the next
+ * one of this message has the same `first` and replaces it, or this does. */
+static struct spool_job *undo_expansion(const struct spool_job *failed)
+{
+    struct spool_job *job = spool_job_new(SPOOL_EXPAND, failed->qid);
+    struct reader r = reader_of(slice_from_index(buf_slice(&failed->record), LOGREC_HEADER));
+    struct logrec_expand none = {
+        .first = get_u32(&r), .done = SLICE_LIT(""), .recipients = SLICE_LIT("")};
+    int rc = logrec_put_expand(&job->record, failed->qid, &none);
+    assert(rc == OK);
+    (void)rc;
+    return job;
+}
+
 /* A park that went wrong. With its file in place the message is parked, whatever the log says:
  * the log has to learn it before the file may go. Otherwise the file must go before the log may
  * forget the message. */
@@ -263,7 +277,8 @@ static void repair_park(struct spool *spool, struct spool_job *job)
     add_chore(spool, chore);
 }
 
-static void after_log(struct spool *spool, struct spool_job **jobs, size_t n)
+/* The first nchores of the jobs are chores. */
+static void after_log(struct spool *spool, struct spool_job **jobs, size_t nchores, size_t n)
 {
     struct disk *disk = spool->disk;
     for (size_t i = 0; i < n; i++) {
@@ -271,6 +286,8 @@ static void after_log(struct spool *spool, struct spool_job **jobs, size_t n)
         if (job->op == SPOOL_ACCEPT && job->half_written) {
             /* It may have reached the disk, and must not come back to life. */
             add_chore(spool, spool_forget_job(job->qid));
+        } else if (job->op == SPOOL_EXPAND && job->code != OK && i >= nchores) {
+            add_chore(spool, undo_expansion(job));
         } else if (job->op == SPOOL_PARK && job->code != OK) {
             repair_park(spool, job);
         } else if (job->code == OK && (job->op == SPOOL_FORGET || job->op == SPOOL_PARK)) {
@@ -284,13 +301,14 @@ static void after_log(struct spool *spool, struct spool_job **jobs, size_t n)
     }
 }
 
-/* A file that was to go has been replaced by a good one: it stays. */
-static void drop_remove_chores(struct list *chores, uint64_t qid)
+/* Chores that something newer has made needless: a file that was to go has been replaced by a good
+ * one, an expansion that was to be undone by another. */
+static void drop_chores(struct list *chores, uint64_t qid, enum spool_op op)
 {
     LIST_EACH(it, chores)
     {
         struct spool_job *chore = LIST_ENTRY(it, struct spool_job, link);
-        if (chore->qid == qid && chore->op == SPOOL_REMOVE)
+        if (chore->qid == qid && chore->op == op)
             chore->code = OK;
     }
 }
@@ -341,6 +359,7 @@ void spool_run(struct spool *spool, struct list *batch)
     struct spool_job **jobs = xcalloc(max, sizeof(*jobs));
     struct spool_job **logged = xcalloc(max, sizeof(*logged));
     take_jobs(&chores, jobs, &n);
+    size_t nchores = n;
     take_jobs(batch, jobs, &n);
     spool->log.figures.full = false;
     spool->log.figures.batches++;
@@ -350,10 +369,13 @@ void spool_run(struct spool *spool, struct list *batch)
             jobs[i]->filed = true;
             logged[nlogged++] = jobs[i];
             if (jobs[i]->op == SPOOL_PARK)
-                drop_remove_chores(&chores, jobs[i]->qid);
+                drop_chores(&chores, jobs[i]->qid, SPOOL_REMOVE);
         }
     spool_log_write(&spool->log, logged, nlogged);
-    after_log(spool, jobs, n);
+    for (size_t i = nchores; i < n; i++)
+        if (jobs[i]->op == SPOOL_EXPAND)
+            drop_chores(&chores, jobs[i]->qid, SPOOL_EXPAND);
+    after_log(spool, jobs, nchores, n);
     put_back(spool, &chores);
     free(jobs);
     free(logged);

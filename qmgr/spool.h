@@ -27,6 +27,9 @@ struct spool_config {
 enum spool_op {
     SPOOL_ACCEPT, /* record is sealed into the log; big, if any, is checked and synced before */
     SPOOL_DONE,   /* record */
+    SPOOL_EXPAND, /* record: recipients take the place of others, all or nothing. Of one message one
+                   * at a time, and none while it is being parked. A failure undoes it for good;
+                   * a parked message is expanded by an UPDATE (parked_put_growth) */
     SPOOL_FORGET, /* record; gives up generation; then big is removed */
     SPOOL_PARK,   /* body + text become a parked file, then record (FORGET) is logged */
     SPOOL_UPDATE, /* text is appended to the parked file at `offset`; due becomes its mtime */
@@ -74,6 +77,7 @@ struct spool_found {
     uint64_t qid;
     struct logrec_accept accept; /* slices into record */
     struct buf record;           /* may be taken: set data to NULL */
+    struct slice added;          /* encoded recipients, behind those of accept: expansions */
     const uint32_t *done;        /* indexes of recipients with nothing more to do */
     size_t ndone;
     uint64_t generation;

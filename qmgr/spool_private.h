@@ -46,6 +46,27 @@ struct spool {
     struct list chores; /* jobs of our own: what failures left to be done */
 };
 
+/* What the log says about one message (spool_live.c). */
+struct live {
+    uint64_t qid, generation;
+    struct buf record; /* the ACCEPT */
+    size_t accepted;   /* recipients in it */
+    uint32_t *done;
+    size_t ndone;
+    struct expansion *expansions;
+    size_t nexpansions;
+};
+
+struct live *live_new(
+    uint64_t qid, uint64_t generation, struct slice record, struct slice recipients);
+void live_free(struct live *);
+size_t live_count_recipients(struct slice packed);
+/* Payloads of DONE and EXPAND records, in the order of the log. */
+void live_done(struct live *, struct slice payload);
+int live_expand(struct live *, struct slice payload) MUST_USE;
+/* At the end, once: adds what expansions finished to `done`, and collects their recipients. */
+void live_join(struct live *, struct buf *added);
+
 /* A FORGET job whose record is ready. */
 struct spool_job *spool_forget_job(uint64_t qid);
 

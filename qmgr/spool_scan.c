@@ -17,13 +17,6 @@
 
 enum { SEGMENT_READ_MAX = 1 << 30 };
 
-struct live {
-    uint64_t qid, generation;
-    struct buf record;
-    uint32_t *done;
-    size_t ndone;
-};
-
 struct found_segment {
     unsigned number;
     uint64_t generation; /* first sequence found; 0: never used */
@@ -64,15 +57,6 @@ static void trouble(struct spool_scan *scan, const char *what, const char *fmt, 
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     scan->ops->trouble(what, text, scan->arg);
-}
-
-static void live_free(struct live *l)
-{
-    if (!l)
-        return;
-    buf_clear(&l->record);
-    free(l->done);
-    free(l);
 }
 
 /* --- segments ------------------------------------------------------------------------------ */
@@ -193,22 +177,22 @@ static void take_accept(
             rec->sequence, id);
         return;
     }
-    struct live *l = NEW(struct live);
-    l->qid = rec->qid;
-    l->generation = generation;
-    buf_init(&l->record, raw.n);
-    buf_put(&l->record, raw);
-    live_free(map_set_id(&scan->live, rec->qid, l));
+    live_free(
+        map_set_id(&scan->live, rec->qid, live_new(rec->qid, generation, raw, accept.recipients)));
 }
 
-static void take_done(struct spool_scan *scan, const struct logrec *rec)
+/* What happened to a message since. Nothing when it is unknown: its ACCEPT is damaged. */
+static void take_progress(struct spool_scan *scan, const struct logrec *rec)
 {
     struct live *l = map_get_id(&scan->live, rec->qid);
-    struct reader r = reader_of(rec->payload);
-    while (l && r.rest.n >= 4) {
-        l->done = xrealloc(l->done, l->ndone + 1, sizeof(*l->done));
-        l->done[l->ndone++] = get_u32(&r);
-    }
+    char id[ID_TEXT];
+    if (l && rec->type == LOGREC_DONE)
+        live_done(l, rec->payload);
+    if (!l || rec->type != LOGREC_EXPAND || live_expand(l, rec->payload) == OK)
+        return;
+    id_print(rec->qid, id);
+    trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed EXPAND",
+        rec->sequence, id);
 }
 
 static void take_record(
@@ -219,7 +203,8 @@ static void take_record(
         take_accept(scan, rec, raw, generation);
         break;
     case LOGREC_DONE:
-        take_done(scan, rec);
+    case LOGREC_EXPAND:
+        take_progress(scan, rec);
         break;
     case LOGREC_FORGET:
         live_free(map_remove_id(&scan->live, rec->qid));
@@ -544,8 +529,11 @@ static void report_live(struct spool_scan *scan, struct spool_log *log)
     void *value;
     for (size_t pos = 0; !scan->error.code && map_next(&scan->live, &pos, &key, &value);) {
         struct live *l = value;
+        struct buf added;
+        live_join(l, &added);
         struct spool_found found = {.qid = l->qid,
             .record = l->record,
+            .added = buf_slice(&added),
             .done = l->done,
             .ndone = l->ndone,
             .generation = l->generation};
@@ -560,12 +548,14 @@ static void report_live(struct spool_scan *scan, struct spool_log *log)
                 list_append(&scan->overridden, &spool_forget_job(l->qid)->link);
             if (!parked)
                 set_aside_record(scan, l);
+            buf_clear(&added);
             continue;
         }
         if (log)
             count_live(log, l->generation);
         scan->ops->message(&found, scan->arg);
         l->record = found.record;
+        buf_clear(&added);
     }
 }
 

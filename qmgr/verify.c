@@ -92,7 +92,7 @@ static void found_message(struct spool_found *found, void *arg)
     id_print(found->qid, id);
     snprintf(name, sizeof(name), "log, message %s", id);
     p->sum.logged++;
-    if (message_load_record(m, &found->record, &err) != OK) {
+    if (message_load_found(m, found, &err) != OK) {
         note(p, false, name, err.text);
     } else if (m->big[0]) {
         spool_big_path(m->big, path);

@@ -688,6 +688,136 @@ static void test_a_destination_block_of_the_configuration_limits_its_next_hop(vo
     conf_free(w.daemon.conf);
 }
 
+/* Recipient 0 of a loaded message turns out to stand for two others. */
+static void expand(struct world *w, struct message *m)
+{
+    struct buf packed, via;
+    buf_init(&packed, 4096);
+    buf_init(&via, 4096);
+    assert_int_equal(via_extend(&via, &m->content->rcpts[0].to), OK);
+    for (int i = 0; i < 2; i++) {
+        struct recipient to = {.address = i ? SLICE_LIT("b@x.test") : SLICE_LIT("a@x.test"),
+            .transport = SLICE_LIT("remote"),
+            .nexthop = SLICE_LIT("x.test"),
+            .via = buf_slice(&via)};
+        assert_int_equal(record_put(&packed, &recipient_record, &to), OK);
+    }
+    queue_unschedule(&w->q, m);
+    m->content->rcpts[0].busy = true;
+    m->busy++;
+    queue_expand(&w->q, m, 0, buf_slice(&packed));
+    settle(w);
+    buf_clear(&via);
+    buf_clear(&packed);
+}
+
+static void disconnect_remote(struct world *w)
+{
+    ipc_free(w->agents[1].ipc);
+    w->agents[1].ipc = NULL;
+    settle(w);
+}
+
+/* Power fails, and all is read again. */
+static struct message *restart(struct world *w, uint64_t qid)
+{
+    struct error err;
+    close_spool(w);
+    simdisk_power_on(w->sim);
+    open_spool(w);
+    struct message *m = queue_find(&w->q, qid);
+    assert_non_null(m);
+    assert_int_equal(queue_load(&w->q, m, &err), OK);
+    return m;
+}
+
+static void check_expanded(const struct message *m)
+{
+    const struct rcpt *r = m->content->rcpts;
+    assert_int_equal(m->content->count, 4);
+    assert_int_equal(r[0].st.state, RCPT_DONE);
+    assert_int_equal(r[1].st.state, RCPT_WAITING);
+    assert_true(slice_is(r[2].to.address, "a@x.test") && slice_is(r[3].to.address, "b@x.test"));
+    assert_int_equal(r[2].st.state, RCPT_WAITING);
+    assert_true(via_holds(r[3].to.via, SLICE_LIT("R@x.test")));
+}
+
+static void test_recipients_that_take_the_place_of_another_survive_a_power_cut(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    disconnect_remote(&w);
+    inject(&w, 100, "remote", 2);
+    expand(&w, queue_find(&w.q, 100));
+    struct message *m = restart(&w, 100);
+    assert_false(m->parked);
+    check_expanded(m);
+    connect_end(&w, &w.agents[1], CONV_DELIVER, ROLE_REMOTE);
+    w.answer = DEFERRED;
+    pass(&w, 1000);
+    pass(&w, 1000);
+    m = restart(&w, 100);
+    assert_true(m->parked);
+    check_expanded(m);
+    teardown(&w);
+}
+
+static void test_a_parked_message_is_expanded_in_its_file(void **state)
+{
+    (void)state;
+    struct world w;
+    struct error err;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 2);
+    pass(&w, 1000);
+    struct message *m = queue_find(&w.q, 100);
+    assert_true(m->parked);
+    assert_int_equal(queue_load(&w.q, m, &err), OK);
+    disconnect_remote(&w);
+    expand(&w, m);
+    m = restart(&w, 100);
+    assert_true(m->parked);
+    check_expanded(m);
+    teardown(&w);
+}
+
+static void test_an_expansion_that_the_disk_refuses_changes_nothing_and_is_tried_again(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    disconnect_remote(&w);
+    inject(&w, 100, "remote", 2);
+    struct message *m = queue_find(&w.q, 100);
+    simdisk_fail(w.sim, 1, 5 /* EIO */);
+    expand(&w, m);
+    simdisk_fail(w.sim, 0, 0);
+    assert_int_equal(m->content->count, 2);
+    assert_int_equal(m->content->rcpts[0].st.state, RCPT_WAITING);
+    settle(&w);
+    expand(&w, m);
+    check_expanded(restart(&w, 100));
+    teardown(&w);
+}
+
+static void test_an_expansion_beyond_the_limit_of_recipients_fails(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.q.set.max_recipients = 3;
+    disconnect_remote(&w);
+    inject(&w, 100, "remote", 2);
+    struct message *m = queue_find(&w.q, 100);
+    expand(&w, m);
+    assert_int_equal(m->content->count, 2);
+    assert_int_equal(m->content->rcpts[0].st.state, RCPT_FAILED);
+    assert_true(slice_is(m->content->rcpts[0].st.dsn, "5.4.6"));
+    teardown(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -714,6 +844,11 @@ int main(void)
         cmocka_unit_test(test_a_clock_set_forward_returns_nothing_untried),
         cmocka_unit_test(test_a_read_only_disk_refuses_new_mail_and_keeps_the_old),
         cmocka_unit_test(test_a_damaged_parked_file_is_held_and_others_go_on),
+        cmocka_unit_test(test_recipients_that_take_the_place_of_another_survive_a_power_cut),
+        cmocka_unit_test(test_a_parked_message_is_expanded_in_its_file),
+        cmocka_unit_test(
+            test_an_expansion_that_the_disk_refuses_changes_nothing_and_is_tried_again),
+        cmocka_unit_test(test_an_expansion_beyond_the_limit_of_recipients_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

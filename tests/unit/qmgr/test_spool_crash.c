@@ -280,6 +280,8 @@ static void job_succeeded(struct model *m, const struct spool_job *job)
         m->done = m->maybe_done;
         m->generation = 0;
         break;
+    case SPOOL_EXPAND:
+        break;
     case SPOOL_UPDATE:
         m->parked_end += buf_len(&job->text);
         m->done = m->maybe_done;
