@@ -207,7 +207,7 @@ static const struct disk_delivery *find_delivery(const struct box *b, uint64_t i
 
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
  * mailbox of our own its file would be where we are going to put ours. */
-static struct disk_rec *find_guid(const struct box *b, const unsigned char guid[STORE_GUID])
+static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[STORE_GUID])
 {
     char path[FILE_NAME_MAX];
     struct disk_rec ours = {0};
@@ -217,7 +217,7 @@ static struct disk_rec *find_guid(const struct box *b, const unsigned char guid[
     if (!b->store->opt.coexist && fs_stat(b->dirfd, path, &st))
         return NULL;
     for (size_t i = box_count(b); i--;) {
-        struct disk_rec *rec = box_rec(b, i);
+        const struct disk_rec *rec = box_rec(b, i);
         if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
             return rec;
     }
@@ -274,7 +274,7 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
     unsigned char guid[STORE_GUID];
     guid_of_delivery(id, guid);
     const struct disk_delivery *d = find_delivery(b, id);
-    struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid);
+    const struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)
         return d != NULL; /* expunged meanwhile */

@@ -59,8 +59,9 @@ int body_read(struct box *b, const struct disk_rec *rec, struct store_body *body
     return rc;
 }
 
-void body_size(struct box *b, struct disk_rec *rec)
+void body_size(struct box *b, size_t pos)
 {
+    struct disk_rec *rec = box_edit(b, pos);
     struct store_body body;
     struct error ignored;
     box_tally(b, rec, -1);

@@ -7,37 +7,7 @@
 
 #include "libstore/private.h"
 
-enum { NAMES_MAX = 1 << 28, BOOT_TOLERANCE = 2 };
-
-size_t box_count(const struct box *b)
-{
-    return b->nbase + b->nextra;
-}
-
-struct disk_rec *box_rec(const struct box *b, size_t pos)
-{
-    return pos < b->nbase ? &b->base[pos] : &b->extra[pos - b->nbase];
-}
-
-size_t box_find(const struct box *b, uint32_t uid)
-{
-    size_t low = 0, high = box_count(b);
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if (box_rec(b, mid)->uid < uid)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-struct disk_rec *box_find_rec(const struct box *b, uint32_t uid)
-{
-    size_t pos = box_find(b, uid);
-    struct disk_rec *rec = pos < box_count(b) ? box_rec(b, pos) : NULL;
-    return rec && rec->uid == uid && !(rec->bits & REC_GONE) ? rec : NULL;
-}
+enum { NAMES_MAX = 1 << 28, BOOT_TOLERANCE = 2, CHANGES_MAX = 1 << 16 };
 
 int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
 {
@@ -112,15 +82,14 @@ static int switch_log(struct box *b, struct error *err)
     }
     if (log.cache_id != b->head.cache_id) {
         /* Places in the old cache file mean nothing in the new one. */
-        for (size_t i = 0; i < box_count(b); i++)
-            box_rec(b, i)->cache = 0;
-        fs_close(&b->cache_fd);
+        cache_forget_places(b);
         b->head.cache_id = log.cache_id;
         b->head.cache_end = log.cache_end;
     }
     fs_close(&b->log_fd);
     b->log_fd = fd;
     b->log_off = sizeof(log);
+    box_refold(b);
     return OK;
 }
 
@@ -147,10 +116,11 @@ int box_catch_up(struct box *b, struct error *err)
 {
     bool switched;
     enum txn_state state;
-    int rc = box_follow(b, &switched, &state, err);
+    int rc = b->damaged ? ERR_CORRUPT : box_follow(b, &switched, &state, err);
     if (rc != ERR_CORRUPT)
         return rc;
     rc = box_rebuild(b->store, b->disk, false, err);
+    b->damaged = false;
     return rc ? rc : box_follow(b, &switched, &state, err);
 }
 
@@ -220,6 +190,8 @@ static int lock_once(struct box *b, bool *again, struct error *err)
     enum txn_state state = TXN_END;
     *again = false;
     int rc = io_lock(b->log_fd, err);
+    if (!rc && b->damaged)
+        rc = ERR_CORRUPT;
     if (!rc)
         rc = box_follow(b, again, &state, err);
     if (rc || *again)
@@ -247,6 +219,7 @@ int box_lock(struct box *b, struct error *err)
         if (rc == ERR_CORRUPT) {
             unlock_fd(b->log_fd);
             rc = box_rebuild(b->store, b->disk, false, err);
+            b->damaged = false;
             again = true;
         }
         if (rc) {
@@ -261,7 +234,8 @@ void box_unlock(struct box *b)
 {
     if (!b->locked)
         return;
-    if (b->log_off > LOG_ROTATE + box_count(b) * sizeof(struct disk_rec) / 2) {
+    uint64_t part = box_count(b) * sizeof(struct disk_rec) / 2;
+    if (b->log_off > LOG_ROTATE + MIN(part, LOG_ROTATE_MAX) || b->over.fresh > CHANGES_MAX) {
         /* Failing costs nothing: the log goes on growing, and the next one tries again. */
         struct error ignored;
         if (box_rotate(b, &ignored) == OK && !b->keep && box_reload(b, &ignored) == OK)

@@ -1,78 +1,135 @@
-/* Folding the log into a new index. */
+/* Folding the log into a new index: written as a stream, so that it costs no memory. */
 #include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "libstore/private.h"
 #include "libutil/crc32c.h"
 
-enum { INDEX_MAX = 1 << 30 };
+enum { PIECE = 256 * 1024 };
+
+struct writer {
+    int fd, rc;
+    struct buf buf;
+    uint32_t crc;
+    struct error *err;
+};
+
+static void flush(struct writer *w)
+{
+    if (!w->rc)
+        w->rc = io_write(w->fd, buf_slice(&w->buf), -1, w->err, "veredus.index");
+    buf_reset(&w->buf);
+}
+
+static void put(struct writer *w, struct slice s)
+{
+    w->crc = crc32c(w->crc, s);
+    buf_put(&w->buf, s);
+    if (buf_len(&w->buf) >= PIECE)
+        flush(w);
+}
 
 /* Live records; names are gathered anew so that those of expunged messages go. */
-static void put_records(struct box *b, struct buf *out, struct buf *names, uint32_t *n)
+static void put_records(struct box *b, struct box *cache, struct writer *w, struct disk_index *h)
 {
-    for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec rec = *box_rec(b, i);
+    for (size_t i = 0; i < box_count(b) && !w->rc; i++) {
+        const struct disk_rec *now = box_rec(b, i);
+        struct disk_rec rec = *now;
         if (rec.bits & REC_GONE)
             continue;
         if (rec.name) {
-            const char *at = buf_slice(&b->names).p + rec.name;
-            if (buf_len(names) == 0)
-                buf_u8(names, 0);
-            rec.name = (uint32_t)buf_len(names);
-            buf_put(names, slice_from(at, (size_t)(unsigned char)at[0] + 1));
+            h->names_len += h->names_len == 0;
+            rec.name = h->names_len;
+            h->names_len += NAME_HEAD + (uint32_t)box_name_at(b, now->name).n;
         }
+        if (b->stale_places && box_is_base(b, now))
+            rec.cache = 0;
+        if (cache->cache_fd >= 0)
+            w->rc = cache_compact_one(b, cache, &rec, w->err);
         rec_seal(&rec);
-        buf_put(out, slice_from(&rec, sizeof(rec)));
-        ++*n;
+        put(w, slice_from(&rec, sizeof(rec)));
+        h->nrecords++;
     }
 }
 
-static void put_tail(struct box *b, struct disk_index *h, struct slice names, struct buf *out)
+static void put_tail(struct box *b, struct writer *w, struct disk_index *h)
 {
-    uint32_t oldest = fs_time() - TOMB_DAYS * 86400u;
-    for (size_t i = 0; i < b->ntombs; i++) {
-        const struct disk_tomb *t = &b->tombs[i];
+    uint32_t oldest = fs_time() - b->store->tomb_days * 86400u;
+    w->crc = 0;
+    for (size_t i = 0; i < box_tombs(b); i++) {
+        const struct disk_tomb *t = box_tomb(b, i);
         if (t->time < oldest) {
             h->tomb_floor = MAX(h->tomb_floor, t->modseq);
             continue;
         }
-        buf_put(out, slice_from(t, sizeof(*t)));
+        put(w, slice_from(t, sizeof(*t)));
         h->ntombs++;
     }
     size_t drop = b->ndeliveries > DELIVERIES_MAX ? b->ndeliveries - DELIVERIES_MAX : 0;
     h->ndeliveries = (uint32_t)(b->ndeliveries - drop);
     if (h->ndeliveries)
-        buf_put(out, slice_from(b->deliveries + drop, h->ndeliveries * sizeof(*b->deliveries)));
-    size_t before = buf_len(out);
+        put(w, slice_from(b->deliveries + drop, h->ndeliveries * sizeof(*b->deliveries)));
+    h->keywords_len = 0;
     for (size_t i = 0; i < b->nkeywords; i++) {
-        buf_u8(out, (uint8_t)strlen(b->keywords[i]));
-        buf_puts(out, b->keywords[i]);
+        struct slice word = slice_of(b->keywords[i]);
+        uint8_t n = (uint8_t)word.n;
+        put(w, slice_from(&n, 1));
+        put(w, word);
+        h->keywords_len += 1 + n;
     }
-    h->keywords_len = (uint32_t)(buf_len(out) - before);
-    h->names_len = (uint32_t)names.n;
-    buf_put(out, names);
+    h->tail_crc = w->crc;
 }
 
-static int build_index(struct box *b, struct buf *out)
+static void put_names(struct box *b, struct writer *w)
+{
+    bool any = false;
+    for (size_t i = 0; i < box_count(b) && !w->rc; i++) {
+        const struct disk_rec *rec = box_rec(b, i);
+        if ((rec->bits & REC_GONE) || rec->name == 0)
+            continue;
+        if (!any)
+            buf_u8(&w->buf, 0);
+        any = true;
+        box_put_name(&w->buf, box_name_at(b, rec->name));
+        if (buf_len(&w->buf) >= PIECE)
+            flush(w);
+    }
+}
+
+static int write_index(struct box *b, struct box *cache, struct error *err)
 {
     struct disk_index h = b->head;
-    struct buf names;
-    buf_init(&names, INDEX_MAX);
-    h.nrecords = h.ntombs = h.ndeliveries = 0;
-    buf_put(out, slice_from(&h, sizeof(h)));
-    put_records(b, out, &names, &h.nrecords);
-    size_t tail = buf_len(out);
-    put_tail(b, &h, buf_slice(&names), out);
-    int rc = out->failed || names.failed ? ERR_LIMIT : OK;
-    buf_clear(&names);
-    if (rc)
-        return rc;
-    h.tail_crc = crc32c(0, slice_from_index(buf_slice(out), tail));
+    struct writer w = {.err = err};
+    h.nrecords = h.ntombs = h.ndeliveries = h.names_len = 0;
+    w.fd = fs_open(b->dirfd, "veredus.index.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    if (w.fd < 0)
+        return error_sys(err, "creating veredus.index");
+    buf_init(&w.buf, 2 * PIECE);
+    put(&w, slice_from(&h, sizeof(h)));
+    put_records(b, cache, &w, &h);
+    put_tail(b, &w, &h);
+    put_names(b, &w);
+    flush(&w);
+    buf_clear(&w.buf);
+    if (!w.rc && b->damaged)
+        w.rc = error_set(err, ERR_CORRUPT, "a record of veredus.index is damaged");
+    if (cache->cache_fd >= 0) {
+        h.cache_id = cache->head.cache_id;
+        h.cache_end = cache->head.cache_end;
+        h.cache_records = cache->head.cache_records;
+    }
     index_seal(&h);
-    memcpy(out->data + out->off, &h, sizeof(h));
-    b->head.tomb_floor = h.tomb_floor;
-    return OK;
+    if (!w.rc)
+        w.rc = io_write(w.fd, slice_from(&h, sizeof(h)), 0, err, "veredus.index");
+    if (!w.rc && fs_data_sync(w.fd))
+        w.rc = error_sys(err, "syncing veredus.index");
+    fs_close(&w.fd);
+    if (!w.rc && fs_rename(b->dirfd, "veredus.index.new", b->dirfd, "veredus.index"))
+        w.rc = error_sys(err, "renaming veredus.index");
+    if (w.rc)
+        fs_unlink(b->dirfd, "veredus.index.new", 0);
+    else
+        b->head.tomb_floor = h.tomb_floor;
+    return w.rc;
 }
 
 /* A new, empty log, locked before anyone else can see it. */
@@ -105,25 +162,22 @@ static int new_log(struct box *b, int *out, struct error *err)
 
 int box_rotate(struct box *b, struct error *err)
 {
-    struct buf image;
-    int fd = -1, rc = cache_compact(b, err);
-    if (rc)
-        return rc;
-    buf_init(&image, INDEX_MAX);
-    rc = build_index(b, &image);
-    if (rc)
-        error_set(err, rc, "veredus.index would be too large");
+    struct box cache;
+    int fd = -1, rc = cache_compact_begin(b, &cache, err);
     /* Index before log: a crash between them leaves a log whose transactions the index has. */
     if (!rc)
-        rc = io_replace(b->dirfd, "veredus.index", buf_slice(&image), err);
+        rc = write_index(b, &cache, err);
+    cache_compact_end(b, &cache, rc == OK);
     if (!rc)
         rc = new_log(b, &fd, err);
-    buf_clear(&image);
     if (rc)
         return rc;
     fs_close(&b->log_fd);
     b->log_fd = fd;
     b->log_off = sizeof(struct disk_log);
+    b->over.fresh = 0;
     fs_sync(b->dirfd);
+    if (b->keep)
+        box_refold(b);
     return OK;
 }

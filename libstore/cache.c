@@ -144,7 +144,7 @@ static int cache_open(struct box *b, struct error *err)
     return rc;
 }
 
-/* An empty cache file with this id in place of whatever there is. */
+/* An empty cache file with this id, not yet in place. */
 static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
 {
     struct cache_head h = {.version = FORMAT_VERSION, .id = id};
@@ -154,8 +154,6 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     if (fd < 0)
         return error_sys(err, "creating veredus.cache");
     int rc = io_write(fd, slice_from(&h, sizeof(h)), 0, err, "veredus.cache");
-    if (!rc && fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
-        rc = error_sys(err, "renaming veredus.cache");
     if (rc)
         fs_close(&fd);
     *out = fd;
@@ -166,8 +164,13 @@ int cache_put(struct box *b, uint32_t uid, struct slice built, uint32_t *place, 
     struct error *err)
 {
     int rc = cache_open(b, err);
-    if (rc == ERR_NOT_FOUND)
+    if (rc == ERR_NOT_FOUND) {
         rc = cache_create(b, b->head.cache_id, &b->cache_fd, err);
+        if (!rc && fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
+            rc = error_sys(err, "renaming veredus.cache");
+        if (rc)
+            fs_close(&b->cache_fd);
+    }
     if (rc)
         return rc;
     uint64_t units = MAX(b->head.cache_end, sizeof(struct cache_head) / UNIT);
@@ -219,7 +222,7 @@ static int read_record(struct box *b, const struct disk_rec *r)
     struct cache_rec rec;
     struct error ignored;
     uint64_t at = (uint64_t)r->cache * UNIT;
-    if (r->cache == 0 || cache_open(b, &ignored))
+    if (r->cache == 0 || (b->stale_places && box_is_base(b, r)) || cache_open(b, &ignored))
         return ERR_NOT_FOUND;
     enum { FIRST = 4096 };
     buf_reset(&b->cached);
@@ -251,44 +254,56 @@ int cache_get(struct box *b, const struct disk_rec *r, struct store_cache *c)
     return OK;
 }
 
-/* Copies live records to the new file; a record that cannot be read is made again later. */
-static int copy_live(struct box *b, struct box *to, struct error *err)
-{
-    for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
-        if ((rec->bits & REC_GONE) || read_record(b, rec)) {
-            rec->cache = 0;
-            continue;
-        }
-        uint32_t end = 0;
-        int rc = cache_put(to, rec->uid, buf_slice(&b->cached), &rec->cache, &end, err);
-        if (rc)
-            return rc;
-        to->head.cache_end = end;
-    }
-    return OK;
-}
-
-int cache_compact(struct box *b, struct error *err)
+int cache_compact_begin(struct box *b, struct box *to, struct error *err)
 {
     uint64_t used = (uint64_t)b->head.cache_end * UNIT;
-    size_t gone = box_count(b) - b->live;
-    if (used < COMPACT_SLACK || gone < b->live)
+    struct error ignored;
+    *to = (struct box){.dirfd = b->dirfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
+    if (used < COMPACT_SLACK || b->head.cache_records / 2 < b->live)
         return OK;
-    struct box to = {.dirfd = b->dirfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
-    if (cache_open(b, err))
+    if (cache_open(b, &ignored))
         b->cache_fd = -1; /* nothing to copy from */
-    int rc = cache_create(b, to.head.cache_id, &to.cache_fd, err);
-    if (!rc)
-        rc = copy_live(b, &to, err);
-    if (rc) {
-        /* The old file is gone from the directory; its texts are made again when asked for. */
-        fs_close(&to.cache_fd);
-        return rc;
+    return cache_create(b, to->head.cache_id, &to->cache_fd, err);
+}
+
+int cache_compact_one(struct box *b, struct box *to, struct disk_rec *rec, struct error *err)
+{
+    uint32_t end = 0;
+    if (read_record(b, rec)) {
+        rec->cache = 0; /* made again when it is asked for */
+        return OK;
     }
+    int rc = cache_put(to, rec->uid, buf_slice(&b->cached), &rec->cache, &end, err);
+    to->head.cache_end = end;
+    to->head.cache_records++;
+    return rc;
+}
+
+void cache_compact_end(struct box *b, struct box *to, bool good)
+{
+    if (to->cache_fd < 0)
+        return;
+    if (!good || fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache")) {
+        fs_unlink(b->dirfd, "veredus.cache.new", 0);
+        fs_close(&to->cache_fd);
+    }
+    if (!good)
+        return;
+    /* The index speaks of the new file, there or not. */
+    cache_forget_places(b);
+    b->cache_fd = to->cache_fd;
+    b->head.cache_id = to->head.cache_id;
+    b->head.cache_end = to->head.cache_end;
+    b->head.cache_records = to->head.cache_records;
+}
+
+void cache_forget_places(struct box *b)
+{
+    uint32_t *list;
+    size_t n = box_marked(b, 0, &list);
+    for (size_t i = 0; i < n; i++)
+        box_edit(b, list[i])->cache = 0;
+    free(list);
+    b->stale_places = true;
     fs_close(&b->cache_fd);
-    b->cache_fd = to.cache_fd;
-    b->head.cache_id = to.head.cache_id;
-    b->head.cache_end = to.head.cache_end;
-    return OK;
 }

@@ -16,11 +16,11 @@ static struct slice ranges_of(const struct uidset *s)
 
 /* The next live message of the view that is in `uids` (NULL: all), in order; *at (the sequence
  * number returned last) and *range start at 0. */
-static struct disk_rec *next_in(
+static const struct disk_rec *next_in(
     const struct store_mailbox *mb, const struct uidset *uids, size_t *range, uint32_t *at)
 {
     for (uint32_t seq = *at + 1; seq <= mb->count; seq++) {
-        struct disk_rec *rec = view_rec(mb, seq);
+        const struct disk_rec *rec = view_rec(mb, seq);
         while (uids && *range < uids->n && rec->uid > uids->ranges[*range].max)
             ++*range;
         if (uids && *range == uids->n)
@@ -40,7 +40,7 @@ static struct disk_rec *next_in(
 #define EACH_IN(mb, uids, rec) \
     size_t rec##_range = 0;    \
     uint32_t rec##_seq = 0;    \
-    for (struct disk_rec * rec; (rec = next_in((mb), (uids), &rec##_range, &rec##_seq));)
+    for (const struct disk_rec *rec; (rec = next_in((mb), (uids), &rec##_range, &rec##_seq));)
 
 static bool would_change(
     const struct disk_rec *rec, enum store_how how, uint32_t flags, uint64_t keywords)
@@ -67,11 +67,9 @@ static uint64_t known_keywords(const struct box *b, const struct store_flags *f)
     return bits;
 }
 
-/* Sorts the messages into those to be changed and those refused; `pending` had changes by others
- * that were not reported yet. */
+/* Sorts the messages into those to be changed and those refused. */
 static void sort_out(struct store_mailbox *mb, const struct uidset *uids,
-    const struct store_flags *f, const struct op *op, struct uidset *set, struct uidset *refused,
-    struct uidset *pending)
+    const struct store_flags *f, const struct op *op, struct uidset *set, struct uidset *refused)
 {
     EACH_IN(mb, uids, rec)
     {
@@ -80,19 +78,7 @@ static void sort_out(struct store_mailbox *mb, const struct uidset *uids,
                 uidset_add(refused, rec->uid);
         } else if (would_change(rec, f->how, op->flags, op->keywords)) {
             uidset_add(set, rec->uid);
-            if (rec->bits & REC_DIRTY)
-                uidset_add(pending, rec->uid);
         }
-    }
-}
-
-/* Our own change is reported by its result, not by the next refresh. */
-static void not_dirty(struct box *b, const struct uidset *set, const struct uidset *pending)
-{
-    for (uint32_t uid = 0; uidset_next(set, &uid);) {
-        struct disk_rec *rec = box_find_rec(b, uid);
-        if (rec && !uidset_has(pending, uid))
-            rec->bits &= (uint16_t)~REC_DIRTY;
     }
 }
 
@@ -100,7 +86,6 @@ static int change_locked(struct store_mailbox *mb, const struct uidset *uids,
     const struct store_flags *f, struct uidset *set, struct uidset *refused, struct error *err)
 {
     struct box *b = mb->box;
-    struct uidset pending = {0};
     struct op op = {.type = OP_FLAGS, .number = f->how, .flags = f->flags & (STORE_RECENT - 1)};
     int rc = OK;
     box_begin(b);
@@ -110,15 +95,14 @@ static int change_locked(struct store_mailbox *mb, const struct uidset *uids,
         rc = box_keywords_define(b, f->keywords, f->nkeywords, &op.keywords, err);
     if (rc)
         return rc;
-    sort_out(mb, uids, f, &op, set, refused, &pending);
+    sort_out(mb, uids, f, &op, set, refused);
     op.ranges = ranges_of(set);
     if (set->n) {
         txn_op(&b->txn, &op);
+        b->own = true;
         rc = box_commit(b, 0, true, err);
+        b->own = false;
     }
-    if (!rc)
-        not_dirty(b, set, &pending);
-    uidset_clear(&pending);
     return rc;
 }
 
@@ -267,7 +251,7 @@ static int commit_copies(
     rc = map_keywords(from, to, c, n, err);
     for (size_t i = 0; !rc && i < n; i++) {
         struct store_cache ignored;
-        struct disk_rec *source = box_find_rec(from, c[i].from);
+        const struct disk_rec *source = box_find_rec(from, c[i].from);
         c[i].op.rec.uid = to->head.uidnext + (uint32_t)i;
         if (source && cache_get(from, source, &ignored) == OK) {
             rc = cache_put(to, c[i].op.rec.uid, buf_slice(&from->cached), &c[i].op.rec.cache,

@@ -37,6 +37,11 @@ bool rec_valid(const struct disk_rec *r)
     return r->uid && r->crc == CRC_OF(r) && !(r->bits & ~REC_DISK);
 }
 
+bool rec_misnamed(const struct disk_rec *r)
+{
+    return r->flags != r->file_flags || (r->bits & REC_NEW);
+}
+
 static int check(bool magic, bool crc, uint32_t version)
 {
     if (!magic || !crc || version == 0)

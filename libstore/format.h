@@ -72,9 +72,11 @@ struct disk_index {
     /* Totals of the records, so that nobody has to count them. */
     uint64_t bytes; /* of those whose size is known */
     uint32_t unseen, deleted, unsized;
-    uint32_t first_unseen; /* no message below this UID is unseen */
-    uint32_t cache_end;    /* in units of 8 bytes */
-    uint32_t spare[11];
+    uint32_t misnamed;      /* whose file does not have the flags in its name yet */
+    uint32_t first_unseen;  /* no message below this UID is unseen */
+    uint32_t cache_end;     /* in units of 8 bytes */
+    uint32_t cache_records; /* in the cache file, dead ones included */
+    uint32_t spare[9];
 };
 _Static_assert(sizeof(struct disk_index) == 192, "header size is part of the format");
 
@@ -135,6 +137,8 @@ void index_seal(struct disk_index *);
 void log_seal(struct disk_log *);
 void rec_seal(struct disk_rec *);
 bool rec_valid(const struct disk_rec *);
+/* Whether the file's name lags behind: coexistence. */
+bool rec_misnamed(const struct disk_rec *);
 /* OK, ERR_CORRUPT, or ERR_VERSION for a higher version with a good checksum. */
 int index_check(const struct disk_index *) MUST_USE;
 int log_check(const struct disk_log *) MUST_USE;

@@ -44,7 +44,7 @@ int fs_flock(int fd, int operation);
 /* Reading a directory by its descriptor, which is taken unless this returns NULL. */
 struct fs_dir;
 struct fs_entry {
-    const char *name; /* until the next call */
+    const char *name;   /* until the next call */
     unsigned char type; /* DT_REG, DT_DIR, DT_UNKNOWN, ... */
 };
 struct fs_dir *fs_dir_open(int fd);

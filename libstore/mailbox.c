@@ -1,52 +1,90 @@
 /* Views of mailboxes: sequence numbers over a box, and what changes them. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
-
 #include "libstore/view.h"
 
-/* Position of a sequence number. */
+/* Position of a sequence number: holes[k] - k messages of the view are before hole k. */
 static size_t position(const struct store_mailbox *mb, uint32_t seq)
 {
-    return mb->map ? mb->map[seq - 1] : seq - 1;
+    size_t low = 0, high = mb->nholes;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (mb->holes[mid] - mid <= seq - 1)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return seq - 1 + low;
 }
 
-struct disk_rec *view_rec(const struct store_mailbox *mb, uint32_t seq)
+/* Sequence number of a position that is in the view. */
+static uint32_t number_of(const struct store_mailbox *mb, size_t pos)
+{
+    size_t low = 0, high = mb->nholes;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (mb->holes[mid] < pos)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return (uint32_t)(pos - low) + 1;
+}
+
+const struct disk_rec *view_rec(const struct store_mailbox *mb, uint32_t seq)
 {
     return box_rec(mb->box, position(mb, seq));
 }
 
-static void push(struct store_mailbox *mb, size_t pos)
+/* Both ascending; `more` is taken. */
+static void add_holes(struct store_mailbox *mb, uint32_t *more, size_t n)
 {
-    if (!mb->map && pos == mb->count) {
-        mb->count++;
+    if (mb->nholes == 0 || n == 0) {
+        if (n) {
+            free(mb->holes);
+            mb->holes = more;
+            mb->nholes = n;
+        } else {
+            free(more);
+        }
         return;
     }
-    if (!mb->map || mb->count == mb->cap) {
-        bool identity = !mb->map;
-        mb->cap = mb->count + mb->count / 2 + 64;
-        mb->map = xrealloc(mb->map, mb->cap, sizeof(*mb->map));
-        for (uint32_t i = 0; identity && i < mb->count; i++)
-            mb->map[i] = i;
+    uint32_t *all = xrealloc(NULL, mb->nholes + n, sizeof(*all));
+    for (size_t i = 0, j = 0; i < mb->nholes || j < n;) {
+        bool old = j == n || (i < mb->nholes && mb->holes[i] < more[j]);
+        all[i + j] = old ? mb->holes[i] : more[j];
+        i += old;
+        j += !old;
     }
-    mb->map[mb->count++] = (uint32_t)pos;
+    free(mb->holes);
+    free(more);
+    mb->holes = all;
+    mb->nholes += n;
+}
+
+/* Marked records from one position up to another; *n of them, moved to the front. */
+static uint32_t *marked_between(struct box *b, uint16_t bits, size_t from, size_t to, size_t *n)
+{
+    uint32_t *list;
+    size_t all = box_marked(b, bits, &list);
+    *n = 0;
+    for (size_t i = 0; i < all; i++)
+        if (list[i] >= from && list[i] < to)
+            list[(*n)++] = list[i];
+    return list;
 }
 
 /* Messages that came after the view was last brought up to date. */
 static uint32_t take_arrivals(struct store_mailbox *mb)
 {
-    uint32_t before = mb->count;
-    for (; mb->next_pos < box_count(mb->box); mb->next_pos++) {
-        struct disk_rec *rec = box_rec(mb->box, mb->next_pos);
-        /* Not written to without need: each page written is a private copy. */
-        if (rec->bits & REC_DIRTY)
-            rec->bits &= (uint16_t)~REC_DIRTY;
-        if (!(rec->bits & REC_GONE))
-            push(mb, mb->next_pos);
-    }
-    return mb->count - before;
+    size_t before = mb->count, end = box_count(mb->box), n;
+    uint32_t *dirty = marked_between(mb->box, REC_DIRTY, mb->next_pos, end, &n);
+    for (size_t i = 0; i < n; i++)
+        box_edit(mb->box, dirty[i])->bits &= (uint16_t)~REC_DIRTY;
+    free(dirty);
+    uint32_t *gone = marked_between(mb->box, REC_GONE, mb->next_pos, end, &n);
+    add_holes(mb, gone, n);
+    mb->next_pos = end;
+    mb->count = (uint32_t)(end - mb->nholes);
+    return mb->count - (uint32_t)before;
 }
 
 /* Messages no session has seen yet become recent here; with write access, only here. */
@@ -102,23 +140,22 @@ int store_select(struct store *s, struct slice folder, bool read_only, struct st
 /* Sizes that were found by reading, so that nobody has to read again. */
 static int write_meta(struct box *b, struct error *err)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < box_count(b); i++)
-        n += (box_rec(b, i)->bits & (REC_META | REC_GONE)) == REC_META;
-    if (n == 0)
-        return OK;
-    int rc = box_lock(b, err);
-    if (rc)
+    uint32_t *list;
+    size_t n = box_marked(b, REC_META, &list);
+    int rc = n ? box_lock(b, err) : OK;
+    free(list);
+    if (rc || n == 0)
         return rc;
+    n = box_marked(b, REC_META, &list);
     box_begin(b);
-    for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
-        if ((rec->bits & (REC_META | REC_GONE)) != REC_META)
-            continue;
-        txn_op(&b->txn, &(struct op){.type = OP_META, .rec = *rec});
+    for (size_t i = 0; i < n; i++) {
+        struct disk_rec *rec = box_edit(b, list[i]);
+        if (!(rec->bits & REC_GONE))
+            txn_op(&b->txn, &(struct op){.type = OP_META, .rec = *rec});
         rec->bits &= (uint16_t)~REC_META;
     }
     rc = box_commit(b, 0, false, err);
+    free(list);
     box_unlock(b);
     return rc;
 }
@@ -133,7 +170,7 @@ void store_unselect(struct store_mailbox *mb)
         rc = box_write_names(mb->box, &ignored);
     box_close(mb->box);
     uidset_clear(&mb->recent);
-    free(mb->map);
+    free(mb->holes);
     free(mb->lists);
     uidls_free(mb->uidls);
     free(mb);
@@ -168,9 +205,11 @@ bool store_get(struct store_mailbox *mb, uint32_t seq, struct store_msg *m)
 {
     if (seq == 0 || seq > mb->count)
         return false;
-    struct disk_rec *rec = view_rec(mb, seq);
-    if (!(rec->bits & (REC_SIZED | REC_GONE)))
-        body_size(mb->box, rec);
+    const struct disk_rec *rec = view_rec(mb, seq);
+    if (!(rec->bits & (REC_SIZED | REC_GONE))) {
+        body_size(mb->box, position(mb, seq));
+        rec = view_rec(mb, seq);
+    }
     *m = (struct store_msg){.uid = rec->uid,
         .flags = rec->flags | (uidset_has(&mb->recent, rec->uid) ? STORE_RECENT : 0),
         .keywords = rec->keywords,
@@ -212,44 +251,56 @@ struct slice store_keyword(const struct store_mailbox *mb, size_t i)
     return i < mb->box->nkeywords ? slice_of(mb->box->keywords[i]) : SLICE_LIT("");
 }
 
-/* Takes expunged messages out of the view; numbers are those before, highest first. */
-static void take_vanished(struct store_mailbox *mb, struct store_changes *ch, uint32_t *lists)
+static uint32_t *new_lists(struct store_mailbox *mb, size_t n)
 {
-    uint32_t *seqs = lists, *uids = lists + mb->count, n = 0;
-    for (uint32_t seq = mb->count; seq >= 1; seq--) {
-        const struct disk_rec *rec = view_rec(mb, seq);
-        if (rec->bits & REC_GONE) {
-            seqs[n] = seq;
-            uids[n++] = rec->uid;
-        }
-    }
-    ch->vanished = seqs;
-    ch->vanished_uids = uids;
-    ch->nvanished = n;
-    if (n == 0)
-        return;
-    uint32_t *map = xrealloc(NULL, mb->count, sizeof(*map)), kept = 0;
-    for (uint32_t seq = 1; seq <= mb->count; seq++)
-        if (!(view_rec(mb, seq)->bits & REC_GONE))
-            map[kept++] = (uint32_t)position(mb, seq);
-    free(mb->map);
-    mb->map = map;
-    mb->cap = mb->count;
-    mb->count = kept;
+    free(mb->lists);
+    mb->lists = xrealloc(NULL, n + 1, sizeof(*mb->lists));
+    return mb->lists;
 }
 
-static void take_changed(struct store_mailbox *mb, struct store_changes *ch, uint32_t *list)
+static bool is_hole(const struct store_mailbox *mb, uint32_t pos)
 {
-    size_t n = 0;
-    for (uint32_t seq = 1; seq <= mb->count; seq++) {
-        struct disk_rec *rec = view_rec(mb, seq);
-        if ((rec->bits & (REC_DIRTY | REC_GONE)) != REC_DIRTY)
-            continue;
-        rec->bits &= (uint16_t)~REC_DIRTY;
-        list[n++] = seq;
+    size_t at = pos - (number_of(mb, pos) - 1); /* holes before it */
+    return at < mb->nholes && mb->holes[at] == pos;
+}
+
+/* Positions in the view of records with this bit; *n of them. */
+static uint32_t *marked_in_view(struct store_mailbox *mb, uint16_t bits, size_t *n)
+{
+    size_t all;
+    uint32_t *list = marked_between(mb->box, bits, 0, mb->next_pos, &all);
+    *n = 0;
+    for (size_t i = 0; i < all; i++)
+        if (!is_hole(mb, list[i]))
+            list[(*n)++] = list[i];
+    return list;
+}
+
+/* Takes expunged messages out of the view, and tells what else changed in it. */
+static void take_changes(struct store_mailbox *mb, bool may_expunge, struct store_changes *ch)
+{
+    size_t ngone = 0, ndirty = 0;
+    uint32_t *gone = may_expunge ? marked_in_view(mb, REC_GONE, &ngone) : NULL;
+    uint32_t *dirty = marked_in_view(mb, REC_DIRTY, &ndirty);
+    uint32_t *seqs = new_lists(mb, 2 * ngone + ndirty), *uids = seqs + ngone;
+    uint32_t *changed = uids + ngone;
+    for (size_t i = 0; i < ngone; i++) {
+        seqs[ngone - 1 - i] = number_of(mb, gone[i]);
+        uids[ngone - 1 - i] = box_rec(mb->box, gone[i])->uid;
     }
-    ch->changed = list;
-    ch->nchanged = n;
+    add_holes(mb, gone, ngone);
+    mb->count = (uint32_t)(mb->next_pos - mb->nholes);
+    ch->vanished = seqs;
+    ch->vanished_uids = uids;
+    ch->nvanished = ngone;
+    ch->changed = changed;
+    for (size_t i = 0; i < ndirty; i++) {
+        if (box_rec(mb->box, dirty[i])->bits & REC_GONE)
+            continue;
+        box_edit(mb->box, dirty[i])->bits &= (uint16_t)~REC_DIRTY;
+        changed[ch->nchanged++] = number_of(mb, dirty[i]);
+    }
+    free(dirty);
 }
 
 int store_refresh(
@@ -264,11 +315,7 @@ int store_refresh(
         rc = claim_recent(mb, err);
     if (rc || (b->head.sequence == mb->sequence && !(mb->owed && may_expunge)))
         return rc;
-    mb->lists = xrealloc(mb->lists, 3 * (size_t)mb->count, sizeof(*mb->lists));
-    uint32_t *changed = mb->lists + 2 * (size_t)mb->count;
-    if (may_expunge)
-        take_vanished(mb, ch, mb->lists);
-    take_changed(mb, ch, changed);
+    take_changes(mb, may_expunge, ch);
     ch->arrived = take_arrivals(mb);
     ch->keywords = b->nkeywords != mb->keywords;
     mb->keywords = b->nkeywords;
@@ -278,7 +325,7 @@ int store_refresh(
 }
 
 static int find_live(
-    struct store_mailbox *mb, uint32_t uid, struct disk_rec **rec, struct error *err)
+    struct store_mailbox *mb, uint32_t uid, const struct disk_rec **rec, struct error *err)
 {
     *rec = box_find_rec(mb->box, uid);
     return *rec ? OK : error_set(err, ERR_NOT_FOUND, "message %u is gone", uid);
@@ -286,7 +333,7 @@ static int find_live(
 
 int store_body(struct store_mailbox *mb, uint32_t uid, struct store_body *body, struct error *err)
 {
-    struct disk_rec *rec;
+    const struct disk_rec *rec;
     int rc = find_live(mb, uid, &rec, err);
     return rc ? rc : body_read(mb->box, rec, body, err);
 }
@@ -297,7 +344,7 @@ static void keep_cache(struct box *b, uint32_t uid, struct slice built)
     struct error ignored;
     if (box_lock(b, &ignored))
         return;
-    struct disk_rec *rec = box_find_rec(b, uid);
+    const struct disk_rec *rec = box_find_rec(b, uid);
     struct op op = {.type = OP_META};
     if (rec) {
         op.rec = *rec;
@@ -305,7 +352,7 @@ static void keep_cache(struct box *b, uint32_t uid, struct slice built)
             box_begin(b);
             txn_op(&b->txn, &op);
             if (box_commit(b, 0, false, &ignored) == OK)
-                rec->bits &= (uint16_t)~REC_META;
+                box_edit(b, box_find(b, uid))->bits &= (uint16_t)~REC_META;
         }
     }
     box_unlock(b);
@@ -313,7 +360,7 @@ static void keep_cache(struct box *b, uint32_t uid, struct slice built)
 
 int store_cached(struct store_mailbox *mb, uint32_t uid, struct store_cache *c, struct error *err)
 {
-    struct disk_rec *rec;
+    const struct disk_rec *rec;
     struct box *b = mb->box;
     int rc = find_live(mb, uid, &rec, err);
     if (rc || cache_get(b, rec, c) == OK)
@@ -323,10 +370,11 @@ int store_cached(struct store_mailbox *mb, uint32_t uid, struct store_cache *c, 
     if (rc)
         return rc;
     if (!(rec->bits & REC_SIZED)) {
-        box_tally(b, rec, -1);
-        rec->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
-        rec->bits |= REC_SIZED | REC_META;
-        box_tally(b, rec, 1);
+        struct disk_rec *sized = box_edit(b, box_find(b, uid));
+        box_tally(b, sized, -1);
+        sized->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
+        sized->bits |= REC_SIZED | REC_META;
+        box_tally(b, sized, 1);
     }
     struct buf built;
     buf_init(&built, b->cached.max);
@@ -353,9 +401,9 @@ int store_changes_since(struct store_mailbox *mb, uint64_t modseq, struct uidset
         if (rec->modseq > modseq && !(rec->bits & REC_GONE))
             uidset_add(changed, rec->uid);
     }
-    for (size_t i = 0; vanished && i < b->ntombs; i++)
-        if (b->tombs[i].modseq > modseq)
-            uidset_add(vanished, b->tombs[i].uid);
+    for (size_t i = 0; vanished && i < box_tombs(b); i++)
+        if (box_tomb(b, i)->modseq > modseq)
+            uidset_add(vanished, box_tomb(b, i)->uid);
     *complete = modseq >= b->head.tomb_floor;
     return OK;
 }

@@ -54,10 +54,8 @@ void file_base(const struct box *b, const struct disk_rec *rec, char out[FILE_NA
         snprintf(out, FILE_NAME_MAX, "%s%s", hex, own_suffix);
         return;
     }
-    const char *at = buf_slice(&b->names).p + rec->name;
-    size_t n = (unsigned char)at[0];
-    memcpy(out, at + 1, n);
-    out[n] = '\0';
+    if (!slice_to_cstr(box_name_at(b, rec->name), out, FILE_NAME_MAX))
+        out[0] = '\0';
 }
 
 void file_path(const struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MAX])

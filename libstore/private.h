@@ -1,8 +1,8 @@
 /*
  * Inside libstore: a store, and a box, the state of one folder as index and log tell it.
  *
- * A box is read by catching up: records come from the mapped index (privately, so that changes
- * stay in memory), then from the log. It is changed by lock, transaction, commit. Positions
+ * A box is read by catching up: records come from the mapped index, then from the log, whose
+ * changes stay in memory. It is changed by lock, transaction, commit. Positions
  * count records in UID order, expunged ones (REC_GONE) included until the box is loaded anew.
  */
 #pragma once
@@ -17,10 +17,23 @@ enum {
     UID_BLOCK = 1024,       /* UIDs reserved at a time (I8) */
     BOOT_JUMP = 1 << 20,    /* sequence numbers skipped after the machine started */
     DELIVERIES_MAX = 2048,  /* delivery ids remembered per mailbox */
-    TOMB_DAYS = 30,         /* how long expunged UIDs are remembered */
-    LOG_ROTATE = 64 * 1024, /* beyond this and half the index the log is folded in */
+    TOMB_DAYS = 30,         /* how long expunged UIDs are remembered, unless told otherwise */
+    LOG_ROTATE = 64 * 1024, /* beyond this and a part of the index the log is folded in */
+    LOG_ROTATE_MAX = 1 << 20,
+    CHECK_AT_ONCE = 16384, /* records checked while opening */
     FILE_NAME_MAX = 300,
+    NAME_HEAD = 3, /* before a name in the index: length and checksum */
     LOCK_WAIT_MS = 30 * 1000
+};
+
+/* Base records as the log changed them. */
+struct overlay {
+    struct disk_rec **chunks; /* they do not move */
+    uint32_t *pos;            /* of each in the base */
+    uint32_t *slots;          /* hash by position, number + 1 */
+    unsigned char *touched;   /* a bit for each 64 base records */
+    size_t n, nslots;
+    size_t fresh; /* how many came since the last rotation */
 };
 
 struct box {
@@ -30,13 +43,22 @@ struct box {
     bool locked;
     bool keep; /* a view looks at the records: never load anew behind its back */
 
-    void *map;
+    void *map; /* the index */
     size_t map_len;
-    struct disk_rec *base, *extra;
+    const struct disk_rec *base; /* in the map, or else (base_heap) our own */
+    struct disk_rec *extra;      /* those that came since */
     size_t nbase, nextra, cap_extra;
     bool base_heap;
-    struct disk_tomb *tombs;
-    size_t ntombs, cap_tombs;
+    struct overlay over;
+    unsigned char *checked; /* a bit for each 64 base records; NULL: nothing to be checked */
+    bool damaged;           /* a record did not check: time to rebuild */
+    bool stale_places;      /* the cache was replaced: base records do not know where */
+    bool own; /* the transaction being applied is what the caller of this view asks for */
+    const struct disk_tomb *old_tombs; /* in the map */
+    struct disk_tomb *tombs;           /* since */
+    size_t nold_tombs, ntombs, cap_tombs;
+    const char *old_names; /* in the map; `names` goes on from there */
+    size_t nold_names;
     struct disk_delivery *deliveries;
     size_t ndeliveries, cap_deliveries;
     char *keywords[STORE_KEYWORDS_MAX];
@@ -55,6 +77,7 @@ struct store {
     struct store_options opt;
     struct box *box; /* used last for append and status */
     int maildrop_fd;
+    uint32_t tomb_days;
     unsigned char seed[16];
     uint32_t counter;
 };
@@ -73,12 +96,6 @@ int box_follow(struct box *, bool *switched, enum txn_state *, struct error *) M
 /* Locks against other writers and catches up; repairs a torn log. */
 int box_lock(struct box *, struct error *) MUST_USE;
 void box_unlock(struct box *);
-size_t box_count(const struct box *);
-struct disk_rec *box_rec(const struct box *, size_t pos);
-/* Position of the first record with a UID >= uid. */
-size_t box_find(const struct box *, uint32_t uid);
-/* The record of this UID, NULL when there is none or it is gone. */
-struct disk_rec *box_find_rec(const struct box *, uint32_t uid);
 /* Locked: starts a transaction in box->txn, for txn_op. */
 void box_begin(struct box *);
 /* Writes and applies it. uids: how many new UIDs it uses. visible: announce it. */
@@ -92,6 +109,30 @@ int box_keyword(const struct box *, struct slice name);
 int box_keywords_define(
     struct box *, const struct slice *names, size_t n, uint64_t *bits, struct error *) MUST_USE;
 
+/* --- boxrecs.c: records, names, tombstones --- */
+size_t box_count(const struct box *);
+/* The record as it is now; valid until the next box_push or reload. */
+const struct disk_rec *box_rec(struct box *, size_t pos);
+/* The same to be changed in memory, between two calls of box_tally. */
+struct disk_rec *box_edit(struct box *, size_t pos);
+/* Position of the first record with a UID >= uid. */
+size_t box_find(struct box *, uint32_t uid);
+/* The record of this UID, NULL when there is none or it is gone. */
+const struct disk_rec *box_find_rec(struct box *, uint32_t uid);
+/* Positions, ascending, of records with all these bits, which must be of those only in memory.
+ * Free the list. */
+size_t box_marked(struct box *, uint16_t bits, uint32_t **list);
+bool box_is_base(const struct box *, const struct disk_rec *);
+/* Checks what was not yet looked at. ERR_CORRUPT: something does not check. */
+int box_check_all(struct box *) MUST_USE;
+void box_recs_init(struct box *);
+void box_recs_clear(struct box *);
+/* A base name; empty when the place cannot be right. */
+struct slice box_name_at(const struct box *, uint32_t at);
+int box_put_name(struct buf *, struct slice name);
+size_t box_tombs(const struct box *);
+const struct disk_tomb *box_tomb(const struct box *, size_t i);
+
 /* --- boxload.c --- */
 /* ERR_NOT_FOUND: there is neither index nor log; ERR_CORRUPT: they need a rebuild. */
 int box_load(struct box *, struct error *) MUST_USE;
@@ -99,21 +140,25 @@ void box_unload(struct box *);
 /* Loads the new index and log of a box whose log was replaced. With `keep`, records that are not
  * there any more stay, as gone, and positions do not change. */
 int box_reload(struct box *, struct error *) MUST_USE;
+/* After a rotation, when no message is gone: goes on from the new index, so that what the log
+ * changed need not stay in memory. Positions stay. */
+void box_refold(struct box *);
 /* Opens the log and reads its header. */
 int box_open_log(struct box *, int *fd, struct disk_log *, struct error *) MUST_USE;
-/* Maps the index, privately: what the log changes stays in this process. */
 int box_map_index(struct box *, struct error *) MUST_USE;
 /* Checks an index image and takes header, records and the rest from it. Lenient: whatever is
  * good, for rebuilding. */
 int box_take_index(struct box *, bool lenient, struct error *) MUST_USE;
-/* Applies the operations of one transaction. */
-int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
 /* Adds a live record to the totals, or with -1 takes it out: around every change of one. */
 void box_tally(struct box *, const struct disk_rec *, int sign);
 void box_add_tomb(struct box *, const struct disk_rec *, uint32_t time);
 bool box_has_tomb(const struct box *, const unsigned char guid[STORE_GUID]);
 struct disk_rec *box_push(struct box *, const struct disk_rec *);
 uint32_t box_name(struct box *, struct slice name);
+
+/* --- boxapply.c --- */
+/* Applies the operations of one transaction. */
+int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
 
 /* --- boxwrite.c: snapshots --- */
 /* Locked, or with the directory locked: writes a new index and an empty log, and goes on with
@@ -185,9 +230,14 @@ int cache_put(struct box *, uint32_t uid, struct slice built, uint32_t *place, u
 /* The record's texts from the file into box->cached; ERR_NOT_FOUND when there are none. */
 int cache_get(struct box *, const struct disk_rec *, struct store_cache *) MUST_USE;
 int cache_parse(struct slice built, struct store_cache *) MUST_USE;
-/* Locked, while rotating: copies what is live into a new file when most is not. Sets head's
- * cache_id and cache_end and the records' places. */
-int cache_compact(struct box *, struct error *) MUST_USE;
+/* Locked, while rotating: when most of the file is dead, records move to a new one. `to` has its
+ * descriptor, or -1: nothing is to be moved. */
+int cache_compact_begin(struct box *, struct box *to, struct error *) MUST_USE;
+int cache_compact_one(struct box *, struct box *to, struct disk_rec *, struct error *) MUST_USE;
+/* good: an index that speaks of the new file is in place. */
+void cache_compact_end(struct box *, struct box *to, bool good);
+/* The file was replaced, and records in memory do not know where things are now. */
+void cache_forget_places(struct box *);
 
 /* --- io.c --- */
 /* The write lock of a file, waited for with patience that ends: ERR_BUSY. */
@@ -210,7 +260,7 @@ void guid_hex(const unsigned char guid[STORE_GUID], char out[2 * STORE_GUID + 1]
 int store_box(struct store *, struct slice folder, struct box **, struct error *) MUST_USE;
 void store_drop_box(struct store *);
 /* Finds size and line ends by reading, into the record in memory; a missing file has size 0. */
-void body_size(struct box *, struct disk_rec *);
+void body_size(struct box *, size_t pos);
 /* Content of a message with CRLF line ends. */
 int body_read(struct box *, const struct disk_rec *, struct store_body *, struct error *) MUST_USE;
 /* A new UIDVALIDITY, greater than any this store gave. */

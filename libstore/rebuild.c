@@ -48,7 +48,8 @@ static void take_bare_records(struct box *b)
     if (!b->map || b->map_len < sizeof(b->head))
         return;
     uint32_t last = 0;
-    struct disk_rec *rec = (struct disk_rec *)(void *)((char *)b->map + sizeof(b->head));
+    const struct disk_rec *rec =
+        (const struct disk_rec *)(const void *)((const char *)b->map + sizeof(b->head));
     for (size_t n = (b->map_len - sizeof(b->head)) / sizeof(*rec); n; n--, rec++) {
         if (!rec_valid(rec) || rec->uid <= last || rec->name)
             continue;
@@ -145,11 +146,11 @@ static int number_anew(struct box *b, struct error *err)
 {
     uint32_t uid = 0;
     for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
+        struct disk_rec *rec = box_edit(b, i);
         if (!(rec->bits & REC_GONE))
             rec->uid = ++uid;
     }
-    b->ntombs = 0;
+    b->ntombs = b->nold_tombs = 0;
     b->ndeliveries = 0;
     b->head.uidnext = uid + 1;
     b->head.reserved = uid + UID_BLOCK;
@@ -177,7 +178,7 @@ static void match_records(struct box *b, struct found *f)
 {
     char base[FILE_NAME_MAX], path[FILE_NAME_MAX];
     for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
+        struct disk_rec *rec = box_edit(b, i);
         if (rec->bits & REC_GONE)
             continue;
         file_base(b, rec, base);
@@ -263,7 +264,7 @@ static void new_cache(struct box *b)
     b->head.cache_id = slice_hash(slice_from(id, sizeof(id)));
     b->head.cache_end = 0;
     for (size_t i = 0; i < box_count(b); i++)
-        box_rec(b, i)->cache = 0;
+        box_edit(b, i)->cache = 0;
 }
 
 /* Whatever the damaged files said. */
@@ -325,7 +326,7 @@ static bool intact(struct box *b)
     bool switched = false;
     enum txn_state state = TXN_BAD;
     bool good = box_load(b, &ignored) == OK && box_follow(b, &switched, &state, &ignored) == OK &&
-                state == TXN_END;
+                state == TXN_END && box_check_all(b) == OK;
     box_unload(b);
     return good;
 }

@@ -50,7 +50,7 @@ static bool compare_all(struct box *b, struct found *f, struct uidset *missing)
     char base[FILE_NAME_MAX];
     bool visible = false;
     for (size_t i = 0; i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
+        const struct disk_rec *rec = box_rec(b, i);
         if (rec->bits & REC_GONE)
             continue;
         file_base(b, rec, base);
@@ -174,16 +174,12 @@ static void write_name(struct box *b, const struct disk_rec *rec)
 
 static bool name_differs(const struct disk_rec *rec)
 {
-    return !(rec->bits & REC_GONE) &&
-           ((rec->flags & FILE_FLAGS) != rec->file_flags || (rec->bits & REC_NEW));
+    return !(rec->bits & REC_GONE) && rec_misnamed(rec);
 }
 
 int box_write_names(struct box *b, struct error *err)
 {
-    size_t differ = 0;
-    for (size_t i = 0; i < box_count(b) && !differ; i++)
-        differ += name_differs(box_rec(b, i));
-    if (!differ)
+    if (b->head.misnamed == 0)
         return OK;
     int rc = box_lock(b, err);
     if (rc)

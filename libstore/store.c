@@ -68,6 +68,7 @@ int store_open(int at, const char *path, const struct store_options *opt, struct
     struct store *s = NEW(struct store);
     s->fd = fd;
     s->opt = *opt;
+    s->tomb_days = opt->tomb_days ? opt->tomb_days : TOMB_DAYS;
     s->maildrop_fd = -1;
     if (fs_random(s->seed, sizeof(s->seed))) {
         store_close(s);
@@ -151,11 +152,9 @@ int store_status(struct store *s, struct slice folder, struct store_status *st, 
     *st = (struct store_status){.uidnext = b->head.uidnext,
         .uidvalidity = b->head.uidvalidity,
         .highestmodseq = b->head.modseq};
-    for (size_t i = 0; b->head.unsized && i < box_count(b); i++) {
-        struct disk_rec *rec = box_rec(b, i);
-        if (!(rec->bits & (REC_GONE | REC_SIZED)))
-            body_size(b, rec);
-    }
+    for (size_t i = 0; b->head.unsized && i < box_count(b); i++)
+        if (!(box_rec(b, i)->bits & (REC_GONE | REC_SIZED)))
+            body_size(b, i);
     st->messages = (uint32_t)b->live;
     st->unseen = b->head.unseen;
     st->deleted = b->head.deleted;

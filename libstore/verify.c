@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int check_message(struct box *b, struct disk_rec *rec, struct buf *report)
+static int check_message(struct box *b, const struct disk_rec *rec, struct buf *report)
 {
     struct store_body body;
     struct error err;
@@ -59,6 +59,8 @@ static int check_folder(struct box *b, struct buf *report, struct error *err)
     /* Nobody has opened the folder yet; then its files, if any, are in no index. */
     if (rc == ERR_NOT_FOUND)
         rc = OK;
+    if (!rc && box_check_all(b))
+        rc = error_set(&why, ERR_CORRUPT, "a record of veredus.index is damaged");
     if (rc || state == TXN_TORN) {
         buf_printf(report, "%s\n", rc ? why.text : "veredus.log has a torn end");
         return 1;

@@ -1,4 +1,5 @@
-/* Inside libstore: the view that sessions hold. */
+/* Inside libstore: the view that sessions hold. Sequence numbers are positions in the box less
+ * the holes before them, so that a view costs memory for expunged messages only. */
 #pragma once
 
 #include "libstore/private.h"
@@ -9,8 +10,8 @@ struct store_mailbox {
     bool read_only;
     bool owed; /* expunges may be waiting to be told */
     uint32_t count;
-    uint32_t *map; /* positions in the box; NULL: sequence number - 1 */
-    uint32_t cap;
+    uint32_t *holes; /* positions in the box that are not in the view, ascending */
+    size_t nholes;
     size_t next_pos; /* positions from here on are not in the view yet */
     size_t keywords;
     uint64_t sequence; /* of the last refresh */
@@ -21,4 +22,4 @@ struct store_mailbox {
 
 void uidls_free(struct uidls *);
 
-struct disk_rec *view_rec(const struct store_mailbox *, uint32_t seq);
+const struct disk_rec *view_rec(const struct store_mailbox *, uint32_t seq);

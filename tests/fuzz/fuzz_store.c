@@ -42,7 +42,9 @@ static void put_right(struct slice *image)
         rec_seal(&rec);
         memcpy(p + sizeof(h) + i * sizeof(rec), &rec, sizeof(rec));
     }
-    h.tail_crc = crc32c(0, slice_from_index(*image, sizeof(h) + records * sizeof(struct disk_rec)));
+    struct slice tail = slice_from_index(*image, sizeof(h) + records * sizeof(struct disk_rec));
+    h.names_len = (uint32_t)MIN((size_t)h.names_len, tail.n);
+    h.tail_crc = crc32c(0, slice_first(tail, tail.n - h.names_len));
     index_seal(&h);
     memcpy(p, &h, sizeof(h));
 }
