@@ -151,3 +151,70 @@ int date_parse(struct slice s, time_t *when, int *zone)
         *zone = offset;
     return OK;
 }
+
+/* --- RFC 3339 --------------------------------------------------------------------------------- */
+
+/* n digits and then the character `end` (0: whatever follows). */
+static bool take_number(struct slice *s, size_t n, char end, int *out)
+{
+    uint64_t v;
+    if (s->n < n + (end != 0) || slice_u64(slice_first(*s, n), 0, 9999, &v) ||
+        (end && s->p[n] != end))
+        return false;
+    *out = (int)v;
+    *s = slice_from_index(*s, n + (end != 0));
+    return true;
+}
+
+/* ["." 1*DIGIT] */
+static bool skip_fraction(struct slice *s)
+{
+    size_t n = 1;
+    if (!slice_starts(*s, "."))
+        return true;
+    while (n < s->n && s->p[n] >= '0' && s->p[n] <= '9')
+        n++;
+    *s = slice_from_index(*s, n);
+    return n > 1;
+}
+
+/* "Z" or +-hh:mm, in minutes. */
+static bool take_offset(struct slice s, int *minutes)
+{
+    int h, m;
+    *minutes = 0;
+    if (slice_iis(s, "Z"))
+        return true;
+    if (s.n != 6 || (s.p[0] != '+' && s.p[0] != '-'))
+        return false;
+    bool west = s.p[0] == '-';
+    s = slice_from_index(s, 1);
+    if (!take_number(&s, 2, ':', &h) || !take_number(&s, 2, 0, &m) || h > 23 || m > 59)
+        return false;
+    *minutes = west ? -(h * 60 + m) : h * 60 + m;
+    return true;
+}
+
+int date_parse_rfc3339(struct slice s, time_t *when)
+{
+    int year, month, day, hour, minute, second, offset;
+    if (!take_number(&s, 4, '-', &year) || !take_number(&s, 2, '-', &month) ||
+        !take_number(&s, 2, 0, &day) || s.n == 0 || !strchr("Tt", s.p[0]))
+        return ERR_SYNTAX;
+    s = slice_from_index(s, 1);
+    if (!take_number(&s, 2, ':', &hour) || !take_number(&s, 2, ':', &minute) ||
+        !take_number(&s, 2, 0, &second) || !skip_fraction(&s) || !take_offset(s, &offset))
+        return ERR_SYNTAX;
+    int rc = date_from_civil(year, month, day, hour, minute, second, when);
+    *when -= rc ? 0 : (time_t)offset * 60;
+    return rc;
+}
+
+void date_print_rfc3339(time_t when, char out[DATE_TEXT])
+{
+    struct tm tm;
+    if (!gmtime_r(&when, &tm))
+        gmtime_r(&(time_t){0}, &tm);
+    snprintf(out, DATE_TEXT, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1,
+        tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}

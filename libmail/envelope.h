@@ -14,23 +14,24 @@ enum envelope_ret { RET_UNSET, RET_FULL, RET_HDRS }; /* RFC 3461 §4.3 */
 enum { PRIORITY_MIN = -9, PRIORITY_MAX = 9 };        /* RFC 6710 §4.1 */
 enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 }; /* §4.1 */
 
-#define ENVELOPE_FIELDS(F, S)                                                               \
-    F(S, STR, sender, 320)   /* reverse-path without <>; empty: null sender */              \
-    F(S, STR, envid, 100)    /* ENVID, decoded from xtext */                                \
-    F(S, U32, ret, 0)        /* enum envelope_ret */                                        \
-    F(S, U32, body, 0)       /* enum envelope_body */                                       \
-    F(S, BOOL, smtputf8, 0)  /* RFC 6531: addresses or header fields may hold UTF-8 */      \
-    F(S, BOOL, bulk, 0)      /* its header says that it is a list's or a machine's */       \
-    F(S, I64, priority, 0)   /* -9..9, RFC 6710; 0: normal */                               \
-    F(S, I64, hold_until, 0) /* RFC 4865: ms since 1970; not delivered before; 0: none */   \
-    F(S, STR, hold, 64)      /* the rule that puts it on hold when accepted; empty: none */ \
-    F(S, I64, received, 0)   /* ms since 1970 */                                            \
-    F(S, U64, session, 0)    /* sid of the SMTP session */                                  \
-    F(S, STR, client, 64)    /* its address, text */                                        \
-    F(S, STR, client_name, 255)                                                             \
-    F(S, STR, helo, 255)                                                                    \
-    F(S, STR, login, 255) /* authenticated user, or empty */                                \
-    F(S, STR, listener, 64)                                                                 \
+#define ENVELOPE_FIELDS(F, S)                                                                 \
+    F(S, STR, sender, 320)     /* reverse-path without <>; empty: null sender */              \
+    F(S, STR, envid, 100)      /* ENVID, decoded from xtext */                                \
+    F(S, U32, ret, 0)          /* enum envelope_ret */                                        \
+    F(S, U32, body, 0)         /* enum envelope_body */                                       \
+    F(S, BOOL, smtputf8, 0)    /* RFC 6531: addresses or header fields may hold UTF-8 */      \
+    F(S, BOOL, utf8_header, 0) /* with smtputf8: its header does hold some */                 \
+    F(S, BOOL, bulk, 0)        /* its header says that it is a list's or a machine's */       \
+    F(S, I64, priority, 0)     /* -9..9, RFC 6710; 0: normal */                               \
+    F(S, I64, hold_until, 0)   /* RFC 4865: ms since 1970; not delivered before; 0: none */   \
+    F(S, STR, hold, 64)        /* the rule that puts it on hold when accepted; empty: none */ \
+    F(S, I64, received, 0)     /* ms since 1970 */                                            \
+    F(S, U64, session, 0)      /* sid of the SMTP session */                                  \
+    F(S, STR, client, 64)      /* its address, text */                                        \
+    F(S, STR, client_name, 255)                                                               \
+    F(S, STR, helo, 255)                                                                      \
+    F(S, STR, login, 255) /* authenticated user, or empty */                                  \
+    F(S, STR, listener, 64)                                                                   \
     F(S, STR, message_id, 255)
 RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
 

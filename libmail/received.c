@@ -52,15 +52,18 @@ int received_print(const struct received *r, struct buf *out)
         (void)safe(r->recipient, out);
         (void)buf_putc(out, '>');
     }
+    if (r->priority)
+        (void)buf_printf(out, " PRIORITY %d", r->priority);
     (void)buf_printf(out, ";\r\n\t%s\r\n", date);
     return out->failed ? ERR_LIMIT : OK;
 }
 
-struct slice received_with(bool lmtp, bool ehlo, bool tls, bool auth)
+struct slice received_with(bool lmtp, bool ehlo, bool tls, bool auth, bool utf8)
 {
-    static const char *const words[2][4] = {
-        {"ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"}, {"LMTP", "LMTPA", "LMTPS", "LMTPSA"}};
+    static const char *const words[4][4] = {{"ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"},
+        {"LMTP", "LMTPA", "LMTPS", "LMTPSA"}, {"UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"},
+        {"UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA"}};
     if (!lmtp && !ehlo)
         return SLICE_LIT("SMTP");
-    return slice_of(words[lmtp][(tls ? 2 : 0) + (auth ? 1 : 0)]);
+    return slice_of(words[lmtp + (utf8 ? 2 : 0)][(tls ? 2 : 0) + (auth ? 1 : 0)]);
 }

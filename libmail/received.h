@@ -16,6 +16,7 @@ struct received {
     struct slice tls;         /* "TLSv1.3 TLS_AES_256_GCM_SHA384" or empty */
     struct slice qid;
     struct slice recipient; /* only for a message with one recipient */
+    int priority;           /* RFC 6710; 0: not said */
     int64_t uid;            /* of a local submitter; -1: none */
     time_t when;
 };
@@ -23,5 +24,5 @@ struct received {
 /* Appends the folded field with CRLF line ends. Bytes that could break the field are replaced by
  * '?'. 0 or ERR_LIMIT. */
 int received_print(const struct received *, struct buf *out);
-/* The protocol word: ehlo, tls, authenticated, lmtp. */
-struct slice received_with(bool lmtp, bool ehlo, bool tls, bool auth);
+/* The protocol word: ehlo, tls, authenticated, lmtp; RFC 3848, with utf8 RFC 6531 §4.3. */
+struct slice received_with(bool lmtp, bool ehlo, bool tls, bool auth, bool utf8);

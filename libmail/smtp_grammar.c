@@ -1,5 +1,8 @@
 #include "libmail/smtp_grammar.h"
 
+#include "libmail/date.h"
+#include "libmail/orcpt.h"
+
 enum { ENVID_MAX = 100, ORCPT_MAX = 500, XTEXT_VALUE_MAX = 500 };
 
 struct smtp_command smtp_command_split(struct slice line)
@@ -61,6 +64,7 @@ struct param_state {
     struct arena *arena;
     struct smtp_mail *mail;
     struct smtp_rcpt *rcpt;
+    bool smtputf8; /* said in MAIL */
 };
 
 struct param {
@@ -98,6 +102,22 @@ static int decode(struct param_state *st, struct slice value, size_t max, struct
     }
     buf_clear(&b);
     return rc;
+}
+
+/* RFC 6533 §3: with SMTPUTF8 the address may stand there as it is. */
+static int decode_utf8(struct param_state *st, struct slice value, struct slice *out)
+{
+    struct buf b;
+    if (!st->smtputf8 && !is_printable(value))
+        return ERR_SYNTAX;
+    buf_init(&b, ADDRESS_MAX);
+    int rc = orcpt_utf8_decode(value, &b);
+    if (rc == OK) {
+        *out = arena_dup(st->arena, buf_slice(&b));
+        rc = out->p ? OK : ERR_LIMIT;
+    }
+    buf_clear(&b);
+    return rc == ERR_LIMIT ? ERR_SYNTAX : rc;
 }
 
 static int set_size(struct param_state *st, struct slice value)
@@ -149,6 +169,34 @@ static int set_smtputf8(struct param_state *st, struct slice value)
     return OK;
 }
 
+/* RFC 6710 §4.1: a digit with an optional sign, from -9 to 9. */
+static int set_priority(struct param_state *st, struct slice value)
+{
+    if (value.n > 2 || slice_starts(value, "+"))
+        return ERR_SYNTAX;
+    return slice_i64(value, PRIORITY_MIN, PRIORITY_MAX, &st->mail->priority) ? ERR_SYNTAX : OK;
+}
+
+/* RFC 4865 §3: one to nine digits, no leading zero. */
+static int set_hold_for(struct param_state *st, struct slice value)
+{
+    uint64_t seconds;
+    if (value.n > 9 || slice_starts(value, "0") || st->mail->hold_until ||
+        slice_u64(value, 1, 999999999, &seconds))
+        return ERR_SYNTAX;
+    st->mail->hold_for = (int64_t)seconds * 1000;
+    return OK;
+}
+
+static int set_hold_until(struct param_state *st, struct slice value)
+{
+    int64_t seconds;
+    if (st->mail->hold_for || date_parse_rfc3339(value, &seconds) || seconds <= 0)
+        return ERR_SYNTAX;
+    st->mail->hold_until = seconds * 1000;
+    return OK;
+}
+
 static int set_notify(struct param_state *st, struct slice value)
 {
     static const struct {
@@ -181,7 +229,9 @@ static int set_orcpt(struct param_state *st, struct slice value)
     for (size_t i = 0; i < type.n; i++)
         if (type.p[i] <= 32 || type.p[i] > 126 || strchr("()<>@,:\\\".[]+=", type.p[i]))
             return ERR_SYNTAX;
-    int rc = decode(st, address, ORCPT_MAX - type.n - 1, &decoded);
+    bool utf8 = slice_iis(type, "utf-8");
+    int rc = utf8 ? decode_utf8(st, address, &decoded)
+                  : decode(st, address, ORCPT_MAX - type.n - 1, &decoded);
     if (rc)
         return rc;
     st->rcpt->orcpt = arena_printf(st->arena, "%.*s;%.*s", SLICE_FMT(type), SLICE_FMT(decoded));
@@ -195,6 +245,9 @@ static const struct param mail_params[] = {
     {"ENVID", SMTP_EXT_DSN, false, set_envid},
     {"AUTH", SMTP_EXT_AUTH, false, set_auth},
     {"SMTPUTF8", SMTP_EXT_SMTPUTF8, true, set_smtputf8},
+    {"MT-PRIORITY", SMTP_EXT_MT_PRIORITY, false, set_priority},
+    {"HOLDFOR", SMTP_EXT_FUTURERELEASE, false, set_hold_for},
+    {"HOLDUNTIL", SMTP_EXT_FUTURERELEASE, false, set_hold_until},
     {NULL, 0, false, NULL},
 };
 
@@ -253,7 +306,7 @@ static int parse_path(struct slice *args, const char *word, struct address *out,
 int smtp_parse_mail(struct slice args, unsigned extensions, struct arena *arena,
     struct smtp_mail *out, struct smtp_refusal *why)
 {
-    struct param_state st = {extensions, 0, arena, out, NULL};
+    struct param_state st = {extensions, 0, arena, out, NULL, false};
     *out = (struct smtp_mail){0};
     int rc =
         parse_path(&args, "FROM:", &out->sender, ADDRESS_UTF8 | ADDRESS_NULL | ADDRESS_NO_DOMAIN);
@@ -271,7 +324,7 @@ int smtp_parse_mail(struct slice args, unsigned extensions, struct arena *arena,
 int smtp_parse_rcpt(struct slice args, unsigned extensions, bool smtputf8, struct arena *arena,
     struct smtp_rcpt *out, struct smtp_refusal *why)
 {
-    struct param_state st = {extensions, 0, arena, NULL, out};
+    struct param_state st = {extensions, 0, arena, NULL, out, smtputf8};
     *out = (struct smtp_rcpt){0};
     int rc = parse_path(&args, "TO:", &out->recipient, ADDRESS_UTF8 | ADDRESS_NO_DOMAIN);
     if (rc == ERR_NOT_FOUND)

@@ -1,6 +1,6 @@
 /*
  * SMTP command lines: RFC 5321 §4.1, the parameters of MAIL and RCPT (RFC 1870 SIZE, 6152 BODY,
- * 3461 DSN, 4954 AUTH=, 6531 SMTPUTF8), xtext.
+ * 3461 DSN, 4865 FUTURERELEASE, 4954 AUTH=, 6531 SMTPUTF8, 6710 MT-PRIORITY), xtext.
  *
  * Parsing allocates nothing; decoded values live in the caller's arena.
  */
@@ -32,7 +32,10 @@ enum smtp_extension {
     SMTP_EXT_8BITMIME = 1 << 1,
     SMTP_EXT_DSN = 1 << 2,
     SMTP_EXT_AUTH = 1 << 3,
-    SMTP_EXT_SMTPUTF8 = 1 << 4
+    SMTP_EXT_SMTPUTF8 = 1 << 4,
+    SMTP_EXT_MT_PRIORITY = 1 << 5,
+    SMTP_EXT_FUTURERELEASE = 1 << 6,
+    SMTP_EXT_BINARYMIME = 1 << 7
 };
 
 struct smtp_mail {
@@ -44,6 +47,9 @@ struct smtp_mail {
     struct slice envid; /* decoded */
     struct slice auth;  /* decoded AUTH= value; "<>" when so given; empty: not given */
     bool smtputf8;
+    int64_t priority;
+    int64_t hold_for;   /* HOLDFOR: ms; 0: not given */
+    int64_t hold_until; /* HOLDUNTIL: ms since 1970; 0: not given */
 };
 
 struct smtp_rcpt {

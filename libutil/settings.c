@@ -50,6 +50,21 @@ static const struct conf_key listen_keys[] = {
         .readers = R(SMTPD) | ADMIN,
         .help = "Whether SMTP clients may or must log in. Unset: required for submission, none "
                 "for other protocols."},
+    {.name = "future-release",
+        .type = CONF_DURATION,
+        .def = "30d",
+        .min = 0,
+        .max = 3650 * DAY,
+        .readers = R(SMTPD),
+        .help = "How far in the future clients that are logged in may have their mail delivered "
+                "(FUTURERELEASE, RFC 4865). 0 turns it off."},
+    {.name = "etrn",
+        .type = CONF_CHOICE,
+        .choices = "none|trusted|all",
+        .def = "trusted",
+        .readers = R(SMTPD),
+        .help = "Who may ask for waiting mail to be sent now (ETRN, RFC 1985): nobody, clients in "
+                "networks or logged in, or everybody; for domains with relay only."},
     {.name = "plaintext-auth",
         .type = CONF_CHOICE,
         .choices = "never|loopback|always",
@@ -107,7 +122,7 @@ static const struct conf_key domain_keys[] = {
                 "two parts of the address."},
     {.name = "relay",
         .type = CONF_STRING,
-        .readers = R(LOOKUPD),
+        .readers = R(LOOKUPD) | R(SMTPD),
         .check = conf_word_relay,
         .example = "[192.0.2.1]:25",
         .help =
@@ -451,6 +466,13 @@ static const struct conf_key root_keys[] = {
         .example = "text:tables/transport",
         .help = "Where mail for an ADDRESS, DOMAIN or .DOMAIN goes: smtp:[HOST]:PORT, "
                 "lmtp:[HOST]:PORT, virtual: or local:."},
+    {.name = "hold",
+        .type = CONF_TABLE,
+        .readers = R(LOOKUPD) | R(CTL),
+        .example = "text:tables/hold",
+        .help = "Mail that is accepted but waits until `veredus queue release`. A key is the "
+                "client's address, the sender (<> for none), a recipient, or the domain of one of "
+                "them; what stands behind it is for people."},
     {.name = "mail-root",
         .type = CONF_PATH,
         .def = "mail",
@@ -480,7 +502,7 @@ static const struct conf_key root_keys[] = {
         .min = 1,
         .max = 256,
         .repeat = true,
-        .readers = R(LOOKUPD) | R(AUTHD) | ADMIN,
+        .readers = R(LOOKUPD) | R(AUTHD) | R(SMTPD) | ADMIN,
         .block = &domain_schema,
         .example = "example.org",
         .help = "Domains that we receive mail for: domain NAME ... { ... }."},

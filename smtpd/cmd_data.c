@@ -72,12 +72,14 @@ static void describe(struct session *s, struct content_job *job, char qid[ID_TEX
                                                : NULL),
         .client = slice_of(s->client),
         .by = s->server->hostname,
-        .with = received_with(session_is_lmtp(s), s->esmtp, version.n > 0, s->login != NULL),
+        .with = received_with(
+            session_is_lmtp(s), s->esmtp, version.n > 0, s->login != NULL, t->mail.smtputf8),
         .tls = version.n
                    ? arena_printf(&t->arena, "%.*s %.*s", SLICE_FMT(version), SLICE_FMT(cipher))
                    : version,
         .qid = slice_of(qid),
         .recipient = t->accepted == 1 ? t->only_rcpt : slice_of(NULL),
+        .priority = (int)t->priority,
         .uid = s->uid,
         .when = (time_t)(loop_wall(s->server->daemon->loop) / 1000)};
 }
@@ -88,15 +90,19 @@ static void begin_body(struct session *s, size_t header)
     struct transaction *t = s->txn;
     struct content_job job;
     struct smtp_refusal why;
-    struct slice all = buf_slice(&t->content), id;
+    struct slice all = buf_slice(&t->content);
+    struct content_facts facts;
     struct buf stored;
     char qid[ID_TEXT];
     t->state = TXN_BODY;
     describe(s, &job, qid);
     buf_init(&stored, t->content.max + 8192);
-    int rc = content_begin(&job, slice_first(all, header), &stored, &id, &why);
+    int rc = content_begin(&job, slice_first(all, header), &stored, &facts, &why);
     if (rc == OK) {
-        t->message_id = arena_dup(&t->arena, slice_first(id, 255)); /* before stored grows */
+        t->message_id =
+            arena_dup(&t->arena, slice_first(facts.message_id, 255)); /* before stored grows */
+        t->bulk = facts.bulk;
+        t->utf8_header = facts.utf8;
         rc = buf_put(&stored, slice_from_index(all, header));
     }
     if (rc == ERR_DENIED) {

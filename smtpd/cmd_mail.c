@@ -1,12 +1,16 @@
 /* MAIL and RCPT: the envelope. Where a recipient goes is lookupd's answer, asked for one RCPT at
  * a time so that replies keep their order. */
+#include "libmail/idn.h"
 #include "libmail/proto/route.h"
 #include "smtpd/verbs.h"
 
 static unsigned offered_extensions(const struct session *s)
 {
     unsigned auth = s->service->auth != DEMAND_NONE ? SMTP_EXT_AUTH : 0;
-    return s->esmtp ? SMTP_EXT_SIZE | SMTP_EXT_8BITMIME | SMTP_EXT_DSN | auth : 0;
+    unsigned future = session_future_release(s) ? SMTP_EXT_FUTURERELEASE : 0;
+    return s->esmtp ? SMTP_EXT_SIZE | SMTP_EXT_8BITMIME | SMTP_EXT_DSN | SMTP_EXT_SMTPUTF8 |
+                          SMTP_EXT_MT_PRIORITY | auth | future
+                    : 0;
 }
 
 static bool may_lack_domain(const struct session *s, const struct address *a)
@@ -40,6 +44,22 @@ static void out_of_room(struct session *s, const char *verb)
         SLICE_LIT("This transaction has become too big"));
 }
 
+/* RFC 6710 §5.1: only who may relay gets ahead of others; anybody may stand back. */
+static void judge_priority(const struct session *s, struct transaction *t)
+{
+    bool may_raise = session_may_relay(s);
+    t->priority = t->mail.priority > 0 && !may_raise ? 0 : t->mail.priority;
+}
+
+/* When the message may be delivered (RFC 4865). False: too far in the future. */
+static bool judge_release(const struct session *s, struct transaction *t)
+{
+    int64_t now = loop_wall(s->server->daemon->loop);
+    int64_t until = t->mail.hold_for ? now + t->mail.hold_for : t->mail.hold_until;
+    t->hold_until = until > now ? until : 0;
+    return t->hold_until <= now + session_future_release(s);
+}
+
 /* False when the sender is refused; then it has been answered. */
 static bool take_sender(struct session *s, struct slice args)
 {
@@ -60,6 +80,17 @@ static bool take_sender(struct session *s, struct slice args)
             s, "MAIL", 552, "5.3.4", "message-size", SLICE_LIT("Message size exceeds the limit"));
         return false;
     }
+    if (!judge_release(s, t)) {
+        session_refuse(s, "MAIL", 501, "5.5.4", "future-release",
+            SLICE_LIT("The time of release is too far in the future"));
+        return false;
+    }
+    if (idn_address(&t->mail.sender)) {
+        session_refuse(
+            s, "MAIL", 501, "5.1.7", "sender-domain", SLICE_LIT("That domain cannot exist"));
+        return false;
+    }
+    judge_priority(s, t);
     t->sender = qualified(s, a);
     if (!t->sender.p)
         out_of_room(s, "MAIL");
@@ -74,10 +105,13 @@ void cmd_mail(struct session *s, struct slice args)
         return;
     }
     s->txn = transaction_new(&s->log);
-    if (take_sender(s, args))
-        session_reply(s, 250, "2.1.0", "Ok");
-    else
+    if (!take_sender(s, args))
         session_reset(s);
+    else if (s->txn->priority != s->txn->mail.priority) /* RFC 6710 §4.1 */
+        session_reply(s, 250, "2.3.6", "%d is the new priority assigned to the message",
+            (int)s->txn->priority);
+    else
+        session_reply(s, 250, "2.1.0", "Ok");
 }
 
 static void on_route(struct ipc_in *in, void *arg)
@@ -91,6 +125,8 @@ static void on_route(struct ipc_in *in, void *arg)
     int rc = ERR_TEMP;
     if (v && v->code == 250)
         rc = transaction_add_recipients(t, v->recipients);
+    if (rc == OK && v->hold.n && t->hold.n == 0)
+        t->hold = arena_dup(&t->arena, v->hold);
     if (rc == OK) {
         if (t->accepted == 1)
             t->only_rcpt = t->rcpt_text;

@@ -1,4 +1,5 @@
 /* Commands about the session: greetings, TLS, and those that change nothing. */
+#include "libmail/date.h"
 #include "smtpd/events.h"
 #include "smtpd/verbs.h"
 
@@ -32,6 +33,17 @@ void cmd_helo(struct session *s, struct slice args)
         session_reply(s, 250, NULL, "%.*s", SLICE_FMT(s->server->hostname));
 }
 
+/* RFC 4865 §3: the longest wait in seconds, and what time it is then. */
+static void put_future_release(const struct session *s, struct buf *out)
+{
+    int64_t longest = session_future_release(s);
+    char then[DATE_TEXT];
+    if (longest == 0)
+        return;
+    date_print_rfc3339((time_t)((loop_wall(s->server->daemon->loop) + longest) / 1000), then);
+    (void)buf_printf(out, "250-FUTURERELEASE %lld %s\r\n", (long long)(longest / 1000), then);
+}
+
 void cmd_ehlo(struct session *s, struct slice args)
 {
     if (!hello(s, session_is_lmtp(s) ? "LHLO" : "EHLO", args))
@@ -40,8 +52,11 @@ void cmd_ehlo(struct session *s, struct slice args)
     s->esmtp = true;
     (void)buf_printf(out,
         "250-%.*s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n"
-        "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n",
+        "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-SMTPUTF8\r\n250-MT-PRIORITY\r\n",
         SLICE_FMT(s->server->hostname), (unsigned long long)s->server->message_size);
+    put_future_release(s, out);
+    if (session_may_etrn(s))
+        (void)buf_puts(out, "250-ETRN\r\n");
     if (session_offers_tls(s))
         (void)buf_puts(out, "250-STARTTLS\r\n");
     if (session_may_auth(s))
@@ -88,8 +103,17 @@ void cmd_noop(struct session *s, struct slice args)
 
 void cmd_vrfy(struct session *s, struct slice args)
 {
+    /* RFC 6531 §3.7.4.2: the parameter comes last. */
+    ptrdiff_t space = slice_rchr(args, ' ');
+    bool utf8 =
+        s->esmtp && space > 0 && slice_iis(slice_from_index(args, (size_t)space + 1), "SMTPUTF8");
+    bool ascii = true;
+    for (size_t i = 0; i < args.n; i++)
+        ascii = ascii && (unsigned char)args.p[i] < 128;
     if (args.n == 0)
         session_refuse(s, "VRFY", 501, "5.5.4", "syntax", SLICE_LIT("Syntax: VRFY address"));
+    else if (!ascii && !utf8)
+        session_refuse(s, "VRFY", 553, "5.6.7", "smtputf8", SLICE_LIT("Address needs SMTPUTF8"));
     else
         session_reply(s, 252, "2.5.0", "Try to send something; recipients are checked then");
 }

@@ -43,7 +43,10 @@ static void succeed(struct session *s, const struct inject_result *r)
     s->recipients += t->accepted;
     log_event(&t->log, msg_accept, .from = t->sender.n ? t->sender : SLICE_LIT("<>"),
         .nrcpt = t->nrecipients, .size = t->size, .message_id = t->message_id,
-        .commit_ms = slice_of(ms), .user = session_login(s));
+        .commit_ms = slice_of(ms), .user = session_login(s), .priority = t->priority,
+        .bulk = t->bulk,
+        .rule = t->hold.n ? arena_printf(&t->arena, "hold:%.*s", SLICE_FMT(t->hold)) : t->hold,
+        .hold_until = t->hold_until);
     while (n--)
         session_reply(s, 250, "2.0.0", "Ok: queued as %s", qid);
 }
@@ -73,6 +76,11 @@ static int pack_envelope(struct session *s, struct buf *out)
         .ret = t->mail.ret,
         .body = t->mail.body,
         .smtputf8 = t->mail.smtputf8,
+        .utf8_header = t->mail.smtputf8 && t->utf8_header,
+        .bulk = t->bulk,
+        .priority = t->priority,
+        .hold_until = t->hold_until,
+        .hold = t->hold,
         .received = loop_wall(s->server->daemon->loop),
         .session = s->sid,
         .client = slice_of(s->client),

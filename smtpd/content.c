@@ -53,8 +53,37 @@ static void put_fields(const struct content_job *job, struct slice fields, struc
     (void)buf_put(out, slice_from_index(fields, used)); /* the empty line */
 }
 
+/* Mail that can wait behind what a person has written: lists (RFC 2369, 2919), Precedence, and what
+ * a machine says of itself (RFC 3834 §5). */
+static bool is_bulk(struct slice fields)
+{
+    static const char *const words[] = {"bulk", "list", "junk"};
+    struct header_field f;
+    if (header_find(fields, "List-Id", &f) || header_find(fields, "List-Unsubscribe", &f))
+        return true;
+    if (header_find(fields, "Auto-Submitted", &f)) {
+        struct slice rest = f.body, word = slice_trim(slice_cut(&rest, ';'));
+        if (!slice_iis(word, "no"))
+            return true;
+    }
+    if (!header_find(fields, "Precedence", &f))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (slice_iis(slice_trim(f.body), words[i]))
+            return true;
+    return false;
+}
+
+static bool is_ascii(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] > 127)
+            return false;
+    return true;
+}
+
 int content_begin(const struct content_job *job, struct slice head, struct buf *out,
-    struct slice *message_id, struct smtp_refusal *why)
+    struct content_facts *facts, struct smtp_refusal *why)
 {
     struct header_field f;
     struct slice fields = header_part(head);
@@ -72,7 +101,9 @@ int content_begin(const struct content_job *job, struct slice head, struct buf *
     if (!ended && rest.n)
         (void)buf_puts(out, "\r\n");
     (void)buf_put(out, rest);
-    *message_id = header_find(buf_slice(out), "Message-ID", &f) ? msgid_find(f.body)
-                                                                : (struct slice){NULL, 0};
+    facts->message_id = header_find(buf_slice(out), "Message-ID", &f) ? msgid_find(f.body)
+                                                                      : (struct slice){NULL, 0};
+    facts->bulk = is_bulk(fields);
+    facts->utf8 = !is_ascii(fields);
     return out->failed ? ERR_LIMIT : OK;
 }

@@ -14,14 +14,20 @@ struct content_job {
     bool complete;       /* add Date, Message-ID and From where they are missing, drop Bcc */
 };
 
+/* What the header tells of the message. */
+struct content_facts {
+    struct slice message_id; /* of out, valid until it changes */
+    bool bulk;               /* from a list or a machine */
+    bool utf8;               /* holds other than ASCII characters */
+};
+
 /*
  * head is a message up to and including the end of its header, or all of it when it has none.
- * Appends what is to be stored in its place to out and sets *message_id (a slice of out, valid
- * until it changes). 0, or ERR_DENIED with *why filled: the message is refused. ERR_LIMIT: out
- * is full.
+ * Appends what is to be stored in its place to out and sets *facts. 0, or ERR_DENIED with *why
+ * filled: the message is refused. ERR_LIMIT: out is full.
  */
 int content_begin(const struct content_job *, struct slice head, struct buf *out,
-    struct slice *message_id, struct smtp_refusal *why) MUST_USE;
+    struct content_facts *, struct smtp_refusal *why) MUST_USE;
 /* Length of the header in text with the empty line that ends it; 0: not complete yet. *scanned
  * remembers how far text was searched. */
 size_t content_header_end(struct slice text, size_t *scanned);

@@ -39,6 +39,8 @@ void service_settings(struct service *v, const struct conf *conf, const char *pr
         listed ? (enum smtp_demand)choice(conf_string(b, "auth"), "none", "optional") : DEMAND_NONE;
     v->plaintext_auth =
         (enum smtp_plaintext)choice(conf_string(b, "plaintext-auth"), "never", "loopback");
+    v->etrn = (enum etrn_policy)choice(conf_string(b, "etrn"), "none", "trusted");
+    v->future_release = conf_int(b, "future-release");
     v->timeout = conf_int(b, "timeout");
     v->max_errors = (unsigned)conf_int(b, "max-errors");
     v->max_recipients = (unsigned)conf_int(b, "max-recipients");
@@ -100,6 +102,24 @@ bool server_trusts(const struct server *s, const struct net_addr *addr)
     for (size_t i = 0; i < s->nnetworks; i++)
         if (net_block_contains(&s->networks[i], addr))
             return true;
+    return false;
+}
+
+static bool covers(struct slice domain, struct slice name)
+{
+    if (!slice_starts(domain, "."))
+        return slice_ieq(domain, name);
+    return slice_ieq(slice_from_index(domain, 1), name) ||
+           (name.n > domain.n && slice_ieq(slice_from_index(name, name.n - domain.n), domain));
+}
+
+bool server_relays(const struct server *s, struct slice domain)
+{
+    const struct conf *conf = s->daemon->conf;
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "domain", b));)
+        for (size_t i = 0; conf_isset(b, "relay") && i < conf_args(b); i++)
+            if (covers(domain, conf_arg(b, i)))
+                return true;
     return false;
 }
 

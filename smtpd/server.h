@@ -12,6 +12,7 @@
 
 enum smtp_protocol { PROTOCOL_SMTP, PROTOCOL_SUBMISSION, PROTOCOL_LMTP, PROTOCOL_SUBMIT };
 enum smtp_demand { DEMAND_NONE, DEMAND_OPTIONAL, DEMAND_REQUIRED };
+enum etrn_policy { ETRN_NONE, ETRN_TRUSTED, ETRN_ALL };
 enum smtp_plaintext { PLAINTEXT_NEVER, PLAINTEXT_LOOPBACK, PLAINTEXT_ALWAYS };
 
 /* One listening socket with its settings. */
@@ -24,7 +25,9 @@ struct service {
     enum smtp_demand tls, auth;
     enum smtp_plaintext plaintext_auth;
     bool implicit_tls; /* TLS from the first byte */
-    int64_t timeout;   /* ms */
+    enum etrn_policy etrn;
+    int64_t timeout;        /* ms */
+    int64_t future_release; /* ms; 0: not offered */
     unsigned max_errors, max_recipients, max_sessions, max_client_sessions;
     int fd;
     struct io *io;
@@ -60,5 +63,7 @@ int server_settings(struct server *, struct daemon *, struct error *);
 void service_settings(struct service *, const struct conf *, const char *protocol);
 /* Whether clients at this address may relay without logging in. */
 bool server_trusts(const struct server *, const struct net_addr *);
+/* Whether the domain is one that mail is passed on for; with a leading dot: it or one below. */
+bool server_relays(const struct server *, struct slice domain);
 /* A session has gone. */
 void server_forget(struct server *, struct service *, struct slice client, bool loopback);

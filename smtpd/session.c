@@ -34,7 +34,8 @@ static void close_session(struct session *s, const char *reason)
     free(s->login);
     free(s->client_name);
     free(s->claimed_name);
-    s->login = s->client_name = s->claimed_name = NULL;
+    free(s->etrn_name);
+    s->login = s->client_name = s->claimed_name = s->etrn_name = NULL;
     list_remove(&s->link);
     server_forget(s->server, s->service, slice_of(s->client), s->loopback);
     maybe_free(s);
@@ -349,6 +350,19 @@ bool session_offers_tls(const struct session *s)
 bool session_may_relay(const struct session *s)
 {
     return s->login || s->trusted || s->service->protocol == PROTOCOL_SUBMIT;
+}
+
+int64_t session_future_release(const struct session *s)
+{
+    enum smtp_protocol p = s->service->protocol;
+    bool known = s->login || p == PROTOCOL_SUBMISSION || p == PROTOCOL_SUBMIT;
+    return known ? s->service->future_release : 0;
+}
+
+bool session_may_etrn(const struct session *s)
+{
+    return !session_is_lmtp(s) && (s->service->etrn == ETRN_ALL ||
+                                      (s->service->etrn == ETRN_TRUSTED && session_may_relay(s)));
 }
 
 struct slice session_login(const struct session *s)

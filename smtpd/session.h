@@ -49,6 +49,7 @@ struct session {
     char *login;        /* NULL: not authenticated */
     char *client_name;  /* verified name from DNS, or NULL */
     char *claimed_name; /* being verified */
+    char *etrn_name;    /* what ETRN asks for, while qmgr is asked */
     const char *close_reason;
     int64_t started;
     int64_t uid; /* of a local submitter; -1 */
@@ -96,6 +97,10 @@ bool session_offers_tls(const struct session *);
 /* Whether this client may send mail to anywhere. */
 bool session_may_relay(const struct session *);
 struct slice session_login(const struct session *);
+/* How far in the future its mail may be delivered, ms; 0: FUTURERELEASE is not offered. */
+int64_t session_future_release(const struct session *);
+/* Whether ETRN is offered. */
+bool session_may_etrn(const struct session *);
 
 /* verbs.c: one command line. */
 void verbs_run(struct session *, struct slice line);

@@ -59,15 +59,36 @@ static void remember_packed(struct transaction *t, struct buf *key)
         (void)is_new(t, &r, key);
 }
 
-static int add_one(struct transaction *t, struct recipient *r, struct buf *key)
+static int add_one(struct transaction *t, struct recipient *r, unsigned notify, struct buf *key)
 {
     if (!is_new(t, r, key))
         return OK;
     r->original = t->rcpt_text;
     r->orcpt = t->rcpt.orcpt;
-    r->notify = t->rcpt.notify;
+    r->notify = notify;
     int rc = record_put(&t->recipients, &recipient_record, r);
     t->nrecipients += rc == OK;
+    return rc;
+}
+
+static bool is_list(struct slice packed)
+{
+    struct reader reader = reader_of(packed);
+    struct recipient r;
+    return record_get(&reader, &recipient_record, &r) == OK && reader.rest.n > 0;
+}
+
+/* RFC 3461 §5.2.7.2 (c): of an alias that stands for several, success is reported as expanded, by
+ * us, and by nobody behind it. */
+static int add_expanded(struct transaction *t, unsigned *notify, struct buf *key)
+{
+    struct recipient r = {.address = t->rcpt_text, .transport = SLICE_LIT(TRANSPORT_EXPANDED)};
+    unsigned before = t->nrecipients;
+    int rc = add_one(t, &r, *notify, key);
+    t->nrecipients = before; /* nobody receives it there */
+    *notify &= ~(unsigned)NOTIFY_SUCCESS;
+    if (*notify == 0)
+        *notify = NOTIFY_NEVER;
     return rc;
 }
 
@@ -77,13 +98,15 @@ int transaction_add_recipients(struct transaction *t, struct slice packed)
     struct recipient r;
     struct buf key;
     size_t before = buf_len(&t->recipients);
-    unsigned count = t->nrecipients;
+    unsigned count = t->nrecipients, notify = t->rcpt.notify;
     int rc = packed.n ? OK : ERR_SYNTAX;
     buf_init(&key, 4096);
+    if ((notify & NOTIFY_SUCCESS) && t->sender.n && is_list(packed))
+        rc = add_expanded(t, &notify, &key);
     while (rc == OK && reader.rest.n) {
         rc = record_get(&reader, &recipient_record, &r);
         if (rc == OK)
-            rc = add_one(t, &r, &key);
+            rc = add_one(t, &r, notify, &key);
     }
     if (rc == OK) {
         t->accepted++;

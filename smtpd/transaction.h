@@ -33,6 +33,9 @@ struct transaction {
     uint64_t qid;
     struct smtp_mail mail;
     struct slice sender;    /* qualified normal form; empty: null sender */
+    int64_t priority;       /* after policy */
+    int64_t hold_until;     /* ms since 1970, or 0 */
+    struct slice hold;      /* what puts it on hold, or empty */
     unsigned accepted;      /* RCPT commands answered with 250 */
     unsigned nrecipients;   /* packed */
     struct buf recipients;  /* packed struct recipient */
@@ -53,6 +56,7 @@ struct transaction {
     struct smtp_refusal failure; /* decided while content still arrives; code 0: none */
     const char *failure_rule;
     struct slice message_id;
+    bool bulk, utf8_header;
 };
 
 struct transaction *transaction_new(const struct log *session_log);

@@ -28,6 +28,7 @@ static const struct verb verbs[] = {
     {"NOOP", SMTP | LMTP | CLEAR | OPEN, cmd_noop},
     {"VRFY", SMTP | LMTP, cmd_vrfy},
     {"EXPN", SMTP | LMTP, cmd_expn},
+    {"ETRN", SMTP | HELLO, cmd_etrn},
     {"HELP", SMTP | LMTP | CLEAR | OPEN, cmd_help},
     {"QUIT", SMTP | LMTP | NO_ARGS | CLEAR | OPEN, cmd_quit},
     {NULL, 0, NULL},

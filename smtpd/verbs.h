@@ -14,6 +14,8 @@ void cmd_vrfy(struct session *, struct slice args);
 void cmd_expn(struct session *, struct slice args);
 void cmd_help(struct session *, struct slice args);
 void cmd_quit(struct session *, struct slice args);
+/* cmd_etrn.c */
+void cmd_etrn(struct session *, struct slice args);
 /* cmd_auth.c */
 void cmd_auth(struct session *, struct slice args);
 /* cmd_mail.c */

@@ -91,6 +91,8 @@ struct maps *maps_new(const struct conf *conf, const char *etc, struct error *er
         rc = open_table(m, "virtual-aliases", &m->virtual_aliases, err);
     if (rc == OK)
         rc = open_table(m, "transport", &m->transport, err);
+    if (rc == OK)
+        rc = open_table(m, "hold", &m->hold, err);
     if (rc == OK && m->aliases)
         rc = table_each(m->aliases, note_includes, m, err);
     if (rc == OK && conf_list_len(m->local, "domains") > 0) {
@@ -120,6 +122,7 @@ void maps_free(struct maps *m)
     table_close(m->aliases);
     table_close(m->virtual_aliases);
     table_close(m->transport);
+    table_close(m->hold);
     accounts_close(m->accounts);
     free(m->read);
     free(m);
@@ -200,6 +203,17 @@ int maps_transport(
         domain = slice_from_index(domain, (size_t)dot + 1);
         rc = table_get(m->transport, domain, out, err);
     }
+    return rc;
+}
+
+int maps_hold(struct maps *m, struct slice key, struct error *err)
+{
+    struct buf value;
+    if (!m->hold || key.n == 0)
+        return ERR_NOT_FOUND;
+    buf_init(&value, TABLE_VALUE_MAX);
+    int rc = table_get(m->hold, key, &value, err);
+    buf_clear(&value);
     return rc;
 }
 

@@ -17,10 +17,10 @@ enum domain_class {
 struct maps {
     const struct conf *conf;
     const struct conf_block *local;
-    struct map domains;                                  /* name -> its block */
-    struct table *aliases, *virtual_aliases, *transport; /* NULL: not set */
-    struct accounts *accounts;                           /* NULL: no local domains */
-    struct map directories;                              /* set of paths */
+    struct map domains;                                         /* name -> its block */
+    struct table *aliases, *virtual_aliases, *transport, *hold; /* NULL: not set */
+    struct accounts *accounts;                                  /* NULL: no local domains */
+    struct map directories;                                     /* set of paths */
     const char **read; /* the same as a NULL-ended list, for Landlock */
 };
 
@@ -42,6 +42,8 @@ int maps_alias(struct maps *, struct slice name, struct buf *out, struct error *
 /* user@domain, domain, .parent and so on up. */
 int maps_transport(struct maps *, struct slice address, struct slice domain, struct buf *out,
     struct error *) MUST_USE;
+/* Whether the table of held mail has this key. */
+int maps_hold(struct maps *, struct slice key, struct error *) MUST_USE;
 /* A file of an :include: member. */
 int maps_include(struct maps *, struct slice path, struct buf *out, struct error *) MUST_USE;
 /* An account that may receive mail. */

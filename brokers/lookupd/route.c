@@ -2,6 +2,7 @@
 
 #include "brokers/lookupd/members.h"
 #include "libmail/address.h"
+#include "libmail/idn.h"
 #include "libmail/nexthop.h"
 #include "libutil/list.h"
 #include "libutil/net.h"
@@ -27,6 +28,7 @@ struct route {
     size_t nitems, nrecipients;
     struct item *current;
     struct slice original;
+    struct slice client, sender; /* as asked; for the table of held mail */
     bool may_relay;
     struct map seen; /* recipients, for once each */
     struct buf recipients;
@@ -76,6 +78,8 @@ struct route *route_new(struct maps *maps, const struct route_check *check, rout
     map_init(&r->seen);
     buf_init(&r->recipients, RECIPIENTS_MAX);
     r->original = arena_dup(&r->arena, check->address);
+    r->client = arena_dup(&r->arena, check->client);
+    r->sender = arena_dup(&r->arena, check->sender);
     return r;
 }
 
@@ -159,6 +163,46 @@ static void refuse(struct route *r, const struct refusal *why, const char *reaso
     }
 }
 
+/* Looks one address up: as it is, then its domain. Sets *key to what was found. */
+static int held_address(struct route *r, struct slice text, struct slice *key, struct error *err)
+{
+    struct slice local;
+    *key = text;
+    int rc = maps_hold(r->maps, text, err);
+    if (rc == ERR_NOT_FOUND && address_cut(text, &local, key))
+        rc = maps_hold(r->maps, *key, err);
+    return rc;
+}
+
+/* Whether the message is to be held, for mail from clients only: what we send ourselves has been
+ * judged when it came. False: the table cannot be read. */
+static bool find_hold(struct route *r, struct route_verdict *verdict)
+{
+    struct error err = {0};
+    struct slice key = r->client;
+    const char *kind = "client";
+    if (r->client.n == 0 || !r->maps->hold)
+        return true;
+    int rc = maps_hold(r->maps, key, &err);
+    if (rc == ERR_NOT_FOUND) {
+        kind = "sender";
+        rc = held_address(r, r->sender.n ? r->sender : SLICE_LIT("<>"), &key, &err);
+    }
+    if (rc == ERR_NOT_FOUND) {
+        kind = "recipient";
+        rc = held_address(r, r->original, &key, &err);
+    }
+    if (rc != OK && rc != ERR_NOT_FOUND) {
+        r->verdict.code = 0;
+        r->current = NULL;
+        refuse(r, &table_trouble, err.text);
+        return false;
+    }
+    if (rc == OK)
+        verdict->hold = slice_first(arena_printf(&r->arena, "%s=%.*s", kind, SLICE_FMT(key)), 64);
+    return true;
+}
+
 static void conclude(struct route *r)
 {
     struct route_verdict ok = {.code = 250,
@@ -187,6 +231,7 @@ static void conclude(struct route *r)
         if (rc || slice_chr(place, '@') < 0 || !slice_is(to.transport, "local"))
             break;
     }
+    delivers = delivers && find_hold(r, &ok);
     finish(r, delivers ? &ok : &r->verdict);
 }
 
@@ -225,6 +270,8 @@ static int complete(
     if (parent && slice_starts(text, "@"))
         return address_make(out, address_local(&parent->address), slice_from_index(text, 1));
     int rc = address_parse(out, text, ADDRESS_UTF8 | ADDRESS_NO_DOMAIN);
+    if (rc == OK)
+        rc = idn_address(out);
     if (rc == OK && out->local == out->len) {
         char plain[ADDRESS_MAX + 1];
         struct address bare = *out;

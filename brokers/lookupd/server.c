@@ -44,6 +44,8 @@ int server_start(struct daemon *d, struct error *err)
     if (rc == OK || rc == ERR_NOT_FOUND)
         rc = maps_transport(s->maps, SLICE_LIT("x@invalid"), SLICE_LIT("invalid"), &out, err);
     if (rc == OK || rc == ERR_NOT_FOUND)
+        rc = maps_hold(s->maps, SLICE_LIT("x@invalid"), err);
+    if (rc == OK || rc == ERR_NOT_FOUND)
         rc = maps_account(s->maps, SLICE_LIT("x.invalid"), err);
     buf_clear(&out);
     return rc == ERR_NOT_FOUND ? OK : rc;

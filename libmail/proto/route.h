@@ -4,14 +4,17 @@
 #include "libmail/envelope.h"
 #include "libutil/ipc.h"
 
-#define ROUTE_CHECK_FIELDS(F, S)                                                                   \
-    F(S, STR, address, 320) F(S, STR, sender, 320) F(S, STR, login, 255) F(S, STR, client, 64)     \
+#define ROUTE_CHECK_FIELDS(F, S)                                       \
+    F(S, STR, address, 320)                                            \
+    F(S, STR, sender, 320) F(S, STR, login, 255) F(S, STR, client, 64) \
         F(S, BOOL, may_relay, 0) /* authenticated, from configured networks, or ourselves */
-#define ROUTE_VERDICT_FIELDS(F, S)                                                                 \
-    F(S, U32, code, 0) /* 250, or the SMTP reply code of the refusal */                            \
-    F(S, STR, dsn, 16) /* enhanced status code */                                                  \
-    F(S, STR, text, 400) F(S, STR, rule, 255) F(S, BYTES, recipients, 60000) /* packed recipient */
-#define ROUTE_PROTO(M)                                                                             \
-    M(route_check, 1, IPC_CLIENT, 2, 20000, IPC_NO_FD, ROUTE_CHECK_FIELDS)                         \
+#define ROUTE_VERDICT_FIELDS(F, S)                                                \
+    F(S, U32, code, 0) /* 250, or the SMTP reply code of the refusal */           \
+    F(S, STR, dsn, 16) /* enhanced status code */                                 \
+    F(S, STR, text, 400)                                                          \
+    F(S, STR, rule, 255) F(S, BYTES, recipients, 60000) /* packed recipient */ F( \
+        S, STR, hold, 64) /* what in the table of held mail fits; empty: nothing does */
+#define ROUTE_PROTO(M)                                                     \
+    M(route_check, 1, IPC_CLIENT, 2, 20000, IPC_NO_FD, ROUTE_CHECK_FIELDS) \
     M(route_verdict, 2, IPC_SERVER, 0, 0, IPC_NO_FD, ROUTE_VERDICT_FIELDS)
 IPC_DECLARE(route, ROUTE_PROTO)

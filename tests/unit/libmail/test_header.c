@@ -127,7 +127,7 @@ static void test_received_field_names_client_server_and_single_recipient(void **
         .client_name = SLICE_LIT("h.example"),
         .client = SLICE_LIT("2001:db8::1"),
         .by = SLICE_LIT("mx.example.test"),
-        .with = received_with(false, true, true, true),
+        .with = received_with(false, true, true, true, false),
         .tls = SLICE_LIT("TLSv1.3 X"),
         .qid = SLICE_LIT("q1"),
         .recipient = SLICE_LIT("bob@example.test"),
@@ -161,11 +161,13 @@ static void test_received_of_a_local_submitter(void **state)
 static void test_protocol_words(void **state)
 {
     (void)state;
-    assert_true(slice_is(received_with(false, false, false, false), "SMTP"));
-    assert_true(slice_is(received_with(false, true, false, false), "ESMTP"));
-    assert_true(slice_is(received_with(false, true, true, false), "ESMTPS"));
-    assert_true(slice_is(received_with(false, true, false, true), "ESMTPA"));
-    assert_true(slice_is(received_with(true, true, false, false), "LMTP"));
+    assert_true(slice_is(received_with(false, false, false, false, false), "SMTP"));
+    assert_true(slice_is(received_with(false, true, false, false, false), "ESMTP"));
+    assert_true(slice_is(received_with(false, true, true, false, false), "ESMTPS"));
+    assert_true(slice_is(received_with(false, true, false, true, false), "ESMTPA"));
+    assert_true(slice_is(received_with(true, true, false, false, false), "LMTP"));
+    assert_true(slice_is(received_with(false, true, true, false, true), "UTF8SMTPS"));
+    assert_true(slice_is(received_with(true, true, false, true, true), "UTF8LMTPA"));
 }
 
 static void test_message_ids(void **state)

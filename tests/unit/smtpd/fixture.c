@@ -38,6 +38,9 @@ static void lookupd(struct ipc *ipc, struct ipc_in *in, void *arg)
                 text, sizeof(text), "%.*s-%d@lists.test", SLICE_FMT(slice_first(c->address, 6)), i);
             put_recipient(&packed, slice_of(text));
         }
+    } else if (slice_starts(c->address, "list")) {
+        put_recipient(&packed, SLICE_LIT("one@example.test"));
+        put_recipient(&packed, SLICE_LIT("two@example.test"));
     } else if (slice_starts(c->address, "nobody")) {
         v = (struct route_verdict){.code = 550,
             .dsn = SLICE_LIT("5.1.1"),
@@ -51,6 +54,8 @@ static void lookupd(struct ipc *ipc, struct ipc_in *in, void *arg)
             .text = SLICE_LIT("Relay denied"),
             .rule = SLICE_LIT("relay")};
     }
+    if (slice_starts(c->address, "suspect"))
+        v.hold = SLICE_LIT("recipient=suspect@example.test");
     v.recipients = buf_slice(&packed);
     ipc_reply(ipc, in->id, 0, route_verdict_type, &v, -1);
     buf_clear(&packed);
@@ -97,6 +102,11 @@ static void qmgr(struct ipc *ipc, struct ipc_in *in, void *arg)
         const struct inject_more *m = in->msg;
         f.mores++;
         buf_put(&f.recipients, m->recipients);
+    } else if (in->type == inject_etrn_type) {
+        const struct inject_etrn *e = in->msg;
+        struct inject_etrned r = {.count = slice_is(e->domain, "empty.test") ? 0 : 3};
+        assert_true(slice_to_cstr(e->domain, f.etrn, sizeof(f.etrn)));
+        ipc_reply(ipc, in->id, 0, inject_etrned_type, &r, -1);
     } else {
         f.drops++;
     }
@@ -230,7 +240,9 @@ int setup(void **state)
                                "listen smtp { on 127.0.0.1:25; max-errors 10; timeout 60s;\n"
                                "  max-recipients 5 }\n"
                                "listen submission { on 127.0.0.1:587; auth required }\n"
-                               "listen lmtp { on 127.0.0.1:24 }\n";
+                               "listen lmtp { on 127.0.0.1:24 }\n"
+                               "domain relayed.test empty.test { relay [192.0.2.9]:25 }\n"
+                               "domain kept.test { }\n";
     struct error err = {0};
     memset(&f, 0, sizeof(f));
     log_setup("test", LOG_ERROR);

@@ -17,6 +17,7 @@ struct fixture {
     /* what qmgr got */
     struct buf envelope, recipients, body;
     unsigned accepts, drops, opens, mores;
+    char etrn[260]; /* what ETRN asked for */
     int body_file;
     /* how the others behave */
     unsigned qmgr_code;

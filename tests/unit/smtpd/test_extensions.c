@@ -1,0 +1,272 @@
+/* MT-PRIORITY, FUTURERELEASE, ETRN, SMTPUTF8, and what a header tells the queue. */
+#include "tests/unit/smtpd/fixture.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static struct envelope queued(void)
+{
+    struct envelope e;
+    struct reader reader = reader_of(buf_slice(&f.envelope));
+    assert_int_equal(record_get(&reader, &envelope_record, &e), OK);
+    return e;
+}
+
+/* A message with this MAIL command and header; returns its envelope. */
+static struct envelope message(const char *mail, const char *header)
+{
+    say(mail);
+    say("RCPT TO:<alice@example.test>\r\nDATA\r\n");
+    say(header);
+    say("\r\ntext\r\n.\r\n");
+    expect("250 250 354 250");
+    return queued();
+}
+
+static void trusted(void)
+{
+    connect_client("smtp", "192.0.2.7");
+    say("EHLO client.test\r\n");
+    expect("220 250");
+}
+
+static void submitter(void)
+{
+    connect_client("submission", "127.0.0.1");
+    say("EHLO c\r\nAUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=\r\nEHLO c\r\n");
+    assert_true(reply_has("250-FUTURERELEASE 2592000 "));
+    expect("220 250 235 250");
+}
+
+/* --- MT-PRIORITY --- */
+
+static void test_priority_of_a_trusted_client_is_kept(void **state)
+{
+    (void)state;
+    trusted();
+    assert_int_equal(
+        message("MAIL FROM:<a@b.test> MT-PRIORITY=5\r\n", "Subject: x\r\n").priority, 5);
+    assert_true(body_has("PRIORITY 5;"));
+}
+
+static void test_priority_of_a_stranger_is_lowered_and_said(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<a@b.test> MT-PRIORITY=9\r\n");
+    assert_true(reply_has("250 2.3.6 0 is the new priority"));
+    say("RSET\r\n");
+    expect("250 250");
+    assert_int_equal(
+        message("MAIL FROM:<a@b.test> MT-PRIORITY=-3\r\n", "Subject: x\r\n").priority, -3);
+}
+
+static void test_bad_priorities_are_501(void **state)
+{
+    (void)state;
+    trusted();
+    say("MAIL FROM:<a@b.test> MT-PRIORITY=10\r\nMAIL FROM:<a@b.test> MT-PRIORITY=+1\r\n"
+        "MAIL FROM:<a@b.test> MT-PRIORITY=\r\nMAIL FROM:<a@b.test> MT-PRIORITY=1 "
+        "MT-PRIORITY=1\r\n");
+    expect("501 501 501 501");
+}
+
+/* --- FUTURERELEASE --- */
+
+static void test_release_times_of_a_submitter(void **state)
+{
+    (void)state;
+    submitter();
+    int64_t now = loop_wall(f.daemon.loop);
+    struct envelope e = message("MAIL FROM:<a@b.test> HOLDFOR=3600\r\n", "Subject: x\r\n");
+    assert_true(e.hold_until == now + 3600000);
+}
+
+static void test_a_time_in_the_past_is_now(void **state)
+{
+    (void)state;
+    submitter();
+    struct envelope e =
+        message("MAIL FROM:<a@b.test> HOLDUNTIL=1970-01-01T00:00:01Z\r\n", "Subject: x\r\n");
+    assert_true(e.hold_until == 0);
+}
+
+static void test_bad_or_far_release_times_are_501(void **state)
+{
+    (void)state;
+    submitter();
+    say("MAIL FROM:<a@b.test> HOLDFOR=2592001\r\nMAIL FROM:<a@b.test> HOLDFOR=0\r\n"
+        "MAIL FROM:<a@b.test> HOLDFOR=1 HOLDUNTIL=2027-01-01T00:00:00Z\r\n"
+        "MAIL FROM:<a@b.test> HOLDUNTIL=2027-02-30T00:00:00Z\r\n"
+        "MAIL FROM:<a@b.test> HOLDUNTIL=9999-01-01T00:00:00Z\r\n");
+    expect("501 501 501 501 501");
+}
+
+static void test_future_release_is_not_for_strangers(void **state)
+{
+    (void)state;
+    connect_client("smtp", "127.0.0.1");
+    say("EHLO x\r\n");
+    assert_false(reply_has("FUTURERELEASE"));
+    say("MAIL FROM:<a@b.test> HOLDFOR=1\r\n");
+    expect("220 250 555");
+}
+
+/* --- ETRN --- */
+
+static void test_etrn_for_a_domain_that_is_passed_on(void **state)
+{
+    (void)state;
+    trusted();
+    say("ETRN Relayed.test\r\n");
+    assert_string_equal(f.etrn, "relayed.test");
+    assert_true(reply_has("253 2.0.0 OK, 3 pending messages"));
+    say("ETRN empty.test\r\nETRN @relayed.test\r\n");
+    assert_string_equal(f.etrn, ".relayed.test");
+    expect("253 251 253");
+}
+
+static void test_etrn_refusals(void **state)
+{
+    (void)state;
+    trusted();
+    say("ETRN\r\nETRN kept.test\r\nETRN sub.relayed.test\r\nETRN #q\r\nETRN a b\r\n"
+        "MAIL FROM:<>\r\nETRN relayed.test\r\n");
+    expect("500 459 459 459 501 250 503");
+    assert_string_equal(f.etrn, "");
+}
+
+static void test_etrn_is_not_for_strangers(void **state)
+{
+    (void)state;
+    connect_client("smtp", "127.0.0.1");
+    say("EHLO x\r\n");
+    assert_false(reply_has("ETRN"));
+    say("ETRN relayed.test\r\n");
+    expect("220 250 459");
+}
+
+/* --- SMTPUTF8 --- */
+
+static void test_utf8_addresses_need_smtputf8(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<j\xc3\xb6rg@b.test>\r\nMAIL FROM:<a@b.test>\r\n"
+        "RCPT TO:<j\xc3\xb6rg@example.test>\r\nRSET\r\nVRFY j\xc3\xb6rg\r\nVRFY j\xc3\xb6rg "
+        "SMTPUTF8\r\n");
+    expect("553 250 553 250 553 252");
+}
+
+static void test_utf8_addresses_with_smtputf8(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<j\xc3\xb6rg@B\xc3\xbc"
+        "cher.test> SMTPUTF8\r\n"
+        "RCPT TO:<\xce\xb1@example.test> ORCPT=utf-8;\xce\xb1@example.test\r\nDATA\r\n"
+        "Subject: \xc3\xbc\r\n\r\nx\r\n.\r\n");
+    expect("250 250 354 250");
+    struct envelope e = queued();
+    assert_true(e.smtputf8 && e.utf8_header);
+    assert_true(slice_is(e.sender, "j\xc3\xb6rg@xn--bcher-kva.test"));
+    assert_true(body_has(" with UTF8SMTP id "));
+    struct recipient r;
+    struct reader reader = reader_of(buf_slice(&f.recipients));
+    assert_int_equal(record_get(&reader, &recipient_record, &r), OK);
+    assert_true(slice_is(r.orcpt, "utf-8;\xce\xb1@example.test"));
+}
+
+static void test_malformed_utf8_is_refused(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<j\xc3@b.test> SMTPUTF8\r\nMAIL FROM:<a@\xe2\x80\x8e.test> SMTPUTF8\r\n"
+        "MAIL FROM:<a@b.test> SMTPUTF8=1\r\n");
+    expect("501 501 501");
+}
+
+static void test_an_ascii_header_is_noticed(void **state)
+{
+    (void)state;
+    hello();
+    struct envelope e = message("MAIL FROM:<a@b.test> SMTPUTF8\r\n", "Subject: x\r\n");
+    assert_true(e.smtputf8 && !e.utf8_header);
+}
+
+/* --- what the header says --- */
+
+static void test_bulk_mail_is_recognised(void **state)
+{
+    (void)state;
+    static const char *const bulk[] = {"Precedence: bulk\r\n", "PRECEDENCE: List\r\n",
+        "List-Id: <a.b>\r\n", "List-Unsubscribe: <mailto:x@y>\r\n",
+        "Auto-Submitted: auto-replied; x=y\r\n"};
+    static const char *const not [] = {
+        "Subject: List-Id: x\r\n", "Auto-Submitted: No\r\n", "Precedence: special-delivery\r\n"};
+    hello();
+    for (size_t i = 0; i < ARRAY_LEN(bulk); i++)
+        assert_true(message("MAIL FROM:<a@b.test>\r\n", bulk[i]).bulk);
+    for (size_t i = 0; i < ARRAY_LEN(not ); i++)
+        assert_false(message("MAIL FROM:<a@b.test>\r\n", not [i]).bulk);
+}
+
+static void test_a_rule_puts_the_message_on_hold(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\n"
+        "RCPT TO:<suspect@example.test>\r\nDATA\r\nx\r\n.\r\n");
+    expect("250 250 250 354 250");
+    assert_true(slice_is(queued().hold, "recipient=suspect@example.test"));
+    assert_int_equal(message("MAIL FROM:<a@b.test>\r\n", "A: b\r\n").hold.n, 0);
+}
+
+/* --- DSN --- */
+
+static void test_success_of_a_list_is_reported_as_expanded(void **state)
+{
+    (void)state;
+    struct recipient r;
+    unsigned notify[] = {NOTIFY_SUCCESS | NOTIFY_FAILURE, NOTIFY_FAILURE, NOTIFY_FAILURE};
+    static const char *const transports[] = {TRANSPORT_EXPANDED, "virtual", "virtual"};
+    hello();
+    say("MAIL FROM:<a@b.test>\r\nRCPT TO:<list@example.test> NOTIFY=SUCCESS,FAILURE\r\n"
+        "DATA\r\nx\r\n.\r\n");
+    expect("250 250 354 250");
+    struct reader reader = reader_of(buf_slice(&f.recipients));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(record_get(&reader, &recipient_record, &r), OK);
+        assert_int_equal(r.notify, notify[i]);
+        assert_true(slice_is(r.transport, transports[i]));
+    }
+    assert_int_equal(reader.rest.n, 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_priority_of_a_trusted_client_is_kept),
+        TEST(test_priority_of_a_stranger_is_lowered_and_said),
+        TEST(test_bad_priorities_are_501),
+        TEST(test_release_times_of_a_submitter),
+        TEST(test_a_time_in_the_past_is_now),
+        TEST(test_bad_or_far_release_times_are_501),
+        TEST(test_future_release_is_not_for_strangers),
+        TEST(test_etrn_for_a_domain_that_is_passed_on),
+        TEST(test_etrn_refusals),
+        TEST(test_etrn_is_not_for_strangers),
+        TEST(test_utf8_addresses_need_smtputf8),
+        TEST(test_utf8_addresses_with_smtputf8),
+        TEST(test_malformed_utf8_is_refused),
+        TEST(test_an_ascii_header_is_noticed),
+        TEST(test_bulk_mail_is_recognised),
+        TEST(test_a_rule_puts_the_message_on_hold),
+        TEST(test_success_of_a_list_is_reported_as_expanded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
