@@ -73,10 +73,9 @@ void agents_watch(void *arg)
 
 void agent_message(struct peer *peer, struct ipc_in *in)
 {
-    static const struct deliver_grant granted = {.granted = true};
     agent_heard(peer);
     if (in->type == deliver_host_type)
-        ipc_reply(peer->ipc, in->id, in->trace, deliver_grant_type, &granted, -1);
+        attempt_host(peer, in);
 }
 
 void agent_down(struct peer *peer)

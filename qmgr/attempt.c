@@ -14,9 +14,10 @@ enum {
 
 /* One deliver_start under way. */
 struct attempt {
+    struct list link; /* of q->under_way */
     struct qmgr *q;
     struct message *m;
-    struct destination *destination;
+    struct sched_ticket ticket;
     struct peer *peer; /* valid while the channel is up */
     uint32_t indexes[DELIVER_RECIPIENTS_MAX];
     bool answered[DELIVER_RECIPIENTS_MAX];
@@ -25,6 +26,7 @@ struct attempt {
     uint32_t call;
     struct timer overdue;
     bool local, site_failed;
+    bool put_back;       /* the MX host has no place: to be queued again */
     const char *trouble; /* why it could not be begun */
     char reason[256];
 };
@@ -52,11 +54,12 @@ void attempt_log(struct qmgr *q, struct message *m, const struct rcpt *r, const 
 void attempt_deferred(struct qmgr *q, struct message *m, struct rcpt *r, int64_t wait_ms)
 {
     int64_t now = loop_wall(q->loop);
-    int64_t expires = queue_expires(q, m);
+    int64_t expires = queue_expires(q, m, r);
     r->st.last = now;
     if (wait_ms == 0) {
         r->st.attempts++;
-        wait_ms = schedule_retry_ms(q->set.retry_from, q->set.retry_to, r->st.attempts, id_new());
+        const struct retry *retry = settings_retry(&q->set, r->to.transport);
+        wait_ms = schedule_retry_ms(retry->from, retry->to, r->st.attempts, id_new());
     }
     if (now >= expires) {
         char text[512];
@@ -124,7 +127,8 @@ static void take_outcomes(struct attempt *a, struct slice packed)
         struct outcome o;
         if (record_get(&reader, &outcome_record, &o) != OK || o.index >= a->n ||
             a->answered[o.index]) {
-            log_event(&a->m->log, agent_trouble, .agent = destination_transport(a->destination),
+            log_event(&a->m->log, agent_trouble,
+                .agent = destination_transport(a->ticket.destination),
                 .reason = SLICE_LIT("an outcome that is malformed or was not asked for"));
             return;
         }
@@ -158,13 +162,52 @@ static void note_finished(struct attempt *a)
     queue_note_done(a->q, a->m, done, n);
 }
 
+/* No attempt was made: the recipients wait for the host that is now known. */
+static void put_back(struct attempt *a)
+{
+    struct message *m = a->m;
+    if (m->held || m->deleted || a->q->draining) {
+        for (size_t i = 0; i < a->n; i++)
+            no_longer_busy(m, &m->content->rcpts[a->indexes[i]]);
+        return;
+    }
+    const struct recipient *to = &m->content->rcpts[a->indexes[0]].to;
+    struct sched_order order = queue_order(m);
+    schedule_add(a->q->schedule, to->transport, to->nexthop, m, &m->jobs, a->indexes, a->n, &order);
+}
+
+void attempt_host(struct peer *peer, const struct ipc_in *in)
+{
+    const struct deliver_host *ask = in->msg;
+    struct qmgr *q = peer->daemon->data;
+    struct deliver_grant reply = {.granted = true};
+    LIST_EACH(it, &q->under_way)
+    {
+        struct attempt *a = LIST_ENTRY(it, struct attempt, link);
+        if (a->peer != peer || a->call != ask->request)
+            continue;
+        reply.granted = schedule_enter_host(q->schedule, &a->ticket, ask->host);
+        a->put_back = !reply.granted;
+        break;
+    }
+    ipc_reply(peer->ipc, in->id, in->trace, deliver_grant_type, &reply, -1);
+}
+
 static void attempt_over(struct attempt *a)
 {
     struct qmgr *q = a->q;
     struct message *m = a->m;
     q->attempts--;
-    schedule_finished(q->schedule, a->destination, a->site_failed, slice_of(a->reason));
-    note_finished(a);
+    schedule_finished(q->schedule, &a->ticket,
+        a->put_back      ? SCHED_UNTRIED
+        : a->site_failed ? SCHED_SITE_FAILED
+                         : SCHED_WORKED,
+        slice_of(a->reason));
+    list_remove(&a->link);
+    if (a->put_back)
+        put_back(a);
+    else
+        note_finished(a);
     free(a);
     queue_settle(q, m);
 }
@@ -177,11 +220,14 @@ static void on_deliver_done(struct ipc_in *in, void *arg)
         const struct deliver_done *done = in->msg;
         agent_heard(a->peer);
         agent_of(a->peer)->bytes -= a->bytes;
-        take_outcomes(a, done->outcomes);
-        defer_unanswered(a, SLICE_LIT("the delivery agent said nothing about this recipient"));
+        if (!a->put_back) {
+            take_outcomes(a, done->outcomes);
+            defer_unanswered(a, SLICE_LIT("the delivery agent said nothing about this recipient"));
+        }
     } else {
+        a->put_back = false;
         a->m->agent_failures++;
-        log_event(&a->m->log, agent_trouble, .agent = destination_transport(a->destination),
+        log_event(&a->m->log, agent_trouble, .agent = destination_transport(a->ticket.destination),
             .reason = SLICE_LIT("the agent ended or did not answer in time"));
         defer_unanswered(a, SLICE_LIT("the delivery agent was interrupted"));
     }
@@ -272,20 +318,22 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
     buf_clear(&body);
 }
 
-static size_t start_attempt(struct sched_job *job, struct destination *destination,
+static size_t start_attempt(struct sched_job *job, const struct sched_ticket *ticket,
     const uint32_t *recipients, size_t n, void *arg)
 {
     struct qmgr *q = arg;
-    int role = attempt_agent(destination_transport(destination));
+    struct slice transport = destination_transport(ticket->destination);
+    int role = attempt_agent(transport);
     struct peer *peer = q->draining || role < 0 ? NULL : daemon_peer(q->daemon, CONV_DELIVER, role);
     if (!peer)
         return 0;
     struct attempt *a = NEW(struct attempt);
     a->q = q;
+    list_append(&q->under_way, &a->link);
     a->m = job->message;
-    a->destination = destination;
+    a->ticket = *ticket;
     a->peer = peer;
-    a->local = schedule_is_local(destination_transport(destination));
+    a->local = schedule_is_local(transport);
     q->attempts++;
     send_start(a, recipients, n);
     return a->n;
@@ -299,7 +347,7 @@ static void refuse_attempt(struct sched_job *job, const uint32_t *recipients, si
     for (size_t i = 0; i < n; i++) {
         struct rcpt *r = &m->content->rcpts[recipients[i]];
         int64_t wait = wait_ms + (int64_t)(id_new() % (uint64_t)(wait_ms / 4 + 1));
-        if (m->parked && loop_wall(q->loop) < queue_expires(q, m)) {
+        if (m->parked && loop_wall(q->loop) < queue_expires(q, m, r)) {
             /* Nothing was tried and nothing is new: neither the disk nor the log need to know. */
             r->st.next = loop_wall(q->loop) + wait;
         } else {
@@ -311,22 +359,10 @@ static void refuse_attempt(struct sched_job *job, const uint32_t *recipients, si
     queue_settle(q, m);
 }
 
-/* What a block `destination NAME ...` sets for this next hop. */
-static void limits_of(struct slice nexthop, struct sched_limits *limits, void *arg)
-{
-    const struct conf *conf = ((struct qmgr *)arg)->daemon->conf;
-    const struct conf_block *b = NULL;
-    while (conf && (b = conf_next(conf_root(conf), "destination", b)) != NULL) {
-        size_t i = 0;
-        while (i < conf_args(b) && !slice_ieq(conf_arg(b, i), nexthop))
-            i++;
-        if (i == conf_args(b))
-            continue;
-        if (conf_isset(b, "concurrency"))
-            limits->concurrency = (unsigned)conf_int(b, "concurrency");
-        if (conf_isset(b, "rate"))
-            limits->rate = (unsigned)conf_int(b, "rate");
-    }
-}
-
-const struct schedule_ops attempt_ops = {start_attempt, refuse_attempt, limits_of};
+const struct schedule_ops attempt_ops = {
+    .start = start_attempt,
+    .refuse = refuse_attempt,
+    .limits_of = settings_destination,
+    .host_limits = settings_host,
+    .transport_of = settings_transport,
+};

@@ -10,40 +10,7 @@
 #include "libmail/proto/queue.h"
 #include "libmail/proto/route.h"
 
-enum {
-    INITIAL_WINDOW = 5,
-    MAX_LOADED = 6000, /* some 4 KiB each */
-    MAX_RECIPIENTS = 100000,
-    FIGURES_MS = 60000,
-    DRAIN_POLL_MS = 50,
-    DRAIN_MOST_MS = 8000
-};
-
-static int read_settings(struct qmgr *q, const struct conf *conf, struct error *err)
-{
-    const struct conf_block *out = conf_one(conf, "outbound");
-    const struct conf_block *queue = conf_one(conf, "queue");
-    q->set = (struct settings){
-        .retry_from = conf_int(out, "retry-from"),
-        .retry_to = conf_int(out, "retry-to"),
-        .lifetime = conf_int(out, "lifetime"),
-        .bounce_lifetime = conf_int(out, "bounce-lifetime"),
-        .delay_warning = conf_int(out, "delay-warning"),
-        .each = {(unsigned)conf_int(out, "concurrency"), (unsigned)conf_int(out, "rate")},
-        .remote = {(unsigned)conf_int(out, "total-concurrency"),
-            (unsigned)conf_int(out, "total-rate")},
-        .agent_timeout = conf_int(queue, "agent-timeout"),
-        .message_size = (uint64_t)conf_int(conf_root(conf), "message-size"),
-        .max_loaded = MAX_LOADED,
-        .max_recipients = MAX_RECIPIENTS,
-        .spool = {.segment_size = (uint32_t)conf_int(queue, "segment-size") & ~UINT32_C(4095),
-            .segments = (unsigned)conf_int(queue, "segments")},
-    };
-    if (!slice_to_cstr(
-            conf_string(conf_root(conf), "spool"), q->set.spool_path, sizeof(q->set.spool_path)))
-        return error_set(err, ERR_LIMIT, "the path of the spool is too long");
-    return OK;
-}
+enum { INITIAL_WINDOW = 5, FIGURES_MS = 60000, DRAIN_POLL_MS = 50, DRAIN_MOST_MS = 8000 };
 
 int qmgr_configure(struct daemon *d, struct error *err)
 {
@@ -53,8 +20,9 @@ int qmgr_configure(struct daemon *d, struct error *err)
     q->log = &d->log;
     map_init(&q->messages);
     list_init(&q->all);
+    list_init(&q->under_way);
     heap_init(&q->due);
-    int rc = read_settings(q, d->conf, err);
+    int rc = settings_read(&q->set, d->conf, err);
     if (rc != OK)
         return rc;
     d->paths.root = q->set.spool_path;
@@ -80,8 +48,9 @@ static struct schedule_policy policy_of(const struct qmgr *q)
 {
     return (struct schedule_policy){.initial = INITIAL_WINDOW,
         .each = q->set.each,
+        .host = q->set.host,
         .remote = q->set.remote,
-        .dead_ms = q->set.retry_from};
+        .dead_ms = q->set.retry.from};
 }
 
 int qmgr_start(struct daemon *d, struct error *err)
@@ -112,7 +81,7 @@ void qmgr_reconfigure(struct daemon *d)
     struct qmgr *q = d->data;
     struct settings before = q->set;
     struct error err;
-    if (read_settings(q, d->conf, &err) != OK) {
+    if (settings_read(&q->set, d->conf, &err) != OK) {
         q->set = before;
         return;
     }

@@ -9,6 +9,7 @@
  *     report.c   reports to senders through the bounce agent
  *     admin*.c   listing and acting on messages (server of QUEUE)
  *     recover.c  what the spool holds at start
+ *     settings.c what the configuration says
  */
 #pragma once
 
@@ -29,13 +30,30 @@ enum {
     REPORT_RETRY_MS = 10000 /* after the bounce agent refused */
 };
 
+/* When something is tried again, and for how long; ms. */
+struct retry {
+    int64_t from, to, lifetime, bounce_lifetime, delay_warning;
+};
+
+struct transport_settings {
+    char name[33];
+    struct retry retry;
+    struct sched_limits limits; /* 0: as usual */
+};
+
+enum { SETTINGS_TRANSPORTS = 8 };
+
 struct settings {
-    int64_t retry_from, retry_to, lifetime, bounce_lifetime, delay_warning;
-    struct sched_limits each, remote;
+    struct retry retry; /* unless the transport has its own */
+    struct transport_settings transports[SETTINGS_TRANSPORTS];
+    size_t ntransports;
+    struct sched_limits each, host, remote;
     int64_t agent_timeout;
     uint64_t message_size;
     size_t max_loaded;     /* messages with content at a time */
+    size_t max_active;     /* recipients in the content of parked messages */
     size_t max_recipients; /* of one message */
+    size_t portion;        /* recipients of one parked message in memory at a time */
     struct spool_config spool;
     char spool_path[4096];
 };
@@ -49,8 +67,9 @@ struct qmgr {
     struct spool *spool;
     struct committer *committer;
     struct schedule *schedule;
-    struct map messages; /* by qid */
-    struct list all;     /* by serial */
+    struct map messages;   /* by qid */
+    struct list all;       /* by serial */
+    struct list under_way; /* attempts */
     struct heap due;
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;
@@ -93,7 +112,10 @@ void queue_park(struct qmgr *, struct message *, const char *why);
 void queue_unschedule(struct qmgr *, struct message *);
 void queue_on_batch(void *arg);
 void queue_due(void *arg);
-int64_t queue_expires(const struct qmgr *, const struct message *);
+/* When a recipient that could not be reached is given up; ms since 1970. */
+int64_t queue_expires(const struct qmgr *, const struct message *, const struct rcpt *);
+/* The message's place in line. */
+struct sched_order queue_order(const struct message *);
 
 /* --- expand.c --- */
 /* Recipient `index`, which is busy, stands for these (packed: encoded struct recipient, with their
@@ -111,6 +133,8 @@ extern const struct schedule_ops attempt_ops;
 int attempt_agent(struct slice transport);
 /* An attempt was made and failed for now: wait (0: by the retry schedule), or expire. */
 void attempt_deferred(struct qmgr *, struct message *, struct rcpt *, int64_t wait_ms);
+/* An agent asks whether it may connect to an MX host. */
+void attempt_host(struct peer *, const struct ipc_in *);
 /* One line about one recipient. */
 void attempt_log(struct qmgr *, struct message *, const struct rcpt *, const char *result);
 
@@ -149,6 +173,16 @@ void inject_down(struct peer *);
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);
 void admin_down(struct peer *);
+
+/* --- settings.c --- */
+int settings_read(struct settings *, const struct conf *, struct error *) MUST_USE;
+const struct retry *settings_retry(const struct settings *, struct slice transport);
+/* The longest wait between two attempts that any transport has, without jitter. */
+int64_t settings_longest_retry(const struct settings *);
+/* For struct schedule_ops; arg is the struct qmgr. */
+void settings_transport(struct slice name, struct sched_transport *, void *arg);
+void settings_destination(struct slice nexthop, struct sched_limits *, void *arg);
+void settings_host(struct slice host, struct sched_limits *, void *arg);
 
 /* --- recover.c --- */
 int recover_open(struct qmgr *, struct error *) MUST_USE;

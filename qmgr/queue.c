@@ -53,7 +53,8 @@ void queue_wake_in(struct qmgr *q, struct message *m, int64_t ms)
  * set the clock back. */
 static int64_t longest_wait(const struct qmgr *q)
 {
-    return q->set.retry_to + q->set.retry_to / 4;
+    int64_t most = settings_longest_retry(&q->set);
+    return most + most / 4;
 }
 
 void queue_wake_at(struct qmgr *q, struct message *m, int64_t wall)
@@ -67,10 +68,21 @@ static bool is_due(const struct qmgr *q, const struct rcpt *r, int64_t now)
            (r->st.next <= now || r->st.next > now + longest_wait(q));
 }
 
-int64_t queue_expires(const struct qmgr *q, const struct message *m)
+int64_t queue_expires(const struct qmgr *q, const struct message *m, const struct rcpt *r)
 {
     const struct envelope *e = &m->content->envelope;
-    return e->received + (e->sender.n ? q->set.lifetime : q->set.bounce_lifetime);
+    const struct retry *retry = settings_retry(&q->set, r->to.transport);
+    /* RFC 4865 §4.1: the time it was held for counts for nothing. */
+    return MAX(e->received, e->hold_until) +
+           (e->sender.n ? retry->lifetime : retry->bounce_lifetime);
+}
+
+struct sched_order queue_order(const struct message *m)
+{
+    const struct envelope *e = &m->content->envelope;
+    int64_t priority = MIN(MAX(e->priority, (int64_t)PRIORITY_MIN), (int64_t)PRIORITY_MAX);
+    return (struct sched_order){
+        .priority = (int)priority, .bulk = e->bulk, .report = e->sender.n == 0};
 }
 
 /* --- the disk's answers ---------------------------------------------------------------------- */
@@ -340,8 +352,8 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
         indexes[n++] = (uint32_t)i;
     }
     const struct recipient *to = &c->rcpts[first].to;
-    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n,
-        m->content->envelope.sender.n == 0);
+    struct sched_order order = queue_order(m);
+    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n, &order);
     free(indexes);
 }
 
@@ -349,7 +361,7 @@ void queue_deliver(struct qmgr *q, struct message *m)
 {
     struct content *c = m->content;
     /* Recipients due soon go along, so that a message does not wake for each of them. */
-    int64_t now = loop_wall(q->loop) + q->set.retry_from / 8;
+    int64_t now = loop_wall(q->loop) + q->set.retry.from / 8;
     heap_remove(&q->due, &m->due);
     for (size_t i = 0; m->flush && i < c->count; i++)
         c->rcpts[i].st.next = 0;

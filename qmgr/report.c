@@ -58,6 +58,8 @@ static void resolve_silent(struct qmgr *q, struct message *m)
 static bool wants(
     const struct qmgr *q, const struct message *m, const struct rcpt *r, enum report_kind kind)
 {
+    const struct envelope *e = &m->content->envelope;
+    int64_t warning = settings_retry(&q->set, r->to.transport)->delay_warning;
     switch (kind) {
     case REPORT_FAILURE:
         return r->st.state == RCPT_FAILED;
@@ -65,9 +67,9 @@ static bool wants(
         return r->st.state == RCPT_DELIVERED;
     case REPORT_DELAY:
         return r->st.state == RCPT_WAITING && r->st.attempts > 0 && !m->warned && !m->held &&
-               q->set.delay_warning > 0 && m->content->envelope.sender.n > 0 &&
+               warning > 0 && e->sender.n > 0 &&
                (r->to.notify == 0 || (r->to.notify & NOTIFY_DELAY)) &&
-               loop_wall(q->loop) >= m->content->envelope.received + q->set.delay_warning;
+               loop_wall(q->loop) >= MAX(e->received, e->hold_until) + warning;
     }
     return false;
 }
@@ -110,6 +112,8 @@ static void pack(struct report *rep, struct buf *out, struct deliver_report *msg
         const struct rcpt *r = &rep->m->content->rcpts[i];
         if (!wants(rep->q, rep->m, r, rep->kind))
             continue;
+        if (rep->kind == REPORT_DELAY)
+            msg->will_retry_until = MAX(msg->will_retry_until, queue_expires(rep->q, rep->m, r));
         struct report_recipient rr = {.address = r->to.address,
             .original = r->to.original,
             .orcpt = r->to.orcpt,
@@ -135,10 +139,8 @@ static void send_report(struct report *rep)
     struct buf recipients, header;
     buf_init(&recipients, REPORT_RECIPIENTS_BYTES);
     buf_init(&header, REPORT_HEADER_BYTES);
-    struct deliver_report msg = {.kind = rep->kind,
-        .envelope = m->content->envelope_raw,
-        .size = m->size,
-        .will_retry_until = rep->kind == REPORT_DELAY ? queue_expires(q, m) : 0};
+    struct deliver_report msg = {
+        .kind = rep->kind, .envelope = m->content->envelope_raw, .size = m->size};
     pack(rep, &recipients, &msg);
     msg.recipients = buf_slice(&recipients);
     size_t n = (size_t)MIN(m->size, (uint64_t)REPORT_HEADER_BYTES);

@@ -1,65 +1,14 @@
-#include "qmgr/schedule.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include "libutil/buf.h"
-#include "libutil/map.h"
+#include "qmgr/schedule_private.h"
 
 enum {
     LOCAL_WINDOW = 64,
     FORGET_SITE_MS = 3600000, /* that failed */
     FORGET_GOOD_MS = 600000,  /* that worked */
     NO_AGENT_MS = 1000
-};
-
-/* Destinations of a transport take turns in lanes. */
-enum lane { PROVEN, DOUBTFUL, LANES };
-
-struct pace {
-    struct timer timer; /* runs until the next start is allowed */
-    int64_t next_us;
-};
-
-struct transport {
-    struct schedule *schedule;
-    char name[33];
-    bool local, doubtful_turn;
-    unsigned busy, limit;
-    unsigned doubtful_busy;   /* of busy: for doubtful destinations */
-    struct list ready[LANES]; /* destinations with work and an open window, in turn */
-    struct list all;          /* link among transports */
-    struct pace pace;
-};
-
-struct destination {
-    struct schedule *schedule;
-    struct transport *transport;
-    char *key; /* transport \0 nexthop */
-    size_t key_len;
-    struct list ready; /* in a lane of transport->ready */
-    struct list jobs[SCHED_CLASSES];
-    unsigned since[SCHED_CLASSES]; /* starts since this class had one while it waited */
-    size_t waiting;
-    unsigned busy, window;
-    struct sched_limits limits;
-    struct pace pace;
-    double failed_cohorts;
-    bool dead, probing;
-    bool doubtful;      /* nothing has worked since it was new or failed */
-    struct timer timer; /* dead: revival; else: forgetting what we know of the site */
-    char reason[256];
-};
-
-struct schedule {
-    struct loop *loop;
-    struct schedule_policy policy;
-    struct schedule_ops ops;
-    void *arg;
-    struct map destinations;
-    struct list transports;
-    struct timer no_agent;
-    bool deferred;
 };
 
 bool schedule_is_local(struct slice transport)
@@ -69,7 +18,7 @@ bool schedule_is_local(struct slice transport)
 
 static void dispatch(void *arg);
 
-static void dispatch_soon(struct schedule *s)
+void dispatch_soon(struct schedule *s)
 {
     if (s->deferred)
         return;
@@ -91,6 +40,7 @@ struct schedule *schedule_new(struct loop *loop, const struct schedule_policy *p
     s->ops = *ops;
     s->arg = arg;
     map_init(&s->destinations);
+    map_init(&s->sites);
     list_init(&s->transports);
     timer_init(&s->no_agent, loop, no_agent_over, s);
     return s;
@@ -109,7 +59,7 @@ struct slice destination_nexthop(const struct destination *d)
 
 /* --- rates ----------------------------------------------------------------------------------- */
 
-static void pace_used(struct schedule *s, struct pace *p, unsigned per_minute)
+void pace_used(struct schedule *s, struct pace *p, unsigned per_minute)
 {
     int64_t now_us = loop_now(s->loop) * 1000;
     if (per_minute == 0)
@@ -127,10 +77,20 @@ static void transport_may_start(void *arg)
 
 static void destination_may_start(void *arg);
 
+static void set_transport(struct transport *t)
+{
+    struct schedule *s = t->schedule;
+    t->set.limits = t->local ? (struct sched_limits){LOCAL_WINDOW, 0} : s->policy.remote;
+    t->set.dead_ms = s->policy.dead_ms;
+    if (s->ops.transport_of)
+        s->ops.transport_of(slice_of(t->name), &t->set, s->arg);
+}
+
 static void set_limits(struct schedule *s, struct destination *d)
 {
     if (d->transport->local) {
-        d->limits = (struct sched_limits){LOCAL_WINDOW, 0};
+        d->limits = (struct sched_limits){d->transport->set.limits.concurrency, 0};
+        d->window = d->limits.concurrency;
         return;
     }
     d->limits = s->policy.each;
@@ -139,6 +99,12 @@ static void set_limits(struct schedule *s, struct destination *d)
 }
 
 /* --- destinations ---------------------------------------------------------------------------- */
+
+void destination_remember(struct destination *d)
+{
+    if (!timer_active(&d->timer))
+        timer_start(&d->timer, FORGET_GOOD_MS);
+}
 
 static struct transport *find_transport(struct schedule *s, struct slice name)
 {
@@ -152,7 +118,7 @@ static struct transport *find_transport(struct schedule *s, struct slice name)
     snprintf(t->name, sizeof(t->name), "%.*s", SLICE_FMT(name));
     t->local = schedule_is_local(name);
     t->schedule = s;
-    t->limit = t->local ? LOCAL_WINDOW : s->policy.remote.concurrency;
+    set_transport(t);
     list_init(&t->ready[PROVEN]);
     list_init(&t->ready[DOUBTFUL]);
     timer_init(&t->pace.timer, s->loop, transport_may_start, t);
@@ -162,16 +128,18 @@ static struct transport *find_transport(struct schedule *s, struct slice name)
 
 static void destination_free(struct destination *d)
 {
+    for (int i = 0; i < SCHED_CLASSES; i++)
+        heap_clear(&d->jobs[i]);
     timer_stop(&d->timer);
     timer_stop(&d->pace.timer);
     list_remove(&d->ready);
+    site_forget(d);
     map_remove(&d->schedule->destinations, (struct slice){d->key, d->key_len});
     free(d->key);
     free(d);
 }
 
-/* Puts the destination into, or takes it out of, its transport's turn. */
-static void update_ready(struct destination *d)
+void destination_update(struct destination *d)
 {
     bool open = d->busy < d->window && !timer_active(&d->pace.timer);
     bool ready = d->waiting > 0 && (d->dead || open);
@@ -194,7 +162,7 @@ static void set_doubtful(struct destination *d, bool doubtful)
     else
         d->transport->doubtful_busy -= d->busy;
     list_remove(&d->ready);
-    update_ready(d);
+    destination_update(d);
 }
 
 static void on_timer(void *arg)
@@ -207,7 +175,7 @@ static void on_timer(void *arg)
         d->window = 1;
         d->failed_cohorts = 0;
         timer_start(&d->timer, FORGET_SITE_MS);
-        update_ready(d);
+        destination_update(d);
         dispatch_soon(d->schedule);
         return;
     }
@@ -217,16 +185,22 @@ static void on_timer(void *arg)
         timer_start(&d->timer, FORGET_SITE_MS);
 }
 
+/* The key of a destination, into out. */
+static void put_key(struct buf *out, struct slice transport, struct slice nexthop)
+{
+    buf_init(out, 4096);
+    buf_put(out, transport);
+    buf_putc(out, '\0');
+    if (!schedule_is_local(transport))
+        buf_put(out, nexthop);
+}
+
 static struct destination *find_destination(
     struct schedule *s, struct slice transport, struct slice nexthop)
 {
     struct transport *t = find_transport(s, transport);
     struct buf key;
-    buf_init(&key, 4096);
-    buf_puts(&key, t->name);
-    buf_putc(&key, '\0');
-    if (!t->local)
-        buf_put(&key, nexthop);
+    put_key(&key, slice_of(t->name), nexthop);
     struct destination *d = map_get(&s->destinations, buf_slice(&key));
     if (!d) {
         d = NEW(struct destination);
@@ -236,10 +210,11 @@ static struct destination *find_destination(
         d->key = xmemdup0(buf_slice(&key).p, d->key_len);
         list_init(&d->ready);
         for (int i = 0; i < SCHED_CLASSES; i++)
-            list_init(&d->jobs[i]);
+            heap_init(&d->jobs[i]);
         set_limits(s, d);
         d->doubtful = !t->local;
-        d->window = t->local ? LOCAL_WINDOW : MIN(s->policy.initial, d->limits.concurrency);
+        if (!t->local)
+            d->window = MIN(s->policy.initial, d->limits.concurrency);
         timer_init(&d->pace.timer, s->loop, destination_may_start, d);
         timer_init(&d->timer, s->loop, on_timer, d);
         map_set(&s->destinations, buf_slice(&key), d);
@@ -250,10 +225,17 @@ static struct destination *find_destination(
 
 static void job_free(struct sched_job *job)
 {
-    list_remove(&job->link);
+    heap_remove(&job->destination->jobs[job->class], &job->turn);
     list_remove(&job->sibling);
     free(job->recipients);
     free(job);
+}
+
+/* The first in line; NULL: none. */
+static struct sched_job *first_job(const struct destination *d, enum sched_class class)
+{
+    struct heap_node *node = heap_min(&d->jobs[class]);
+    return node ? CONTAINER_OF(node, struct sched_job, turn) : NULL;
 }
 
 /* A site with nothing to do is forgotten, unless it taught us something. */
@@ -268,27 +250,39 @@ static void destination_may_start(void *arg)
 {
     struct destination *d = arg;
     dispatch_soon(d->schedule);
-    update_ready(d);
+    destination_update(d);
     release_idle(d);
+}
+
+static enum sched_class class_of(const struct sched_job *job)
+{
+    const struct sched_order *o = &job->order;
+    if (o->report)
+        return SCHED_REPORT;
+    if (o->priority > 0)
+        return SCHED_URGENT;
+    bool list = o->bulk || o->priority < 0 || job->count - job->next > SCHED_SHORT_MAX;
+    return list ? SCHED_LIST : SCHED_SHORT;
 }
 
 /* Where the job stands in line: behind its like, so that messages take turns. */
 static void enqueue(struct destination *d, struct sched_job *job)
 {
-    enum sched_class class = job->report                                ? SCHED_REPORT
-                             : job->count - job->next > SCHED_SHORT_MAX ? SCHED_LIST
-                                                                        : SCHED_SHORT;
-    list_remove(&job->link);
-    list_append(&d->jobs[class], &job->link);
+    enum { PRIORITY_SHIFT = 48, PRIORITY_MOST = 9 };
+    int64_t behind = PRIORITY_MOST - job->order.priority;
+    heap_remove(&d->jobs[job->class], &job->turn);
+    job->class = class_of(job);
+    heap_set(&d->jobs[job->class], &job->turn, (behind << PRIORITY_SHIFT) + d->schedule->turn++);
 }
 
 /* The class whose turn it is; at least one job waits. */
 static enum sched_class next_class(struct destination *d)
 {
-    static const unsigned share[SCHED_CLASSES] = {0, SCHED_LIST_SHARE, SCHED_REPORT_SHARE};
+    static const unsigned share[SCHED_CLASSES] = {
+        0, SCHED_SHORT_SHARE, SCHED_LIST_SHARE, SCHED_REPORT_SHARE};
     enum sched_class chosen = SCHED_CLASSES;
     for (int i = SCHED_CLASSES - 1; i >= 0; i--) {
-        if (list_empty(&d->jobs[i]))
+        if (!first_job(d, (enum sched_class)i))
             d->since[i] = 0;
         else if (chosen == SCHED_CLASSES || d->since[chosen] + 1 < share[chosen])
             chosen = (enum sched_class)i;
@@ -299,8 +293,19 @@ static enum sched_class next_class(struct destination *d)
     return chosen;
 }
 
+/* Urgent mail does not wait until its destination's turn comes round. */
+static void hurry(struct destination *d)
+{
+    struct list *lane = &d->transport->ready[d->doubtful ? DOUBTFUL : PROVEN];
+    if (list_empty(&d->ready) || d->dead || (d->site && !site_open(d->site)))
+        return;
+    list_remove(&d->ready);
+    list_append(lane->next, &d->ready); /* before the first */
+}
+
 void schedule_add(struct schedule *s, struct slice transport, struct slice nexthop, void *message,
-    struct list *siblings, const uint32_t *recipients, size_t count, bool report)
+    struct list *siblings, const uint32_t *recipients, size_t count,
+    const struct sched_order *order)
 {
     struct destination *d = find_destination(s, transport, nexthop);
     struct sched_job *job = NEW(struct sched_job);
@@ -309,12 +314,13 @@ void schedule_add(struct schedule *s, struct slice transport, struct slice nexth
     job->recipients = xcalloc(count, sizeof(*recipients));
     memcpy(job->recipients, recipients, count * sizeof(*recipients));
     job->count = count;
-    job->report = report;
-    list_init(&job->link);
+    job->order = *order;
     enqueue(d, job);
     list_append(siblings, &job->sibling);
     d->waiting += count;
-    update_ready(d);
+    destination_update(d);
+    if (job->class == SCHED_URGENT)
+        hurry(d);
     dispatch_soon(s);
 }
 
@@ -324,7 +330,7 @@ size_t schedule_drop(struct sched_job *job)
     size_t left = job->count - job->next;
     d->waiting -= left;
     job_free(job);
-    update_ready(d);
+    destination_update(d);
     release_idle(d);
     return left;
 }
@@ -333,45 +339,48 @@ size_t schedule_drop(struct sched_job *job)
 static void refuse_all(struct schedule *s, struct destination *d)
 {
     for (int i = 0; i < SCHED_CLASSES; i++) {
-        LIST_EACH(it, &d->jobs[i])
-        {
-            struct sched_job *job = LIST_ENTRY(it, struct sched_job, link);
+        struct sched_job *job;
+        while ((job = first_job(d, (enum sched_class)i)) != NULL) {
             size_t left = job->count - job->next;
             d->waiting -= left;
-            list_remove(&job->link);
+            heap_remove(&d->jobs[i], &job->turn);
             list_remove(&job->sibling);
-            s->ops.refuse(job, job->recipients + job->next, left, s->policy.dead_ms,
+            s->ops.refuse(job, job->recipients + job->next, left, d->transport->set.dead_ms,
                 slice_of(d->reason), s->arg);
             job_free(job);
         }
     }
-    update_ready(d);
+    destination_update(d);
 }
 
 /* One attempt of the destination whose turn it is. False: no agent. */
 static bool start_one(struct schedule *s, struct destination *d)
 {
-    enum sched_class class = next_class(d);
-    struct sched_job *job = LIST_ENTRY(d->jobs[class].next, struct sched_job, link);
+    struct transport *t = d->transport;
+    struct sched_job *job = first_job(d, next_class(d));
+    struct sched_ticket ticket = {.destination = d};
     size_t left = job->count - job->next;
-    size_t taken = s->ops.start(job, d, job->recipients + job->next, left, s->arg);
-    if (taken == 0)
+    if (d->site)
+        site_enter(d->site, &ticket);
+    size_t taken = s->ops.start(job, &ticket, job->recipients + job->next, left, s->arg);
+    if (taken == 0) {
+        site_leave(&ticket, SCHED_UNTRIED);
         return false;
+    }
     assert(taken <= left);
     job->next += taken;
     d->waiting -= taken;
     d->busy++;
-    d->transport->busy++;
-    d->transport->doubtful_busy += d->doubtful;
+    t->busy++;
+    t->doubtful_busy += d->doubtful;
     pace_used(s, &d->pace, d->limits.rate);
-    if (!d->transport->local)
-        pace_used(s, &d->transport->pace, s->policy.remote.rate);
+    pace_used(s, &t->pace, t->set.limits.rate);
     if (taken == left)
         job_free(job);
     else
         enqueue(d, job); /* other messages first */
     list_remove(&d->ready);
-    update_ready(d);
+    destination_update(d);
     return true;
 }
 
@@ -379,7 +388,8 @@ static bool start_one(struct schedule *s, struct destination *d)
 static struct destination *next_destination(struct transport *t)
 {
     bool proven = !list_empty(&t->ready[PROVEN]);
-    bool doubtful = !list_empty(&t->ready[DOUBTFUL]) && t->doubtful_busy < MAX(t->limit / 2, 1u);
+    bool doubtful = !list_empty(&t->ready[DOUBTFUL]) &&
+                    t->doubtful_busy < MAX(t->set.limits.concurrency / 2, 1u);
     if (!proven && !doubtful)
         return NULL;
     t->doubtful_turn = !t->doubtful_turn;
@@ -390,9 +400,13 @@ static struct destination *next_destination(struct transport *t)
 static void dispatch_transport(struct schedule *s, struct transport *t)
 {
     struct destination *d;
-    while (t->busy < t->limit && (d = next_destination(t)) != NULL) {
+    while (t->busy < t->set.limits.concurrency && (d = next_destination(t)) != NULL) {
         if (d->dead) {
             refuse_all(s, d);
+            continue;
+        }
+        if (d->site && !site_open(d->site)) {
+            site_block(d);
             continue;
         }
         if (timer_active(&t->pace.timer))
@@ -425,8 +439,7 @@ static void site_worked(struct schedule *s, struct destination *d)
         d->window--;
     }
     set_doubtful(d, false);
-    if (!timer_active(&d->timer))
-        timer_start(&d->timer, FORGET_GOOD_MS);
+    destination_remember(d);
 }
 
 static void site_failed(struct schedule *s, struct destination *d, struct slice reason)
@@ -440,22 +453,25 @@ static void site_failed(struct schedule *s, struct destination *d, struct slice 
     d->dead = true;
     list_remove(&d->ready);
     snprintf(d->reason, sizeof(d->reason), "%.*s", SLICE_FMT(slice_first(reason, 255)));
-    timer_start(&d->timer, s->policy.dead_ms);
+    timer_start(&d->timer, d->transport->set.dead_ms);
     refuse_all(s, d);
 }
 
-void schedule_finished(struct schedule *s, struct destination *d, bool failed, struct slice reason)
+void schedule_finished(
+    struct schedule *s, struct sched_ticket *ticket, enum sched_result result, struct slice reason)
 {
+    struct destination *d = ticket->destination;
     d->busy--;
     d->transport->busy--;
     d->transport->doubtful_busy -= d->doubtful;
+    site_leave(ticket, result);
     if (!d->transport->local) {
-        if (!failed)
+        if (result == SCHED_WORKED)
             site_worked(s, d);
-        else if (!d->dead)
+        else if (result == SCHED_SITE_FAILED && !d->dead)
             site_failed(s, d, reason);
     }
-    update_ready(d);
+    destination_update(d);
     release_idle(d);
     dispatch_soon(s);
 }
@@ -474,6 +490,16 @@ void schedule_revive(struct schedule *s)
         if (d->dead)
             on_timer(d);
     }
+}
+
+void schedule_revive_one(struct schedule *s, struct slice transport, struct slice nexthop)
+{
+    struct buf key;
+    put_key(&key, transport, nexthop);
+    struct destination *d = map_get(&s->destinations, buf_slice(&key));
+    if (d && d->dead)
+        on_timer(d);
+    buf_clear(&key);
 }
 
 bool schedule_next(const struct schedule *s, size_t *pos, struct destination_figures *out)
@@ -501,12 +527,12 @@ void schedule_set_policy(struct schedule *s, const struct schedule_policy *polic
     void *value;
     s->policy = *policy;
     LIST_EACH(it, &s->transports)
-    {
-        struct transport *t = LIST_ENTRY(it, struct transport, all);
-        t->limit = t->local ? LOCAL_WINDOW : policy->remote.concurrency;
-    }
-    for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);)
+    set_transport(LIST_ENTRY(it, struct transport, all));
+    for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);) {
         set_limits(s, value);
+        destination_update(value);
+    }
+    sites_set_limits(s);
     dispatch_soon(s);
 }
 
@@ -516,12 +542,13 @@ void schedule_free(struct schedule *s)
         return;
     void *value;
     timer_stop(&s->no_agent);
-    loop_cancel(s->loop, s);
+    sites_clear(s);
     for (size_t pos = 0; map_next(&s->destinations, &pos, NULL, &value);) {
         struct destination *d = value;
+        struct sched_job *job;
         for (int i = 0; i < SCHED_CLASSES; i++)
-            LIST_EACH(it, &d->jobs[i])
-        job_free(LIST_ENTRY(it, struct sched_job, link));
+            while ((job = first_job(d, (enum sched_class)i)) != NULL)
+                job_free(job);
         destination_free(d);
     }
     LIST_EACH(it, &s->transports)
@@ -531,5 +558,6 @@ void schedule_free(struct schedule *s)
         free(t);
     }
     map_clear(&s->destinations);
+    loop_cancel(s->loop, s);
     free(s);
 }

@@ -3,11 +3,11 @@
 
 #include "libutil/log.h"
 
-#define DLV_SMTP_FIELDS(F, S)                                                          \
-    F(S, STR, mx, 0)                                                                   \
-    F(S, STR, ip, 0)                                                                   \
-    F(S, STR, tls, 0) F(S, U32, nrcpt, 0) F(S, U32, accepted, 0) F(S, BOOL, reused, 0) \
-        F(S, STR, reply, 0)
+#define DLV_SMTP_FIELDS(F, S) \
+    F(S, STR, mx, 0)          \
+    F(S, STR, ip, 0)          \
+    F(S, STR, tls, 0)         \
+    F(S, U32, nrcpt, 0) F(S, U32, accepted, 0) F(S, BOOL, reused, 0) F(S, STR, reply, 0)
 #define DLV_REFUSED_FIELDS(F, S) \
     F(S, STR, to, 0)             \
     F(S, STR, mx, 0) F(S, STR, ip, 0) F(S, STR, verb, 0) F(S, STR, rule, 0) F(S, STR, reply, 0)

@@ -81,13 +81,48 @@ void job_finished(struct job *job)
 
 /* --- hosts --------------------------------------------------------------------------------- */
 
-static void try_host(struct job *job, bool without_tls)
+static void open_session(struct job *job, bool without_tls)
 {
-    if (job->target < job->found.count) {
-        job->session = session_open(job, &job->found.targets[job->target], without_tls);
+    job->session = session_open(job, &job->found.targets[job->target], without_tls);
+}
+
+static void on_grant(struct ipc_in *in, void *arg)
+{
+    struct job *job = arg;
+    const struct deliver_grant *grant = in ? in->msg : NULL;
+    job->asked = 0;
+    if (grant && grant->granted) {
+        if (!session_reuse_host(job, &job->found.targets[job->target]))
+            open_session(job, false);
         return;
     }
-    settle_all(job, DEFERRED, job->trouble_dsn, job->trouble_mta, job->trouble, true);
+    settle_all(job, DEFERRED, "4.4.5", job->found.targets[job->target].host,
+        "the host has all the connections it may have", false);
+}
+
+/* qmgr counts how many connections an MX host has, whatever domains they are for. */
+static void ask_for_host(struct job *job)
+{
+    struct deliver_host ask = {
+        .request = job->id, .host = slice_of(job->found.targets[job->target].host)};
+    ask.host = slice_first(ask.host, 255);
+    job->asked = ipc_call(job->peer->ipc, deliver_host_type, job->trace, &ask, -1, on_grant, job);
+}
+
+static bool same_host(const struct job *job, size_t a, size_t b)
+{
+    return strcmp(job->found.targets[a].host, job->found.targets[b].host) == 0;
+}
+
+static void try_host(struct job *job, bool without_tls)
+{
+    size_t t = job->target;
+    if (t == job->found.count)
+        settle_all(job, DEFERRED, job->trouble_dsn, job->trouble_mta, job->trouble, true);
+    else if (job->hop.mx && !without_tls && (t == 0 || !same_host(job, t, t - 1)))
+        ask_for_host(job);
+    else
+        open_session(job, without_tls);
 }
 
 static void on_route(const struct route_result *found, void *arg)
@@ -198,6 +233,8 @@ void job_cancel(struct job *job)
 {
     if (job->session)
         session_abandon(job->session);
+    if (job->asked && job->peer->ipc)
+        ipc_cancel(job->peer->ipc, job->asked);
     free_job(job);
 }
 

@@ -34,8 +34,9 @@ struct job {
     struct nexthop hop;
     struct route *route;
     struct route_result found;
-    size_t target; /* index of the host being tried */
-    bool reused;   /* on a connection that another message had opened */
+    size_t target;  /* index of the host being tried */
+    uint32_t asked; /* the call about it that is under way; 0: none */
+    bool reused;    /* on a connection that another message had opened */
     struct session *session;
     char trouble_dsn[16]; /* of the last host that could not be used */
     char trouble[481], trouble_mta[256];

@@ -470,20 +470,38 @@ static void quit_reply(struct session *s)
     free_session(s);
 }
 
+static bool take_over(struct job *job, struct session *s)
+{
+    list_remove(&s->link);
+    timer_stop(&s->timer);
+    s->job = job;
+    s->reused = job->reused = true;
+    job->session = s;
+    transaction_start(s);
+    return true;
+}
+
 bool session_reuse(struct job *job)
 {
     LIST_EACH(it, &job->remote->idle)
     {
         struct session *s = LIST_ENTRY(it, struct session, link);
-        if (s->ndue || strcmp(s->nexthop, job->nexthop) != 0)
+        if (!s->ndue && strcmp(s->nexthop, job->nexthop) == 0)
+            return take_over(job, s);
+    }
+    return false;
+}
+
+bool session_reuse_host(struct job *job, const struct target *t)
+{
+    LIST_EACH(it, &job->remote->idle)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, link);
+        if (s->ndue || !s->mx || s->lmtp != job->hop.lmtp || s->without_tls ||
+            strcasecmp(s->target.host, t->host) != 0 || strcmp(s->target.ip, t->ip) != 0)
             continue;
-        list_remove(&s->link);
-        timer_stop(&s->timer);
-        s->job = job;
-        s->reused = job->reused = true;
-        job->session = s;
-        transaction_start(s);
-        return true;
+        snprintf(s->nexthop, sizeof(s->nexthop), "%s", job->nexthop);
+        return take_over(job, s);
     }
     return false;
 }

@@ -82,6 +82,8 @@ struct session *session_open(struct job *, const struct target *, bool without_t
 bool session_reuse(struct job *);
 /* Drops the connection; the job is not told. */
 void session_abandon(struct session *);
+/* The same of the same MX host, whatever domain it was used for. */
+bool session_reuse_host(struct job *, const struct target *);
 void session_close_idle(struct remote *);
 
 /* --- between session.c and transaction.c --------------------------------------------------- */

@@ -30,11 +30,10 @@ RECORD_DECLARE(outcome, OUTCOME_FIELDS)
  * delivery: unique per (message, recipient set) and stable over retries and restarts, so that a
  * mailbox accepts it once (I10): recipient i has delivery id `delivery + i`. The body (CRLF,
  * without Return-Path) is inline, or in the read-only descriptor. */
-#define DELIVER_START_FIELDS(F, S)                                             \
-    F(S, U64, delivery, 0)                                                     \
-    F(S, BYTES, envelope, 4096)                                                \
-    F(S, BYTES, recipients, 11264) F(S, U64, size, 0) F(S, BYTES, body, 49152) \
-        F(S, U32, attempt, 0)
+#define DELIVER_START_FIELDS(F, S) \
+    F(S, U64, delivery, 0)         \
+    F(S, BYTES, envelope, 4096)    \
+    F(S, BYTES, recipients, 11264) F(S, U64, size, 0) F(S, BYTES, body, 49152) F(S, U32, attempt, 0)
 #define DELIVER_DONE_FIELDS(F, S) F(S, BYTES, outcomes, 60000) /* packed outcome */
 /* Makes everything delivered so far durable (virtual and local): the spool record is kept until
  * then. code: enum error_code. */
@@ -43,28 +42,29 @@ RECORD_DECLARE(outcome, OUTCOME_FIELDS)
 
 /* To the bounce agent: write one report to the sender about these recipients. */
 enum report_kind { REPORT_FAILURE, REPORT_DELAY, REPORT_SUCCESS };
-#define REPORT_RECIPIENT_FIELDS(F, S)                                    \
-    F(S, STR, address, 320)                                              \
-    F(S, STR, original, 320)                                             \
-    F(S, STR, orcpt, 500) F(S, U32, status, 0) /* enum deliver_status */ \
+#define REPORT_RECIPIENT_FIELDS(F, S)              \
+    F(S, STR, address, 320)                        \
+    F(S, STR, original, 320)                       \
+    F(S, STR, orcpt, 500)                          \
+    F(S, U32, status, 0) /* enum deliver_status */ \
         F(S, STR, dsn, 16) F(S, STR, text, 480) F(S, STR, mta, 255) F(S, I64, last_attempt, 0)
 RECORD_DECLARE(report_recipient, REPORT_RECIPIENT_FIELDS)
-#define DELIVER_REPORT_FIELDS(F, S)                                                           \
-    F(S, U32, kind, 0)                                                                        \
-    F(S, BYTES, envelope, 4096)                                                               \
-    F(S, BYTES, recipients, 24576) /* packed report_recipient; the agent tells if cut */      \
-    F(S, U64, size, 0)                                                                        \
-    F(S, I64, will_retry_until, 0)                                                            \
-        F(S, BYTES, header, 32768) /* header and, where it fits, body; else the descriptor */ \
-        F(S, U32, left_out, 0)     /* recipients that did not fit */
+#define DELIVER_REPORT_FIELDS(F, S)                                                       \
+    F(S, U32, kind, 0)                                                                    \
+    F(S, BYTES, envelope, 4096)                                                           \
+    F(S, BYTES, recipients, 24576) /* packed report_recipient; the agent tells if cut */  \
+    F(S, U64, size, 0)                                                                    \
+    F(S, I64, will_retry_until, 0)                                                        \
+    F(S, BYTES, header, 32768) /* header and, where it fits, body; else the descriptor */ \
+    F(S, U32, left_out, 0)     /* recipients that did not fit */
 #define DELIVER_REPORTED_FIELDS(F, S) F(S, I64, code, 0) F(S, STR, text, 255) F(S, U64, qid, 0)
 /* Whether the agent's process still does anything. Every agent answers at once, from its loop. */
 #define DELIVER_PING_FIELDS(F, S)
 #define DELIVER_PONG_FIELDS(F, S)
-/* remote asks before it connects to an MX host for the message `qid`. Not granted: the host has
- * all the connections it may have; the agent answers for the message at once, and no attempt
+/* remote asks before it connects to an MX host; request: the id of the deliver_start. Not granted:
+ * the host has all the connections it may have; the agent ends the delivery at once, and no attempt
  * was made. */
-#define DELIVER_HOST_FIELDS(F, S) F(S, U64, delivery, 0) F(S, STR, host, 255)
+#define DELIVER_HOST_FIELDS(F, S) F(S, U32, request, 0) F(S, STR, host, 255)
 #define DELIVER_GRANT_FIELDS(F, S) F(S, BOOL, granted, 0)
 #define DELIVER_PROTO(M)                                                           \
     M(deliver_start, 1, IPC_CLIENT, 2, 0, IPC_MAY_FD, DELIVER_START_FIELDS)        \

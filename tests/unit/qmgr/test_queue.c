@@ -32,8 +32,8 @@ struct world {
     bool site, silent; /* silent: no answer at all */
     bool frozen;       /* not even to a ping */
     unsigned pings;
-    bool twice;        /* the same answer again */
-    uint32_t lie;      /* added to every index */
+    bool twice;   /* the same answer again */
+    uint32_t lie; /* added to every index */
     unsigned starts, syncs, reports;
     uint64_t deliveries[ASKED_MAX];
     enum report_kind kinds[ASKED_MAX];
@@ -172,11 +172,12 @@ static const struct daemon_spec spec = {.convs = convs};
 static void open_spool(struct world *w)
 {
     static const struct schedule_policy policy = {
-        .initial = 5, .each = {20, 0}, .remote = {200, 0}, .dead_ms = 300000};
+        .initial = 5, .each = {20, 0}, .host = {50, 0}, .remote = {200, 0}, .dead_ms = 300000};
     struct error err;
     struct qmgr *q = &w->q;
     map_init(&q->messages);
     list_init(&q->all);
+    list_init(&q->under_way);
     heap_init(&q->due);
     timer_init(&q->due_timer, q->loop, queue_due, q);
     assert_int_equal(recover_open(q, &err), OK);
@@ -195,14 +196,16 @@ static void setup(struct world *w)
         .log = &w->daemon.log,
         .loop = loop_new_fake(1000000),
         .disk = simdisk_disk(w->sim),
-        .set = {.retry_from = 300000,
-            .retry_to = 3600000,
-            .lifetime = 7200000,
-            .bounce_lifetime = 3600000,
+        .set = {.retry = {.from = 300000,
+                    .to = 3600000,
+                    .lifetime = 7200000,
+                    .bounce_lifetime = 3600000},
             .agent_timeout = 36000000,
             .message_size = 1 << 20,
             .max_loaded = 1000,
             .max_recipients = 10,
+            .max_active = 1000,
+            .portion = 100,
             .spool = {.segment_size = 65536, .segments = 4}}};
     w->daemon.spec = &spec;
     w->daemon.loop = w->q.loop;
@@ -535,7 +538,7 @@ static void test_a_delivery_that_an_agent_forgot_is_tried_again(void **state)
     (void)state;
     struct world w;
     setup(&w);
-    w.q.set.lifetime = 36000000;
+    w.q.set.retry.lifetime = 36000000;
     w.silent = true;
     inject(&w, 100, "remote", 1);
     w.silent = false;

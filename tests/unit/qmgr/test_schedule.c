@@ -5,93 +5,7 @@
 
 #include <cmocka.h>
 
-#include "qmgr/schedule.h"
-
-enum { STARTS_MAX = 65536 };
-
-struct bench {
-    struct loop *loop;
-    struct schedule *schedule;
-    struct list siblings;
-    bool no_agent;
-    size_t most; /* taken per start */
-    struct {
-        void *message;
-        struct destination *destination;
-        size_t n;
-    } started[STARTS_MAX];
-    size_t nstarted, over, refused;
-};
-
-static size_t start(
-    struct sched_job *job, struct destination *d, const uint32_t *recipients, size_t n, void *arg)
-{
-    struct bench *b = arg;
-    (void)recipients;
-    if (b->no_agent)
-        return 0;
-    n = MIN(n, b->most);
-    b->started[b->nstarted].message = job->message;
-    b->started[b->nstarted].destination = d;
-    b->started[b->nstarted++].n = n;
-    return n;
-}
-
-static void refuse(struct sched_job *job, const uint32_t *recipients, size_t n, int64_t wait_ms,
-    struct slice reason, void *arg)
-{
-    struct bench *b = arg;
-    (void)job, (void)recipients;
-    assert_int_equal(wait_ms, 300000);
-    assert_true(slice_is(reason, "connection refused"));
-    b->refused += n;
-}
-
-static void limits_of(struct slice nexthop, struct sched_limits *limits, void *arg)
-{
-    (void)arg;
-    if (slice_is(nexthop, "gentle.test"))
-        *limits = (struct sched_limits){1, 60};
-}
-
-static void setup(struct bench *b)
-{
-    static const struct schedule_policy policy = {
-        .initial = 5, .each = {20, 0}, .remote = {200, 0}, .dead_ms = 300000};
-    static const struct schedule_ops ops = {start, refuse, limits_of};
-    *b = (struct bench){.most = 50};
-    b->loop = loop_new_fake(1000);
-    list_init(&b->siblings);
-    b->schedule = schedule_new(b->loop, &policy, &ops, b);
-}
-
-static void teardown(struct bench *b)
-{
-    schedule_free(b->schedule);
-    loop_free(b->loop);
-}
-
-static void add_class(struct bench *b, const char *transport, const char *nexthop, void *message,
-    size_t n, bool report)
-{
-    static const uint32_t indexes[2000];
-    schedule_add(b->schedule, slice_of(transport), slice_of(nexthop), message, &b->siblings,
-        indexes, n, report);
-    loop_poll(b->loop);
-}
-
-static void add(
-    struct bench *b, const char *transport, const char *nexthop, void *message, size_t n)
-{
-    add_class(b, transport, nexthop, message, n, false);
-}
-
-static void finish_one(struct bench *b, bool site_failed)
-{
-    schedule_finished(b->schedule, b->started[b->over++].destination, site_failed,
-        SLICE_LIT("connection refused"));
-    loop_poll(b->loop);
-}
+#include "tests/unit/qmgr/bench.h"
 
 static void test_a_new_site_gets_no_more_than_the_first_window(void **state)
 {
@@ -171,15 +85,6 @@ static void test_messages_to_one_site_take_turns(void **state)
         at++;
     assert_true(at < b.nstarted && at <= 7);
     teardown(&b);
-}
-
-/* How many of starts [from, to) were for this message. */
-static size_t starts_of(const struct bench *b, const void *message, size_t from, size_t to)
-{
-    size_t n = 0;
-    for (size_t i = from; i < to && i < b->nstarted; i++)
-        n += b->started[i].message == message;
-    return n;
 }
 
 static void test_a_short_message_passes_long_lists(void **state)
@@ -324,7 +229,7 @@ static void test_the_total_rate_holds_for_all_sites_together(void **state)
 {
     (void)state;
     static const struct schedule_policy policy = {
-        .initial = 5, .each = {20, 0}, .remote = {200, 600}, .dead_ms = 300000};
+        .initial = 5, .each = {20, 0}, .host = {8, 0}, .remote = {200, 600}, .dead_ms = 300000};
     struct bench b;
     char name[32];
     setup(&b);
