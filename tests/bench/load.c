@@ -1,35 +1,35 @@
 /*
- * Sends N messages of SIZE bytes over C connections to 127.0.0.1:PORT, pipelined as RFC 2920
- * allows, one after another on each connection, and prints the seconds it took until the last
- * was accepted.
+ * Sends MESSAGES of SIZE bytes to 127.0.0.1:PORT over CONNECTIONS at a time, pipelined as RFC 2920
+ * allows, and prints the seconds until the last was accepted. Each connection carries PER
+ * messages, one after another, and is then replaced by a new one; 0: it stays to the end.
  *
- *     load PORT CONNECTIONS MESSAGES SIZE RECIPIENT...
+ *     load PORT CONNECTIONS MESSAGES PER SIZE RECIPIENT...
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum step { GREETING, HELLO, MAIL, RCPT, DATA, END };
+enum step { GREETING, HELLO, MAIL, RCPT, DATA, END, QUIT };
 
 struct client {
     int fd;
     enum step step;
-    bool sending; /* a message is under way */
+    long sent; /* messages over this connection */
     size_t have;
     char in[4096];
 };
 
 struct load {
-    long wanted, begun, accepted;
+    int poll, port;
+    long wanted, begun, accepted, per;
     char *body;
     size_t body_len;
     char **recipients;
@@ -60,22 +60,43 @@ static void put(struct client *c, const char *text, size_t n)
     }
 }
 
+static void begin_connection(struct load *l, struct client *c)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+        .sin_port = htons((uint16_t)l->port),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
+    int one = 1;
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    c->step = GREETING;
+    c->sent = 0;
+    c->have = 0;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+        die("connect", strerror(errno));
+    epoll_ctl(l->poll, EPOLL_CTL_ADD, c->fd, &ev);
+}
+
 static void begin_message(struct load *l, struct client *c)
 {
-    c->sending = l->begun < l->wanted;
-    if (!c->sending)
-        return;
     char text[512];
-    int n = snprintf(text, sizeof(text), "MAIL FROM:<bench@elsewhere.test>\r\nRCPT TO:<%s>\r\nDATA\r\n",
-        l->recipients[l->begun % l->nrecipients]);
+    if (l->begun == l->wanted || (l->per && c->sent == l->per)) {
+        put(c, "QUIT\r\n", 6);
+        c->step = QUIT;
+        return;
+    }
+    int n =
+        snprintf(text, sizeof(text), "MAIL FROM:<bench@elsewhere.test>\r\nRCPT TO:<%s>\r\nDATA\r\n",
+            l->recipients[l->begun % l->nrecipients]);
     l->begun++;
+    c->sent++;
     c->step = MAIL;
     put(c, text, (size_t)n);
 }
 
 static void on_reply(struct load *l, struct client *c, const char *line)
 {
-    static const char want[] = {'2', '2', '2', '2', '3', '2'};
+    static const char want[] = {'2', '2', '2', '2', '3', '2', '2'};
     if (line[0] != want[c->step])
         die("unexpected answer", line);
     switch (c->step) {
@@ -93,6 +114,12 @@ static void on_reply(struct load *l, struct client *c, const char *line)
     case END:
         l->accepted++;
         begin_message(l, c);
+        break;
+    case QUIT:
+        close(c->fd);
+        c->fd = -1;
+        if (l->begun < l->wanted)
+            begin_connection(l, c);
         break;
     default:
         c->step++;
@@ -112,6 +139,8 @@ static void on_input(struct load *l, struct client *c)
         if (end - line > 3 && line[3] != '-')
             on_reply(l, c, line);
         line = end + 1;
+        if (c->fd < 0 || c->have == 0)
+            return; /* QUIT was the last word */
     }
     c->have -= (size_t)(line - c->in);
     memmove(c->in, line, c->have);
@@ -134,31 +163,27 @@ static void make_body(struct load *l, size_t size)
 
 int main(int argc, char **argv)
 {
-    if (argc < 6)
-        die("usage", "load PORT CONNECTIONS MESSAGES SIZE RECIPIENT...");
+    if (argc < 7)
+        die("usage", "load PORT CONNECTIONS MESSAGES PER SIZE RECIPIENT...");
     int count = atoi(argv[2]);
-    struct load l = {.wanted = atol(argv[3]), .recipients = argv + 5, .nrecipients = argc - 5};
-    make_body(&l, (size_t)atol(argv[4]));
+    struct load l = {.poll = epoll_create1(0),
+        .port = atoi(argv[1]),
+        .wanted = atol(argv[3]),
+        .per = atol(argv[4]),
+        .recipients = argv + 6,
+        .nrecipients = argc - 6};
+    make_body(&l, (size_t)atol(argv[5]));
     struct client *clients = calloc((size_t)count, sizeof(*clients));
-    struct pollfd *fds = calloc((size_t)count, sizeof(*fds));
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])),
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct epoll_event events[64];
     double started = now();
-    for (int i = 0; i < count; i++) {
-        int one = 1;
-        clients[i].fd = socket(AF_INET, SOCK_STREAM, 0);
-        setsockopt(clients[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        if (connect(clients[i].fd, (struct sockaddr *)&to, sizeof(to)) < 0)
-            die("connect", strerror(errno));
-        clients[i].step = GREETING;
-        fds[i] = (struct pollfd){.fd = clients[i].fd, .events = POLLIN};
-    }
+    for (int i = 0; i < count; i++)
+        begin_connection(&l, &clients[i]);
     while (l.accepted < l.wanted) {
-        if (poll(fds, (nfds_t)count, 60000) <= 0)
-            die("poll", "nothing happened for 60 s");
-        for (int i = 0; i < count; i++)
-            if (fds[i].revents)
-                on_input(&l, &clients[i]);
+        int n = epoll_wait(l.poll, events, 64, 60000);
+        if (n <= 0)
+            die("epoll_wait", "nothing happened for 60 s");
+        for (int i = 0; i < n; i++)
+            on_input(&l, events[i].data.ptr);
     }
     printf("%.6f\n", now() - started);
     return 0;

@@ -29,6 +29,7 @@ error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
+smtp unix - - n - - smtp
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
@@ -55,6 +56,8 @@ local_recipient_maps =
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtpd_relay_restrictions = reject_unauth_destination
+relay_domains = relay.test
+transport_maps = inline:{{ {{ relay.test = smtp:[127.0.0.1]:{sink} }} }}
 virtual_mailbox_domains = example.test
 virtual_mailbox_base = {dir}/mail
 virtual_mailbox_maps = texthash:{dir}/users
@@ -70,10 +73,12 @@ export_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ
 
 
 class Postfix:
-    def __init__(self, directory, users):
+    def __init__(self, directory, users, sink=9):
+        """sink: the port that mail for relay.test goes to."""
         self.dir = os.path.realpath(directory)
         self.users = users
         self.port = free_port()
+        self.sink = sink
         self.process = None
 
     def unpack(self):
@@ -108,7 +113,7 @@ class Postfix:
             os.chmod(f"{self.dir}/queue/{name}", 0o700)
         os.chown(self.dir + "/data", OWNER, -1)
         os.chown(self.dir + "/mail", OWNER, OWNER)
-        values = {"dir": self.dir, "port": self.port, "owner": OWNER}
+        values = {"dir": self.dir, "port": self.port, "owner": OWNER, "sink": self.sink}
         for name, text in (("main.cf", MAIN), ("master.cf", SERVICES)):
             with open(f"{self.dir}/etc/{name}", "w") as file:
                 file.write(text.format(**values))

@@ -1,0 +1,90 @@
+"""What a run costs: CPU time, system calls and memory of processes, and what the disk gives."""
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(pids, reaped=False):
+    """Seconds these processes have used; reaped: and their children that have ended."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            total += sum(map(int, fields[11:15 if reaped else 13]))
+    return total / TICK
+
+
+def pss(pids):
+    """Proportional share of memory in kilobytes: shared pages count once in the sum."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/smaps_rollup") as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    return total
+
+
+def load_average():
+    return os.getloadavg()[0]
+
+
+class Calls:
+    """Counts the system calls of processes inside its block: calls, and syncs (fdatasync). With
+    perf, which hardly slows them; else with strace, which does. None where neither works."""
+    EVENTS = ("raw_syscalls:sys_enter", "syscalls:sys_enter_fdatasync")
+
+    def __init__(self, pids):
+        self.pids = list(map(str, pids))
+        self.calls = self.syncs = self.process = None
+
+    def __enter__(self):
+        self.out = tempfile.NamedTemporaryFile("r")
+        perf = subprocess.run(["perf", "stat", "-e", self.EVENTS[0], "true"], check=False,
+                              capture_output=True).returncode == 0
+        self.strace = not perf
+        command = (["perf", "stat", "-x,", "-o", self.out.name, "-e", ",".join(self.EVENTS),
+                    "-p", ",".join(self.pids)] if perf else
+                   ["strace", "-f", "-c", "-o", self.out.name] +
+                   [x for pid in self.pids for x in ("-p", pid)])
+        with contextlib.suppress(FileNotFoundError):
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        return self
+
+    def __exit__(self, *_):
+        if not self.process:
+            return
+        time.sleep(0.5)  # what is left to do after the last message
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+        text = self.out.read()
+        rows = ([rf"^\S+ +\S+ +\S+ +(\d+) .*{name}$" for name in ("total", "fdatasync")]
+                if self.strace else [rf"^(\d+),.*{name}" for name in self.EVENTS])
+        found = [re.search(row, text, re.M) for row in rows]
+        self.calls, self.syncs = (int(f.group(1)) if f else None for f in found)
+
+
+def disk(program, directory, writers, size, seconds=1.5):
+    """(records a second, records a sync, microseconds a sync) of a preallocated log."""
+    out = subprocess.run([program, directory, str(writers), str(size), str(seconds)], check=True,
+                         capture_output=True, text=True).stdout
+    return tuple(map(float, out.split()))
+
+
+def verdict(name, value, target, at_least, unit=""):
+    """One line: the value, and whether it is what it should be. None: could not be measured."""
+    if value is None:
+        print(f"  {name:<58} not measured")
+        return
+    word = "" if target is None else (
+        f"{'>=' if at_least else '<='} {target:g}{unit}: "
+        f"{'met' if (value >= target) == at_least or value == target else 'MISSED'}")
+    print(f"  {name:<58} {value:8.1f}{unit:<3} {word}", flush=True)
