@@ -556,6 +556,12 @@ static const struct conf_key root_keys[] = {
         .block = &queue_schema,
         .readers = R(QMGR) | ADMIN,
         .help = "The spool."},
+    {.name = "report",
+        .type = CONF_BLOCK,
+        .block = &conf_report_schema,
+        .readers = R(BOUNCE) | ADMIN,
+        .help = "Reports to senders (delivery status notifications). Their wording may be in any "
+                "language, in UTF-8, and in a file of its own with `include`."},
     {.name = "dns",
         .type = CONF_BLOCK,
         .readers = R(DNSD) | ADMIN,

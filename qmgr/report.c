@@ -106,6 +106,17 @@ static void on_reported(struct ipc_in *in, void *arg)
     queue_settle(q, m);
 }
 
+/* Sends what is packed ahead of the report. False: the agent is not there. */
+static bool send_ahead(struct report *rep, struct buf *packed)
+{
+    struct peer *agent = daemon_peer(rep->q->daemon, CONV_DELIVER, ROLE_BOUNCE);
+    struct deliver_report_more more = {.qid = rep->m->qid, .recipients = buf_slice(packed)};
+    bool sent =
+        agent && ipc_send(agent->ipc, deliver_report_more_type, rep->m->qid, &more, -1) == OK;
+    buf_reset(packed);
+    return sent;
+}
+
 static void pack(struct report *rep, struct buf *out, struct deliver_report *msg)
 {
     for (size_t i = 0; i < rep->m->content->count; i++) {
@@ -123,11 +134,14 @@ static void pack(struct report *rep, struct buf *out, struct deliver_report *msg
             .mta = r->st.mta,
             .last_attempt = r->st.last};
         size_t before = buf_len(out);
-        if (record_put(out, &report_recipient_record, &rr) != OK) {
+        int rc = record_put(out, &report_recipient_record, &rr);
+        if (rc != OK) {
             out->failed = false;
             buf_truncate(out, before);
-            msg->left_out++;
+            if (send_ahead(rep, out))
+                rc = record_put(out, &report_recipient_record, &rr);
         }
+        msg->left_out += rc != OK;
         rep->indexes[rep->n++] = (uint32_t)i;
     }
 }

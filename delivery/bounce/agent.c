@@ -10,14 +10,18 @@
 #include "libmail/proto/route.h"
 
 enum {
-    REPORT_MAX = 256 * 1024,    /* text and status of one report */
-    RETURN_UNASKED = 48 * 1024, /* a whole message goes back without RET=FULL up to this */
+    REPORT_MAX = 32 * 1024 * 1024,     /* text and status of one report */
+    RECIPIENTS_MAX = 16 * 1024 * 1024, /* packed, of one report */
     COPY_CHUNK = 64 * 1024
 };
 
 struct agent {
     struct daemon *daemon;
-    char hostname[256], admin[321];
+    char hostname[256], admin[321]; /* admin: or the address for double bounces */
+    struct wording {
+        struct slice subject, text;
+    } wording[REPORT_SUCCESS + 1];
+    uint64_t return_size, return_full_size;
     unsigned jobs;
 };
 
@@ -39,7 +43,23 @@ struct job {
 
 struct jobs {
     struct list list;
+    uint64_t more_qid; /* whose recipients have come ahead */
+    struct buf more;
 };
+
+static void read_wording(struct agent *a, const struct conf_block *report)
+{
+    static const char *const kinds[] = {"failure", "delay", "success"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "%s-subject", kinds[i]);
+        a->wording[i].subject = conf_string(report, key);
+        snprintf(key, sizeof(key), "%s-text", kinds[i]);
+        a->wording[i].text = conf_string(report, key);
+    }
+    a->return_size = (uint64_t)conf_int(report, "return-size");
+    a->return_full_size = (uint64_t)conf_int(report, "return-full-size");
+}
 
 int bounce_configure(struct daemon *d, struct error *err)
 {
@@ -49,7 +69,11 @@ int bounce_configure(struct daemon *d, struct error *err)
     const struct conf_block *root = conf_root(d->conf);
     if (!slice_to_cstr(conf_string(root, "hostname"), a->hostname, sizeof(a->hostname)))
         return error_set(err, ERR_LIMIT, "hostname is too long");
-    struct slice admin = conf_string(root, "admin");
+    const struct conf_block *report = conf_one(d->conf, "report");
+    read_wording(a, report);
+    struct slice admin = conf_string(report, "double-bounce");
+    if (admin.n == 0)
+        admin = conf_string(root, "admin");
     int n = admin.n ? snprintf(a->admin, sizeof(a->admin), "%.*s", SLICE_FMT(admin))
                     : snprintf(a->admin, sizeof(a->admin), "postmaster@%s", a->hostname);
     if (n < 0 || (size_t)n >= sizeof(a->admin))
@@ -98,10 +122,11 @@ static void inject(struct job *job)
 {
     struct agent *a = job->agent;
     struct buf envelope;
-    bool eight = report_is_8bit(report_returned(&job->report));
     struct envelope e = {.sender = SLICE_LIT(""),
         .envid = SLICE_LIT(""),
-        .body = eight ? BODY_8BITMIME : BODY_7BIT,
+        .body = report_is_8bit(&job->report) ? BODY_8BITMIME : BODY_7BIT,
+        .smtputf8 = job->report.utf8,
+        .utf8_header = job->report.utf8,
         .received = job->report.now,
         .client = SLICE_LIT(""),
         .client_name = SLICE_LIT(""),
@@ -200,6 +225,7 @@ static void build(struct job *job)
 {
     char boundary[REPORT_BOUNDARY];
     struct report *r = &job->report;
+    report_choose_form(r);
     buf_reset(&job->text);
     int rc = report_head(r, &job->text, boundary);
     if (rc == OK && (!r->whole || job->fd < 0)) {
@@ -256,14 +282,52 @@ static void route(struct job *job)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
+/* Those of the request, and before them those that came ahead. */
+static struct slice take_recipients(struct job *job, struct slice last)
+{
+    struct jobs *jobs = job->peer->data;
+    struct slice all = {NULL, 0};
+    if (jobs->more_qid != job->report.qid || buf_len(&jobs->more) == 0)
+        return arena_dup(&job->arena, last);
+    if (buf_put(&jobs->more, last) == OK)
+        all = arena_dup(&job->arena, buf_slice(&jobs->more));
+    buf_clear(&jobs->more);
+    buf_init(&jobs->more, RECIPIENTS_MAX);
+    jobs->more_qid = 0;
+    return all;
+}
+
+static struct jobs *jobs_of(struct peer *peer)
+{
+    if (!peer->data) {
+        struct jobs *jobs = NEW(struct jobs);
+        list_init(&jobs->list);
+        buf_init(&jobs->more, RECIPIENTS_MAX);
+        peer->data = jobs;
+    }
+    return peer->data;
+}
+
+static void on_more(struct peer *peer, const struct deliver_report_more *msg)
+{
+    struct jobs *jobs = jobs_of(peer);
+    if (jobs->more_qid != msg->qid)
+        buf_reset(&jobs->more);
+    jobs->more_qid = msg->qid;
+    (void)!buf_put(&jobs->more, msg->recipients); /* too many show when the request comes */
+}
+
 static int take_request(struct job *job, const struct deliver_report *msg)
 {
     struct report *r = &job->report;
+    const struct agent *a = job->agent;
     struct reader reader = reader_of(arena_dup(&job->arena, msg->envelope));
     if (record_get(&reader, &envelope_record, &r->envelope) != OK || msg->kind > REPORT_SUCCESS)
         return ERR_SYNTAX;
     r->kind = (enum report_kind)msg->kind;
-    r->recipients = arena_dup(&job->arena, msg->recipients);
+    r->subject = a->wording[r->kind].subject;
+    r->text = a->wording[r->kind].text;
+    r->recipients = take_recipients(job, msg->recipients);
     r->original = arena_dup(&job->arena, msg->header);
     if (!r->recipients.p || !r->original.p)
         return ERR_LIMIT;
@@ -272,7 +336,7 @@ static int take_request(struct job *job, const struct deliver_report *msg)
     r->size = msg->size;
     bool complete = r->original.n == r->size;
     r->whole = r->kind == REPORT_FAILURE && r->envelope.ret != RET_HDRS &&
-               (r->envelope.ret == RET_FULL || r->size <= RETURN_UNASKED) &&
+               r->size <= (r->envelope.ret == RET_FULL ? a->return_full_size : a->return_size) &&
                (complete || job->fd >= 0);
     if (complete || !r->whole)
         fd_close(&job->fd);
@@ -285,6 +349,10 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
     struct agent *a = peer->daemon->data;
     if (deliver_pong(peer->ipc, in))
         return;
+    if (in->type == deliver_report_more_type) {
+        on_more(peer, in->msg);
+        return;
+    }
     if (in->type != deliver_report_type) {
         if (in->type == deliver_start_type)
             ipc_reply(peer->ipc, in->id, in->trace, deliver_done_type,
@@ -294,11 +362,7 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
                 &(struct deliver_synced){.code = OK, .text = SLICE_LIT("")}, -1);
         return;
     }
-    if (!peer->data) {
-        struct jobs *jobs = NEW(struct jobs);
-        list_init(&jobs->list);
-        peer->data = jobs;
-    }
+    struct jobs *jobs = jobs_of(peer);
     struct job *job = NEW(struct job);
     job->agent = a;
     job->peer = peer;
@@ -306,10 +370,10 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
     job->fd = in->fd;
     job->file = -1;
     in->fd = -1;
-    arena_init(&job->arena, 1024 * 1024);
+    arena_init(&job->arena, RECIPIENTS_MAX + 1024 * 1024);
     buf_init(&job->recipients, INJECT_RECIPIENTS);
     buf_init(&job->text, REPORT_MAX);
-    list_append(&((struct jobs *)peer->data)->list, &job->link);
+    list_append(&jobs->list, &job->link);
     a->jobs++;
     job->report.qid = in->trace;
     job->report.report_qid = id_new();
@@ -332,6 +396,7 @@ void bounce_peer_down(struct peer *peer)
         LIST_ENTRY(it, struct job, link)->peer = NULL;
         list_remove(it);
     }
+    buf_clear(&jobs->more);
     free(jobs);
     peer->data = NULL;
 }

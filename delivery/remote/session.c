@@ -252,7 +252,7 @@ static void note_features(struct session *s)
         enum feature feature;
     } known[] = {{"PIPELINING", FEATURE_PIPELINING}, {"SIZE", FEATURE_SIZE},
         {"8BITMIME", FEATURE_8BITMIME}, {"DSN", FEATURE_DSN}, {"STARTTLS", FEATURE_STARTTLS},
-        {"SMTPUTF8", FEATURE_SMTPUTF8}};
+        {"SMTPUTF8", FEATURE_SMTPUTF8}, {"MT-PRIORITY", FEATURE_MT_PRIORITY}};
     struct slice params;
     s->features = 0;
     s->max_size = 0;

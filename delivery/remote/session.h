@@ -33,7 +33,8 @@ enum feature {
     FEATURE_8BITMIME = 1 << 2,
     FEATURE_DSN = 1 << 3,
     FEATURE_STARTTLS = 1 << 4,
-    FEATURE_SMTPUTF8 = 1 << 5
+    FEATURE_SMTPUTF8 = 1 << 5,
+    FEATURE_MT_PRIORITY = 1 << 6
 };
 
 /* Replies due: MAIL, every RCPT, DATA, then one END (LMTP: one a recipient), RSET. */
@@ -68,6 +69,7 @@ struct session {
     size_t rcpts[DELIVER_RECIPIENTS_MAX]; /* indices of the job's recipients that are offered */
     size_t nrcpts, replied;               /* RCPTs answered */
     size_t accepted[DELIVER_RECIPIENTS_MAX], naccepted, finished; /* finished: END replies */
+    bool utf8; /* the transaction needs SMTPUTF8 */
     bool mail_refused;
     bool sending; /* the body; the loop is told when more has room */
     bool sent;    /* up to the final dot: from here on the message may have been taken */

@@ -1,5 +1,6 @@
 #include "delivery/remote/events.h"
 #include "delivery/remote/session.h"
+#include "libmail/orcpt.h"
 #include "libmail/smtp_grammar.h"
 
 enum { CHUNK = 32768 };
@@ -115,8 +116,10 @@ static void put_mail(struct session *s)
         buf_printf(out, " SIZE=%llu", (unsigned long long)s->job->size);
     if (e->body == BODY_8BITMIME && (s->features & FEATURE_8BITMIME))
         buf_puts(out, " BODY=8BITMIME");
-    if (e->smtputf8 && (s->features & FEATURE_SMTPUTF8))
+    if (s->utf8)
         buf_puts(out, " SMTPUTF8");
+    if (e->priority && (s->features & FEATURE_MT_PRIORITY))
+        buf_printf(out, " MT-PRIORITY=%d", (int)e->priority);
     if ((s->features & FEATURE_DSN) && e->ret != RET_UNSET)
         buf_puts(out, e->ret == RET_FULL ? " RET=FULL" : " RET=HDRS");
     if ((s->features & FEATURE_DSN) && e->envid.n) {
@@ -154,7 +157,10 @@ static void put_rcpt(struct session *s, const struct recipient *to)
         struct slice address = to->orcpt, type = slice_cut(&address, ';');
         if (address.n) {
             buf_printf(out, " ORCPT=%.*s;", SLICE_FMT(type));
-            xtext_encode(address, out);
+            if (slice_iis(type, "utf-8"))
+                (void)orcpt_utf8_encode(address, s->utf8, out);
+            else
+                xtext_encode(address, out);
         }
     }
     buf_puts(out, "\r\n");
@@ -190,11 +196,13 @@ static bool is_clean(struct slice s, bool *utf8)
     return true;
 }
 
-/* Chooses the recipients to offer; false when there is none left. */
+/* Chooses the recipients to offer; false when there is none left. Without SMTPUTF8 at the server,
+ * what is ASCII after all still goes (RFC 6531 §3.2). */
 static bool choose_recipients(struct session *s)
 {
     struct job *job = s->job;
-    bool utf8 = false;
+    bool utf8 = job->envelope.utf8_header, offered = s->features & FEATURE_SMTPUTF8;
+    s->utf8 = offered && job->envelope.smtputf8;
     bool sender_clean = is_clean(job->envelope.sender, &utf8);
     for (size_t i = 0; i < job->count; i++) {
         bool needs_utf8 = utf8;
@@ -202,11 +210,14 @@ static bool choose_recipients(struct session *s)
             continue;
         if (!sender_clean || !is_clean(job->recipients[i].to.address, &needs_utf8))
             transaction_refuse(s, i, "5.1.3", "address", "an address holds control characters");
-        else if (needs_utf8 && !(s->features & FEATURE_SMTPUTF8))
+        else if (needs_utf8 && !offered)
             transaction_refuse(s, i, "5.6.7", "smtputf8",
-                "the server does not take addresses with other than ASCII characters");
+                job->envelope.utf8_header
+                    ? "the server does not take headers with other than ASCII characters"
+                    : "the server does not take addresses with other than ASCII characters");
         else
             s->rcpts[s->nrcpts++] = i;
+        s->utf8 |= offered && needs_utf8;
     }
     return s->nrcpts > 0;
 }

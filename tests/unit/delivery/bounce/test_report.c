@@ -30,6 +30,8 @@ static void setup(struct made *m, enum report_kind kind)
                            .original = {letter, sizeof(letter) - 1},
                            .size = sizeof(letter) - 1,
                            .hostname = SLICE_LIT("mx.test"),
+                           .subject = SLICE_LIT("About {count} at {hostname}"),
+                           .text = SLICE_LIT("Queue id {queue-id}.\nUntil {until}"),
                            .to = SLICE_LIT("bob@sender.test"),
                            .qid = 1,
                            .report_qid = 2,
@@ -40,6 +42,7 @@ static void setup(struct made *m, enum report_kind kind)
 
 static const char *build(struct made *m)
 {
+    report_choose_form(&m->report);
     assert_int_equal(report_head(&m->report, &m->out, m->boundary), OK);
     buf_put(&m->out, report_returned(&m->report));
     assert_int_equal(report_tail(m->boundary, &m->out), OK);
@@ -114,7 +117,8 @@ static void test_a_reply_cannot_forge_fields_or_parts(void **state)
     const char *text = build(&m);
     assert_null(strstr(text, "\r\nAction: delivered"));
     assert_null(strstr(text, "\r\nX: y"));
-    assert_false(report_is_8bit(slice_of(text)));
+    assert_false(report_is_8bit(&m.report));
+    assert_null(strchr(text, '\xff'));
     teardown(&m);
 }
 
@@ -157,6 +161,96 @@ static void test_boundaries_never_repeat(void **state)
     teardown(&b);
 }
 
+static void test_words_and_placeholders_of_the_administrator(void **state)
+{
+    (void)state;
+    struct made m;
+    setup(&m, REPORT_FAILURE);
+    m.report.subject = SLICE_LIT("Unzustellbar f\xc3\xbcr {count}");
+    m.report.text = SLICE_LIT("Gr\xc3\xbc\xc3\x9f"
+                              "e von {hostname}\nEnde = {x}");
+    add(&m, &refused);
+    const char *text = build(&m);
+    assert_non_null(strstr(text, "\r\nSubject: =?utf-8?B?VW56dXN0ZWxsYmFyIGbDvHIgMQ==?=\r\n"));
+    assert_non_null(
+        strstr(text, "charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"));
+    assert_non_null(strstr(text, "\r\nGr=C3=BC=C3=9Fe von mx.test\r\nEnde =3D {x}\r\n"));
+    assert_false(report_is_8bit(&m.report));
+    teardown(&m);
+}
+
+static void test_an_expanded_alias_is_said_to_be(void **state)
+{
+    (void)state;
+    struct made m;
+    struct report_recipient list = {.address = SLICE_LIT("list@x.test"),
+        .status = EXPANDED,
+        .dsn = SLICE_LIT("2.0.0"),
+        .text = SLICE_LIT("stands for others")};
+    setup(&m, REPORT_SUCCESS);
+    add(&m, &list);
+    assert_non_null(strstr(build(&m), "Action: expanded\r\nStatus: 2.0.0\r\n"));
+    teardown(&m);
+}
+
+static const struct report_recipient greek = {.address = {"\xce\xb1@x.test", 9},
+    .original = {"\xce\xb1@x.test", 9},
+    .orcpt = {"utf-8;\xce\xb1@x.test", 15},
+    .status = FAILED,
+    .dsn = {"5.1.1", 5},
+    .text = {"no user \xce\xb1", 10}};
+
+static void test_a_report_by_smtputf8_has_the_forms_of_rfc_6533(void **state)
+{
+    (void)state;
+    struct made m;
+    setup(&m, REPORT_FAILURE);
+    m.report.envelope.smtputf8 = true;
+    m.report.whole = true;
+    add(&m, &greek);
+    const char *text = build(&m);
+    assert_true(m.report.utf8);
+    assert_non_null(strstr(text, "report-type=global-delivery-status;"));
+    assert_non_null(strstr(text, "Content-Type: message/global-delivery-status\r\n"));
+    assert_non_null(strstr(text, "Content-Type: message/global\r\n"));
+    assert_non_null(strstr(text, "Original-Recipient: utf-8;\xce\xb1@x.test\r\n"
+                                 "Final-Recipient: utf-8; \xce\xb1@x.test\r\n"));
+    teardown(&m);
+    setup(&m, REPORT_FAILURE);
+    m.report.envelope.smtputf8 = true;
+    add(&m, &refused);
+    assert_null(strstr(build(&m), "global")); /* all of it is ASCII */
+    teardown(&m);
+}
+
+static void test_without_smtputf8_addresses_are_written_in_ascii(void **state)
+{
+    (void)state;
+    struct made m;
+    setup(&m, REPORT_FAILURE);
+    add(&m, &greek);
+    const char *text = build(&m);
+    assert_non_null(strstr(text, "Original-Recipient: utf-8;\\x{3B1}@x.test\r\n"
+                                 "Final-Recipient: utf-8; \\x{3B1}@x.test\r\n"));
+    for (const char *p = text; *p; p++)
+        assert_true((unsigned char)*p < 128);
+    teardown(&m);
+}
+
+static void test_the_client_is_named_with_its_address(void **state)
+{
+    (void)state;
+    struct made m;
+    setup(&m, REPORT_FAILURE);
+    m.report.envelope.helo = SLICE_LIT("me.test");
+    m.report.envelope.client = SLICE_LIT("192.0.2.1");
+    m.report.envelope.client_name = SLICE_LIT("real.test");
+    add(&m, &refused);
+    assert_non_null(strstr(
+        build(&m), "Received-From-MTA: dns; me.test (real.test [192.0.2.1])\r\nArrival-Date: "));
+    teardown(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +260,11 @@ int main(void)
         cmocka_unit_test(test_status_fits_the_action_whatever_the_agent_said),
         cmocka_unit_test(test_a_delay_report_says_until_when),
         cmocka_unit_test(test_boundaries_never_repeat),
+        cmocka_unit_test(test_words_and_placeholders_of_the_administrator),
+        cmocka_unit_test(test_an_expanded_alias_is_said_to_be),
+        cmocka_unit_test(test_a_report_by_smtputf8_has_the_forms_of_rfc_6533),
+        cmocka_unit_test(test_without_smtputf8_addresses_are_written_in_ascii),
+        cmocka_unit_test(test_the_client_is_named_with_its_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,8 @@ struct message {
     const char *orcpt;
     enum envelope_ret ret;
     const char *envid;
+    bool smtputf8, utf8_header;
+    int64_t priority;
     uint64_t size; /* 0: of the body */
     int fd;        /* 0: inline */
 };
@@ -247,6 +249,9 @@ static void send_message(struct fixture *f, const struct message *m)
     struct envelope e = {.sender = SLICE_LIT("bob@example.test"),
         .ret = m->ret,
         .body = BODY_8BITMIME,
+        .smtputf8 = m->smtputf8,
+        .utf8_header = m->utf8_header,
+        .priority = m->priority,
         .envid = slice_of(m->envid)};
     assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
     for (size_t i = 0; i < 4 && m->recipients[i]; i++) {
@@ -494,6 +499,53 @@ static void test_utf8_address_needs_smtputf8(void **state)
     assert_true(slice_is(f->outcomes[0].dsn, "5.6.7"));
 }
 
+static const struct turn utf8_server[] = {{"", "220 hi\r\n"},
+    {"EHLO", "250-mx\r\n250-8BITMIME\r\n250-DSN\r\n250-MT-PRIORITY\r\n250 SMTPUTF8\r\n"},
+    {"MAIL", "250 ok\r\n"}, {"RCPT", "250 ok\r\n"}, {"DATA", "354 go\r\n"}, {".", "250 ok\r\n"},
+    {0}};
+static const struct turn plain_server[] = {HELLO, {"MAIL", "250 ok\r\n"}, {"RCPT", "250 ok\r\n"},
+    {"DATA", "354 go\r\n"}, {".", "250 ok\r\n"}, {0}};
+
+static void test_utf8_addresses_go_with_smtputf8(void **state)
+{
+    struct fixture *f = *state;
+    struct message m = {
+        .recipients = {"j\303\266rg@x.test"}, .body = BODY, .orcpt = "utf-8;j\303\266rg@y.test"};
+    deliver(f, utf8_server, &m);
+    assert_int_equal(f->outcomes[0].status, DELIVERED);
+    assert_true(commanded(&f->server, "MAIL FROM:<bob@example.test> BODY=8BITMIME SMTPUTF8"));
+    assert_true(
+        commanded(&f->server, "RCPT TO:<j\303\266rg@x.test> ORCPT=utf-8;j\303\266rg@y.test"));
+}
+
+static void test_what_is_ascii_after_all_goes_without_smtputf8(void **state)
+{
+    struct fixture *f = *state;
+    struct message m = {.recipients = {"a@x.test"}, .body = BODY, .smtputf8 = true};
+    deliver(f, plain_server, &m);
+    assert_int_equal(f->outcomes[0].status, DELIVERED);
+    assert_true(commanded(&f->server, "MAIL FROM:<bob@example.test>"));
+}
+
+static void test_a_utf8_header_needs_smtputf8(void **state)
+{
+    struct fixture *f = *state;
+    struct message m = {
+        .recipients = {"a@x.test"}, .body = BODY, .smtputf8 = true, .utf8_header = true};
+    deliver(f, plain_server, &m);
+    assert_int_equal(f->outcomes[0].status, FAILED);
+    assert_true(slice_is(f->outcomes[0].dsn, "5.6.7"));
+}
+
+static void test_priority_is_passed_on_where_it_is_known(void **state)
+{
+    struct fixture *f = *state;
+    struct message m = one;
+    m.priority = -4;
+    deliver(f, utf8_server, &m);
+    assert_true(commanded(&f->server, "MAIL FROM:<bob@example.test> BODY=8BITMIME MT-PRIORITY=-4"));
+}
+
 /* --- hosts that cannot be used ------------------------------------------------------------- */
 
 static void test_refused_connection_defers_as_site(void **state)
@@ -714,6 +766,10 @@ int main(void)
         TEST(test_refused_end_of_data_fails_accepted_recipients),
         TEST(test_message_over_the_announced_size_is_not_sent),
         TEST(test_utf8_address_needs_smtputf8),
+        TEST(test_utf8_addresses_go_with_smtputf8),
+        TEST(test_what_is_ascii_after_all_goes_without_smtputf8),
+        TEST(test_a_utf8_header_needs_smtputf8),
+        TEST(test_priority_is_passed_on_where_it_is_known),
         TEST(test_refused_connection_defers_as_site),
         TEST(test_greeting_of_refusal_defers_as_site),
         TEST(test_disconnect_at_each_step_before_the_dot_defers_as_site),
