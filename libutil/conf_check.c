@@ -168,20 +168,19 @@ static void check_domains(struct checker *k)
 static void check_transports(struct checker *k)
 {
     static const char *const known[] = {"remote", "virtual", "local", "pipe"};
-    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(k->conf), "transport", b));) {
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(k->conf), "agent", b));) {
         for (size_t i = 0; i < conf_args(b); i++) {
             size_t n = 0;
             while (n < ARRAY_LEN(known) && !slice_is(conf_arg(b, i), known[n]))
                 n++;
             if (n == ARRAY_LEN(known))
                 conf_complain(&k->report, b->where.p, 0,
-                    "transport: '%.*s' must be one of remote, virtual, local, pipe",
+                    "agent: '%.*s' must be one of remote, virtual, local, pipe",
                     SLICE_FMT(conf_arg(b, i)));
         }
         if (conf_isset(b, "retry-from") && conf_isset(b, "retry-to") &&
             conf_int(b, "retry-from") > conf_int(b, "retry-to"))
-            conf_complain(
-                &k->report, b->where.p, 0, "transport: retry-from is longer than retry-to");
+            conf_complain(&k->report, b->where.p, 0, "agent: retry-from is longer than retry-to");
     }
 }
 

@@ -541,7 +541,7 @@ static const struct conf_key root_keys[] = {
         .example = "mx1.provider.example",
         .help = "Limits of their own for hosts that MX records name: mx-host NAME ... { ... }. "
                 "Unset ones are those of outbound."},
-    {.name = "transport",
+    {.name = "agent",
         .type = CONF_BLOCK,
         .min = 1,
         .max = 8,
@@ -549,7 +549,7 @@ static const struct conf_key root_keys[] = {
         .block = &transport_schema,
         .readers = R(QMGR) | ADMIN,
         .example = "virtual",
-        .help = "Limits and retry times of a transport (remote, virtual, local, pipe): transport "
+        .help = "Limits and retry times of an agent (remote, virtual, local, pipe): agent "
                 "NAME ... { ... }. Unset ones are those of outbound."},
     {.name = "queue",
         .type = CONF_BLOCK,

@@ -52,7 +52,7 @@ static struct transport_settings *row_of(struct settings *set, struct slice name
 
 static void read_transports(struct settings *set, const struct conf *conf)
 {
-    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "transport", b));)
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "agent", b));)
         for (size_t i = 0; i < conf_args(b); i++) {
             struct transport_settings *t = row_of(set, conf_arg(b, i));
             if (!t)

@@ -294,7 +294,7 @@ static void test_a_role_is_given_only_what_it_reads(void **state)
     assert_non_null(strstr(text.data, "cert /etc/v/tls/cert.pem"));
     assert_null(strstr(text.data, "key.pem"));
     assert_null(strstr(text.data, "a@b=x"));
-    assert_null(strstr(text.data, "example.net"));
+    assert_null(strstr(text.data, "{user}/mail"));
     buf_reset(&text);
     conf_write(p.conf, ROLE_KEYD, &text);
     buf_putc(&text, '\0');
