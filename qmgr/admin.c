@@ -10,7 +10,7 @@ enum { PAGE_BYTES = 60000, PAGE_MESSAGES = 400, DETAIL_BYTES = 50000 };
 bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct error *err)
 {
     *p = (struct peek){.m = m};
-    if (m->content)
+    if (m->content && !m->content->roster)
         return true;
     if (m->committing)
         return false;

@@ -44,6 +44,8 @@ static bool flush_some(struct act *a)
     struct error err;
     if (queue_load(a->q, m, &err) != OK)
         return refuse(a, err.text);
+    if (m->content->roster) /* only some of them are here to be asked */
+        return flush_all(a);
     for (size_t i = 0; i < m->content->count; i++) {
         struct rcpt *r = &m->content->rcpts[i];
         if (r->st.state == RCPT_WAITING && filter_in_domain(r->to.address, a->argument))
@@ -113,14 +115,15 @@ static bool release_one(struct act *a)
 {
     struct message *m = a->m;
     struct error err = {.text = "it is being worked on"};
-    if (!m->held || m->damaged)
-        return refuse(a, m->damaged ? "it is damaged" : "it is not on hold");
+    if (m->damaged)
+        return refuse(a, "it is damaged");
     if (m->committing || m->routing || queue_load(a->q, m, &err) != OK)
         return refuse(a, err.text);
+    if (!m->held && !queue_awaits_release(a->q, m))
+        return refuse(a, "it is not on hold");
     m->held = false;
     m->changes++;
-    for (size_t i = 0; i < m->content->count; i++)
-        m->content->rcpts[i].st.next = 0;
+    queue_hurry(m);
     if (admin_idle(m))
         queue_wake_in(a->q, m, 0);
     return true;
@@ -136,6 +139,8 @@ static bool bounce_one(struct act *a)
     if (m->committing || m->deleted || m->routing || queue_load(a->q, m, &err) != OK)
         return refuse(a, err.text);
     queue_unschedule(a->q, m);
+    if (queue_load_whole(a->q, m, &err) != OK)
+        return refuse(a, err.text);
     for (size_t i = 0; i < m->content->count; i++) {
         struct rcpt *r = &m->content->rcpts[i];
         if (r->st.state != RCPT_WAITING || r->busy)

@@ -91,8 +91,7 @@ static void saved(struct spool_job *job, void *arg)
         /* Only the disk is right about who the recipients are. */
         r->code = job->code;
         snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1, job->error.text);
-        message_unload(m);
-        r->q->loaded--;
+        queue_unload(r->q, m);
     }
     spool_job_free(job);
     over(r);
@@ -131,12 +130,13 @@ static void append(struct rerouting *r, const struct recipient *to)
         c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
     }
     c->rcpts[c->count] = (struct rcpt){.to = *to,
-        .st = {.index = (uint32_t)c->count,
+        .st = {.index = (uint32_t)c->total,
             .state = RCPT_WAITING,
             .dsn = SLICE_LIT(""),
             .text = SLICE_LIT(""),
             .mta = SLICE_LIT("")}};
     c->count++;
+    c->total++;
 }
 
 static void apply(struct rerouting *r)
@@ -285,7 +285,7 @@ static int check(struct qmgr *q, struct message *m, struct error *err)
         return error_set(err, ERR_NOT_FOUND, "no such message in the queue");
     if (!admin_idle(m) || m->committing || !m->parked)
         return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
-    if (queue_load(q, m, err) != OK)
+    if (queue_load_whole(q, m, err) != OK)
         return err->code;
     for (size_t i = 0; i < m->content->count; i++)
         if (m->content->rcpts[i].st.state == RCPT_WAITING)

@@ -18,8 +18,8 @@ struct attempt {
     struct qmgr *q;
     struct message *m;
     struct sched_ticket ticket;
-    struct peer *peer; /* valid while the channel is up */
-    uint32_t indexes[DELIVER_RECIPIENTS_MAX];
+    struct peer *peer;                        /* valid while the channel is up */
+    uint32_t indexes[DELIVER_RECIPIENTS_MAX]; /* places in the content */
     bool answered[DELIVER_RECIPIENTS_MAX];
     size_t n;
     uint64_t bytes; /* to be written by an agent for mailboxes */
@@ -252,13 +252,19 @@ static void attempt_not_begun(void *arg)
     attempt_over(a);
 }
 
+/* The recipient's index in the message, by its place in the content. */
+static uint32_t index_of(const struct attempt *a, uint32_t place)
+{
+    return a->m->content->rcpts[place].st.index;
+}
+
 /* As many recipients as fit. Local ones are numbered in a row: recipient i of a request has
  * delivery id qid + its index in the message. */
 static int pack_recipients(struct attempt *a, const uint32_t *indexes, size_t n, struct buf *out)
 {
     for (size_t i = 0; i < MIN(n, (size_t)DELIVER_RECIPIENTS_MAX); i++) {
         size_t before = buf_len(out);
-        if (a->local && i > 0 && indexes[i] != indexes[i - 1] + 1)
+        if (a->local && i > 0 && index_of(a, indexes[i]) != index_of(a, indexes[i - 1]) + 1)
             break;
         if (record_put(out, &recipient_record, &a->m->content->rcpts[indexes[i]].to) != OK) {
             out->failed = false;
@@ -301,7 +307,7 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
         rc = take_body(a, &body, &start, &fd);
     }
     start.recipients = buf_slice(&recipients);
-    start.delivery = a->m->qid + a->indexes[0];
+    start.delivery = a->m->qid + index_of(a, a->indexes[0]);
     start.attempt = a->m->content->rcpts[a->indexes[0]].st.attempts + 1;
     if (rc == OK) {
         a->bytes = a->m->size * a->n;

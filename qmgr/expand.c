@@ -54,7 +54,7 @@ static void undo(struct expansion *x)
 {
     struct content *c = x->m->content;
     struct rcpt *r = &c->rcpts[x->index];
-    c->count = x->known;
+    message_cut_recipients(x->m, x->known);
     r->st.state = RCPT_WAITING;
     rcpt_note(r, DEFERRED, SLICE_LIT("4.3.0"),
         SLICE_LIT("the disk refused to note whom it is forwarded to"), SLICE_LIT(""));
@@ -70,6 +70,7 @@ static void written(struct spool_job *job, void *arg)
         log_event(&m->log, spool_failed, .what = SLICE_LIT("cannot note a forwarding"),
             .reason = slice_of(job->error.text));
         undo(x);
+        message_update_failed(m);
     } else if (m->parked) {
         m->saved = x->changes;
         m->parked_end = job->offset + buf_len(&job->text);
@@ -108,8 +109,8 @@ static void begin(struct expansion *x)
         fail(x, "the delivery agent named malformed recipients");
         return;
     }
-    if (c->count > x->q->set.max_recipients) {
-        c->count = x->known;
+    if (c->total > x->q->set.max_recipients) {
+        message_cut_recipients(m, x->known);
         fail(x, "it is forwarded to too many recipients, or in a loop");
         return;
     }
@@ -128,7 +129,8 @@ static void begin(struct expansion *x)
     }
     spool_job_free(job);
     m->moving = false;
-    c->count = x->known;
+    message_cut_recipients(m, x->known);
+    message_update_failed(m);
     fail(x, "its recipients are too many");
 }
 

@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "qmgr/roster.h"
+
 enum { CONTENT_MAX = 256 * 1024 * 1024, ENVELOPE_MAX = 8192 };
 
 struct message *message_new(uint64_t qid, uint64_t size)
@@ -19,7 +21,7 @@ struct message *message_new(uint64_t qid, uint64_t size)
     return m;
 }
 
-static struct content *content_new(void)
+struct content *content_new(void)
 {
     struct content *c = NEW(struct content);
     arena_init(&c->arena, CONTENT_MAX);
@@ -28,13 +30,14 @@ static struct content *content_new(void)
     return c;
 }
 
-static void content_free(struct content *c)
+void content_free(struct content *c)
 {
     if (!c)
         return;
     for (size_t i = 0; i < c->count; i++)
         free(c->rcpts[i].text);
     free(c->rcpts);
+    roster_free(c->roster);
     buf_clear(&c->record);
     buf_clear(&c->encoded);
     arena_reset(&c->arena);
@@ -69,12 +72,13 @@ static int load_recipients(struct content *c, struct slice packed)
             c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
         }
         c->rcpts[c->count] = (struct rcpt){.to = to,
-            .st = {.index = (uint32_t)c->count,
+            .st = {.index = (uint32_t)c->total,
                 .state = RCPT_WAITING,
                 .dsn = SLICE_LIT(""),
                 .text = SLICE_LIT(""),
                 .mta = SLICE_LIT("")}};
         c->count++;
+        c->total++;
     }
     return c->count > 0 ? OK : ERR_CORRUPT;
 }
@@ -113,6 +117,12 @@ int message_load_record(struct message *m, struct buf *record, struct error *err
     return OK;
 }
 
+void message_cut_recipients(struct message *m, size_t known)
+{
+    m->content->total -= m->content->count - known;
+    m->content->count = known;
+}
+
 int message_add_recipients(struct message *m, struct slice packed)
 {
     struct content *c = m->content;
@@ -120,7 +130,7 @@ int message_add_recipients(struct message *m, struct slice packed)
     struct slice copy = arena_dup(&c->arena, packed);
     int rc = copy.n == packed.n ? load_recipients(c, copy) : ERR_LIMIT;
     if (rc != OK)
-        c->count = known;
+        message_cut_recipients(m, known);
     return rc;
 }
 
@@ -165,13 +175,14 @@ int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, 
 static void take_parked(struct message *m, struct content *c, const struct parked *p)
 {
     c->envelope = p->envelope;
-    c->count = p->count;
+    c->count = c->total = p->count;
     c->cap = MAX(p->count, (size_t)1);
     c->rcpts = xcalloc(c->cap, sizeof(*c->rcpts));
     for (size_t i = 0; i < p->count; i++) {
         c->rcpts[i].to = p->recipients[i];
         c->rcpts[i].st = p->states[i];
         c->rcpts[i].st.index = (uint32_t)i;
+        rcpt_set_known(&c->rcpts[i]);
     }
     m->held = p->message.held;
     m->warned = p->message.warned;
@@ -270,7 +281,7 @@ void rcpt_note(
 
 size_t message_open_count(const struct message *m)
 {
-    size_t n = 0;
+    size_t n = m->content->roster ? roster_open_count(m->content->roster) : 0;
     for (size_t i = 0; i < m->content->count; i++)
         n += m->content->rcpts[i].st.state != RCPT_DONE;
     return n;
@@ -306,25 +317,64 @@ static struct parked_message message_line(const struct message *m, char id[ID_TE
         .bounced = m->bounced};
 }
 
-static struct parked_state *all_states(const struct content *c)
+/* FNV-1a. */
+static uint64_t digest(uint64_t h, const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const unsigned char *)p)[i]) * UINT64_C(1099511628211);
+    return h;
+}
+
+static uint64_t state_digest(const struct parked_state *st)
+{
+    const int64_t numbers[] = {st->state, st->status, st->attempts, st->next, st->last,
+        (int64_t)st->dsn.n, (int64_t)st->text.n};
+    uint64_t h = digest(UINT64_C(14695981039346656037), numbers, sizeof(numbers));
+    h = digest(h, st->dsn.p, st->dsn.n);
+    h = digest(h, st->text.p, st->text.n);
+    return digest(h, st->mta.p, st->mta.n) | 1;
+}
+
+void rcpt_set_known(struct rcpt *r)
+{
+    r->known = state_digest(&r->st);
+}
+
+/* States that the file does not have yet, or all; the caller frees. They count as known then. */
+static struct parked_state *take_states(struct content *c, bool all, size_t *n)
 {
     struct parked_state *states = xcalloc(c->count, sizeof(*states));
-    for (size_t i = 0; i < c->count; i++)
-        states[i] = c->rcpts[i].st;
+    *n = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        struct rcpt *r = &c->rcpts[i];
+        if (!all && r->known == state_digest(&r->st))
+            continue;
+        states[(*n)++] = r->st;
+        rcpt_set_known(r);
+    }
     return states;
 }
 
-int message_put_parked(const struct message *m, struct buf *b)
+void message_update_failed(struct message *m)
+{
+    for (size_t i = 0; m->content && i < m->content->count; i++)
+        m->content->rcpts[i].known = 0;
+    if (m->content && m->content->roster)
+        roster_spoil(m->content->roster);
+}
+
+int message_put_parked(struct message *m, struct buf *b)
 {
     struct content *c = m->content;
     char id[ID_TEXT];
+    size_t n;
     struct recipient *to = xcalloc(c->count, sizeof(*to));
     for (size_t i = 0; i < c->count; i++)
         to[i] = c->rcpts[i].to;
     struct parked p = {.message = message_line(m, id),
         .envelope = c->envelope,
         .recipients = to,
-        .states = all_states(c),
+        .states = take_states(c, true, &n),
         .count = c->count};
     int rc = parked_put(b, &p);
     free(p.states);
@@ -332,22 +382,25 @@ int message_put_parked(const struct message *m, struct buf *b)
     return rc;
 }
 
-int message_put_growth(const struct message *m, size_t known, struct buf *b)
+int message_put_growth(struct message *m, size_t known, struct buf *b)
 {
-    const struct content *c = m->content;
+    struct content *c = m->content;
     char id[ID_TEXT];
+    size_t n;
     struct parked_message line = message_line(m, id);
-    struct parked_state *states = all_states(c);
+    struct parked_state *states = take_states(c, false, &n);
     struct recipient *added = xcalloc(c->count - known + 1, sizeof(*added));
     for (size_t i = known; i < c->count; i++)
         added[i - known] = c->rcpts[i].to;
-    int rc = parked_put_growth(b, &line, added, c->count - known, states, c->count);
+    int rc = parked_put_growth(b, &line, added, c->count - known, states, n);
     free(added);
     free(states);
+    if (c->roster && c->count > known)
+        roster_spoil(c->roster);
     return rc;
 }
 
-int message_put_update(const struct message *m, struct buf *b)
+int message_put_update(struct message *m, struct buf *b)
 {
     return message_put_growth(m, m->content->count, b);
 }

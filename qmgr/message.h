@@ -21,18 +21,27 @@ struct rcpt {
     struct recipient to;    /* slices into the content */
     struct parked_state st; /* slices into text */
     char *text;             /* dsn, text, mta, one after the other; free(3) */
+    uint64_t known;         /* digest of the state that the parked file has; 0: none */
     bool busy;              /* queued in the scheduler, under way, or waiting for a sync */
 };
 
+struct roster;
+
+/* A parked message with very many recipients has only some of them here: `roster` tells of the
+ * others, and the place of a recipient in rcpts is not its index. */
 struct content {
     struct envelope envelope;
     struct slice envelope_raw; /* encoded */
     struct slice body;         /* p == NULL: in a file */
     struct rcpt *rcpts;
     size_t count, cap;
-    struct buf record;  /* young: the ACCEPT record that all slices point into */
-    struct arena arena; /* parked: what was read from the file */
-    struct buf encoded; /* parked: envelope_raw */
+    size_t counted;        /* of count, in qmgr's sum of recipients in memory */
+    bool for_report;       /* this portion was chosen to be reported */
+    size_t total;          /* recipients of the message */
+    struct roster *roster; /* NULL: all are here */
+    struct buf record;     /* young: the ACCEPT record that all slices point into */
+    struct arena arena;    /* parked: what was read from the file */
+    struct buf encoded;    /* parked: envelope_raw */
 };
 
 struct message {
@@ -75,6 +84,8 @@ int message_load_found(struct message *, struct spool_found *, struct error *) M
 /* Appends recipients that wait (packed: encoded struct recipient; copied). ERR_CORRUPT, and nothing
  * is changed, when malformed. */
 int message_add_recipients(struct message *, struct slice packed) MUST_USE;
+/* Takes the last ones away again, down to this many. */
+void message_cut_recipients(struct message *, size_t known);
 /* Fills content from the parked file. */
 int message_load_parked(struct message *, struct disk *, struct error *) MUST_USE;
 /* Everything behind the body of the parked file. */
@@ -85,15 +96,22 @@ int message_read_body(
 /* A descriptor from which exactly the first `size` bytes are the body; -errno. */
 int message_open_body(struct message *, struct disk *);
 
+/* An empty content, for what fills it. */
+struct content *content_new(void);
+void content_free(struct content *);
+/* The parked file has this state. */
+void rcpt_set_known(struct rcpt *);
 /* Sets what the last attempt said; strings are copied. */
 void rcpt_note(
     struct rcpt *, uint32_t status, struct slice dsn, struct slice text, struct slice mta);
 /* What a listing says; seen is the message's content, or NULL when it cannot be read. */
 void message_describe(const struct message *, const struct content *seen, struct queue_entry *);
-/* Recipients not RCPT_DONE. */
+/* Recipients not RCPT_DONE, here or not. */
 size_t message_open_count(const struct message *);
-/* The whole first block / an update with the states of all recipients. */
-int message_put_parked(const struct message *, struct buf *) MUST_USE;
-int message_put_update(const struct message *, struct buf *) MUST_USE;
-/* The same, which also adds the recipients from index `known` on. */
-int message_put_growth(const struct message *, size_t known, struct buf *) MUST_USE;
+/* The whole first block / an update with the states that have changed since the last one. */
+int message_put_parked(struct message *, struct buf *) MUST_USE;
+int message_put_update(struct message *, struct buf *) MUST_USE;
+/* The same, which also adds the recipients from place `known` on. */
+int message_put_growth(struct message *, size_t known, struct buf *) MUST_USE;
+/* The last update did not reach the disk: the next has all states. */
+void message_update_failed(struct message *);

@@ -144,10 +144,8 @@ static int take_block(struct slice block, struct arena *a, struct parked *p, siz
     return OK;
 }
 
-/* The first line: who wrote this. Leaves the block after it. */
-static int check_format(struct slice *block, struct error *err)
+int parked_check_format(struct slice line, struct error *err)
 {
-    struct slice line = slice_cut(block, '\n');
     uint64_t format;
     if (!slice_starts(line, magic_start) || !slice_ends(line, " =="))
         return error_set(err, ERR_CORRUPT, "not a parked message");
@@ -203,8 +201,8 @@ int parked_parse(struct slice trailer, struct arena *a, struct parked *out, stru
     struct slice block, all = trailer;
     size_t total;
     /* A newer format may end its blocks differently: look at the name first. */
-    struct slice first_line = trailer;
-    int rc = check_format(&first_line, err);
+    struct slice rest = trailer;
+    int rc = parked_check_format(slice_cut(&rest, '\n'), err);
     if (rc != OK)
         return rc;
     if (!whole_block(trailer, &block, &total))

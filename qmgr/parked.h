@@ -74,5 +74,7 @@ int parked_put_growth(struct buf *, const struct parked_message *, const struct 
 /* Reads everything after the body. All strings live in the arena. ERR_VERSION when a newer
  * release wrote it, ERR_CORRUPT when the first block is not whole. */
 int parked_parse(struct slice trailer, struct arena *, struct parked *out, struct error *) MUST_USE;
+/* Judges the first line behind the body. ERR_VERSION, ERR_CORRUPT. */
+int parked_check_format(struct slice line, struct error *) MUST_USE;
 /* Takes the next sound block off the front. False at the end. */
 bool parked_next_block(struct slice *trailer, struct slice *block);

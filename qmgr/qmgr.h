@@ -3,6 +3,7 @@
  *
  *     inject.c   new messages (server of INJECT)
  *     queue.c    a message's life: load, attempt, settle, park, forget
+ *     portion.c  reading parked messages, large ones in portions
  *     attempt.c  work for agents (client of DELIVER)
  *     agent.c    whether they are alive
  *     sync.c     local deliveries become durable
@@ -74,7 +75,8 @@ struct qmgr {
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;
     size_t loaded;
-    int dir_fd; /* of the spool; the disk takes it */
+    size_t active; /* recipients in the content of parked messages */
+    int dir_fd;    /* of the spool; the disk takes it */
     int64_t drain_until;
     bool draining, pressed;
     uint64_t troubles;  /* found at start */
@@ -104,8 +106,15 @@ void queue_delivered(struct qmgr *, struct message *, struct rcpt *);
 void queue_rcpt_defer(struct qmgr *, struct message *, struct rcpt *, int64_t wait_ms);
 /* Puts DONE for these on the disk (recipients just marked RCPT_DONE). */
 void queue_note_done(struct qmgr *, struct message *, const uint32_t *indexes, size_t n);
-/* Makes content present. */
-int queue_load(struct qmgr *, struct message *, struct error *) MUST_USE;
+/* Whether it waits for the time that its sender gave (RFC 4865). Content is present. */
+bool queue_awaits_release(const struct qmgr *, const struct message *);
+/* Recipients that wait are due at once, whatever they wait for. Content is present. */
+void queue_hurry(struct message *);
+/* The longest anything waits for its next attempt. A time beyond it was written before somebody set
+ * the clock back. */
+int64_t queue_longest_wait(const struct qmgr *);
+/* Writes what has changed behind the parked message. */
+void queue_update(struct qmgr *, struct message *);
 /* Moves a message out of the log now, whatever it is doing. */
 void queue_park(struct qmgr *, struct message *, const char *why);
 /* Takes waiting work of this message back from the scheduler. */
@@ -116,6 +125,20 @@ void queue_due(void *arg);
 int64_t queue_expires(const struct qmgr *, const struct message *, const struct rcpt *);
 /* The message's place in line. */
 struct sched_order queue_order(const struct message *);
+
+/* --- portion.c --- */
+/* Makes content present. */
+int queue_load(struct qmgr *, struct message *, struct error *) MUST_USE;
+/* The same with all recipients, however many. ERR_BUSY while some are being worked on. */
+int queue_load_whole(struct qmgr *, struct message *, struct error *) MUST_USE;
+void queue_unload(struct qmgr *, struct message *);
+/* Its file cannot be read: it is held, or tried again. */
+void queue_load_failed(struct qmgr *, struct message *, const struct error *);
+/* The message has more recipients than may be in memory: it gets a file, from which it is delivered
+ * in portions. True: it will go on when that is done. */
+bool portion_split(struct qmgr *, struct message *);
+/* The portion in memory is through. True: there was another one, the message goes on by itself. */
+bool portion_next(struct qmgr *, struct message *);
 
 /* --- expand.c --- */
 /* Recipient `index`, which is busy, stands for these (packed: encoded struct recipient, with their

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "qmgr/qmgr.h"
+#include "qmgr/roster.h"
 
 static const int64_t far_future = INT64_C(365) * 86400 * 1000;
 
@@ -28,7 +29,7 @@ void queue_remove(struct qmgr *q, struct message *m)
     map_remove_id(&q->messages, m->qid);
     heap_remove(&q->due, &m->due);
     list_remove(&m->all);
-    q->loaded -= m->content != NULL;
+    queue_unload(q, m);
     message_free(m);
 }
 
@@ -51,7 +52,7 @@ void queue_wake_in(struct qmgr *q, struct message *m, int64_t ms)
 
 /* The longest anything waits for its next attempt. A time beyond it was written before somebody
  * set the clock back. */
-static int64_t longest_wait(const struct qmgr *q)
+int64_t queue_longest_wait(const struct qmgr *q)
 {
     int64_t most = settings_longest_retry(&q->set);
     return most + most / 4;
@@ -59,13 +60,40 @@ static int64_t longest_wait(const struct qmgr *q)
 
 void queue_wake_at(struct qmgr *q, struct message *m, int64_t wall)
 {
-    queue_wake_in(q, m, MIN(wall - loop_wall(q->loop), longest_wait(q)));
+    queue_wake_in(q, m, MIN(wall - loop_wall(q->loop), queue_longest_wait(q)));
 }
 
-static bool is_due(const struct qmgr *q, const struct rcpt *r, int64_t now)
+/* Before its release a recipient is due only when it was released by hand: next is 0 then. */
+static bool awaits_release(const struct qmgr *q, const struct message *m, const struct rcpt *r)
 {
-    return !r->busy && r->st.state == RCPT_WAITING &&
-           (r->st.next <= now || r->st.next > now + longest_wait(q));
+    int64_t wall = loop_wall(q->loop), until = m->content->envelope.hold_until;
+    return r->st.state == RCPT_WAITING && r->st.next > wall && r->st.next <= until;
+}
+
+static bool is_due(const struct qmgr *q, const struct message *m, const struct rcpt *r, int64_t now)
+{
+    return !r->busy && r->st.state == RCPT_WAITING && !awaits_release(q, m, r) &&
+           (r->st.next <= now || r->st.next > now + queue_longest_wait(q));
+}
+
+bool queue_awaits_release(const struct qmgr *q, const struct message *m)
+{
+    const struct content *c = m->content;
+    if (c->envelope.hold_until <= loop_wall(q->loop))
+        return false;
+    for (size_t i = 0; i < c->count; i++)
+        if (awaits_release(q, m, &c->rcpts[i]))
+            return true;
+    return c->roster && roster_next(c->roster) > 0 && roster_next(c->roster) != INT64_MAX;
+}
+
+void queue_hurry(struct message *m)
+{
+    struct content *c = m->content;
+    for (size_t i = 0; i < c->count; i++)
+        c->rcpts[i].st.next = 0;
+    if (c->roster)
+        roster_hurry(c->roster);
 }
 
 int64_t queue_expires(const struct qmgr *q, const struct message *m, const struct rcpt *r)
@@ -140,10 +168,7 @@ static void finish(struct qmgr *q, struct message *m)
 /* Nothing to do before it is due again: the content goes. */
 static void rest(struct qmgr *q, struct message *m)
 {
-    if (m->content) {
-        message_unload(m);
-        q->loaded--;
-    }
+    queue_unload(q, m);
     if (m->held)
         heap_remove(&q->due, &m->due);
     else
@@ -208,6 +233,7 @@ static void updated(struct spool_job *job, void *arg)
         /* Later updates lie behind a gap: begin again where this one should be. */
         m->parked_end = MIN(m->parked_end, job->offset);
         m->saved = m->changes - 1;
+        message_update_failed(m);
         if (m->busy == 0)
             queue_wake_in(q, m, DISK_RETRY_MS);
         queue_expand_next(q, m);
@@ -217,7 +243,7 @@ static void updated(struct spool_job *job, void *arg)
     spool_job_free(job);
 }
 
-static void update(struct qmgr *q, struct message *m)
+void queue_update(struct qmgr *q, struct message *m)
 {
     struct spool_job *job = spool_job_new(SPOOL_UPDATE, m->qid);
     job->size = m->size;
@@ -230,6 +256,8 @@ static void update(struct qmgr *q, struct message *m)
         spool_job_free(job);
         return;
     }
+    if (m->content->roster)
+        roster_follow(m, buf_slice(&job->text), job->offset);
     m->parked_end += buf_len(&job->text);
     m->saved = m->changes;
     m->updates++;
@@ -248,7 +276,7 @@ void queue_note_done(struct qmgr *q, struct message *m, const uint32_t *indexes,
         return; /* the message is about to be forgotten as a whole */
     if (m->parked) {
         if (m->updates == 0 && !m->moving)
-            update(q, m);
+            queue_update(q, m);
         return;
     }
     struct spool_job *job = spool_job_new(SPOOL_DONE, m->qid);
@@ -303,16 +331,6 @@ void queue_rcpt_defer(struct qmgr *q, struct message *m, struct rcpt *r, int64_t
 
 /* --- attempts -------------------------------------------------------------------------------- */
 
-int queue_load(struct qmgr *q, struct message *m, struct error *err)
-{
-    if (m->content)
-        return OK;
-    int rc = message_load_parked(m, q->disk, err);
-    if (rc == OK)
-        q->loaded++;
-    return rc;
-}
-
 static bool same_destination(const struct recipient *a, const struct recipient *b)
 {
     return slice_eq(a->transport, b->transport) &&
@@ -345,7 +363,7 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
     size_t n = 0;
     for (size_t i = first; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
-        if (!is_due(q, r, now) || !same_destination(&c->rcpts[first].to, &r->to))
+        if (!is_due(q, m, r, now) || !same_destination(&c->rcpts[first].to, &r->to))
             continue;
         r->busy = true;
         m->busy++;
@@ -357,22 +375,38 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
     free(indexes);
 }
 
-void queue_deliver(struct qmgr *q, struct message *m)
+/* RFC 4865: not before the time that the sender gave. */
+static void postpone(struct qmgr *q, struct message *m)
 {
     struct content *c = m->content;
+    if (c->envelope.hold_until <= loop_wall(q->loop))
+        return;
+    for (size_t i = 0; i < c->count; i++)
+        if (c->rcpts[i].st.state == RCPT_WAITING && c->rcpts[i].st.attempts == 0)
+            c->rcpts[i].st.next = c->envelope.hold_until;
+}
+
+void queue_deliver(struct qmgr *q, struct message *m)
+{
     /* Recipients due soon go along, so that a message does not wake for each of them. */
     int64_t now = loop_wall(q->loop) + q->set.retry.from / 8;
     heap_remove(&q->due, &m->due);
-    for (size_t i = 0; m->flush && i < c->count; i++)
-        c->rcpts[i].st.next = 0;
-    m->flush = false;
+    if (!m->parked && !m->moving)
+        postpone(q, m);
     if (q->draining || m->held || m->deleted) {
+        m->flush = m->flush && !m->held && !m->deleted;
         queue_settle(q, m);
         return;
     }
+    if (portion_split(q, m))
+        return;
+    struct content *c = m->content;
+    if (m->flush && !queue_awaits_release(q, m))
+        queue_hurry(m);
+    m->flush = false;
     for (size_t i = 0; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
-        if (!is_due(q, r, now))
+        if (!is_due(q, m, r, now))
             continue;
         if (slice_is(r->to.transport, TRANSPORT_EXPANDED))
             settle_expanded(q, m, r);
@@ -412,6 +446,12 @@ static int64_t next_due(const struct message *m)
         else if (st->state != RCPT_DONE)
             due = MIN(due, m->report_after);
     }
+    const struct roster_choice report = {.report = true};
+    const struct roster *r = m->content->roster;
+    if (r)
+        due = MIN(due, roster_next(r));
+    if (r && roster_has(r, &report))
+        due = MIN(due, m->report_after);
     return due;
 }
 
@@ -427,6 +467,8 @@ void queue_settle(struct qmgr *q, struct message *m)
         finish(q, m);
         return;
     }
+    if (!m->deleted && m->content->roster && portion_next(q, m))
+        return;
     if (!m->deleted && report_begin(q, m))
         return;
     if (m->deleted || message_open_count(m) == 0) {
@@ -442,19 +484,9 @@ void queue_settle(struct qmgr *q, struct message *m)
     if (!m->parked)
         queue_park(q, m, m->held ? "held" : "deferred");
     else if (m->saved != m->changes)
-        update(q, m);
+        queue_update(q, m);
     else
         rest(q, m);
-}
-
-static void load_failed(struct qmgr *q, struct message *m, const struct error *err)
-{
-    log_event(&m->log, spool_trouble, .what = SLICE_LIT("cannot read a parked message"),
-        .reason = slice_of(err->text));
-    m->damaged = err->code == ERR_CORRUPT || err->code == ERR_VERSION;
-    m->held = m->held || m->damaged;
-    if (!m->damaged)
-        queue_wake_in(q, m, 30 * DISK_RETRY_MS);
 }
 
 void queue_due(void *arg)
@@ -466,7 +498,7 @@ void queue_due(void *arg)
             break;
         struct message *m = CONTAINER_OF(node, struct message, due);
         struct error err;
-        if (!m->content && q->loaded >= q->set.max_loaded) {
+        if (!m->content && (q->loaded >= q->set.max_loaded || q->active >= q->set.max_active)) {
             queue_wake_in(q, m, 1000);
             continue;
         }
@@ -476,7 +508,7 @@ void queue_due(void *arg)
         if (m->deleted)
             queue_settle(q, m);
         else if (queue_load(q, m, &err) != OK)
-            load_failed(q, m, &err);
+            queue_load_failed(q, m, &err);
         else
             queue_deliver(q, m);
     }

@@ -1,0 +1,165 @@
+/*
+ * Loading parked messages, as a whole or in portions: of a message with more than
+ * message-recipients only so many are in memory at a time (qmgr/roster.h). They are delivered, what
+ * became of them goes to the disk, the next ones follow. What is to be reported comes last, so that
+ * one report tells of as many as possible.
+ */
+#include "qmgr/qmgr.h"
+#include "qmgr/roster.h"
+
+static void loaded(struct qmgr *q, struct message *m)
+{
+    q->loaded++;
+    m->content->counted = m->content->count;
+    q->active += m->content->counted;
+}
+
+void queue_unload(struct qmgr *q, struct message *m)
+{
+    if (!m->content)
+        return;
+    q->loaded--;
+    q->active -= m->content->counted;
+    message_unload(m);
+}
+
+/* Which recipients a portion is made of. */
+static struct roster_choice choose(const struct qmgr *q, int64_t hold_until, bool report)
+{
+    int64_t now = loop_wall(q->loop);
+    return (struct roster_choice){
+        .report = report, .now = now, .latest = MAX(now + queue_longest_wait(q), hold_until)};
+}
+
+/* The file has more lines than a message of one portion could have. */
+static bool is_large(const struct qmgr *q, const struct message *m)
+{
+    enum { LINES_LEAST = 64 }; /* of one recipient, in bytes */
+    char path[PARKED_NAME];
+    struct disk_stat st;
+    parked_path(m->qid, m->size, path);
+    return q->disk->ops->stat(q->disk, path, &st) == 0 &&
+           st.size - (int64_t)m->size > (int64_t)(q->set.portion * LINES_LEAST);
+}
+
+/* A portion of the message, or the whole one when it is not that large. */
+static int load_portion(struct qmgr *q, struct message *m, struct error *err)
+{
+    struct roster *r = roster_read(m, q->disk, err);
+    if (!r)
+        return err->code;
+    if (roster_total(r) <= q->set.portion) {
+        roster_free(r);
+        return message_load_parked(m, q->disk, err);
+    }
+    struct roster_choice due = choose(q, 0, false);
+    return roster_load(m, r, &due, q->set.portion, q->disk, err);
+}
+
+int queue_load(struct qmgr *q, struct message *m, struct error *err)
+{
+    if (m->content)
+        return OK;
+    int rc = is_large(q, m) ? load_portion(q, m, err) : message_load_parked(m, q->disk, err);
+    if (rc == OK)
+        loaded(q, m);
+    return rc;
+}
+
+int queue_load_whole(struct qmgr *q, struct message *m, struct error *err)
+{
+    if (m->content && !m->content->roster)
+        return OK;
+    if (m->busy || m->moving || m->reporting || m->updates || m->saved != m->changes)
+        return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
+    queue_unload(q, m);
+    int rc = message_load_parked(m, q->disk, err);
+    if (rc == OK)
+        loaded(q, m);
+    return rc;
+}
+
+void queue_load_failed(struct qmgr *q, struct message *m, const struct error *err)
+{
+    log_event(&m->log, spool_trouble, .what = SLICE_LIT("cannot read a parked message"),
+        .reason = slice_of(err->text));
+    m->damaged = err->code == ERR_CORRUPT || err->code == ERR_VERSION;
+    m->held = m->held || m->damaged;
+    if (!m->damaged)
+        queue_wake_in(q, m, 30 * DISK_RETRY_MS);
+}
+
+/* A message with more recipients than may be in memory: it gets a file, from which it is delivered
+ * in portions. True: it will go on when that is done. */
+bool portion_split(struct qmgr *q, struct message *m)
+{
+    struct content *c = m->content;
+    struct error err;
+    if (c->roster || c->total <= q->set.portion || m->busy || m->moving || m->updates ||
+        m->committing)
+        return false;
+    if (!m->parked) {
+        m->due_wall = loop_wall(q->loop);
+        queue_park(q, m, "so many recipients are delivered in portions");
+        return true;
+    }
+    if (m->saved != m->changes) {
+        queue_update(q, m);
+        return true;
+    }
+    queue_unload(q, m);
+    if (queue_load(q, m, &err) == OK)
+        return false;
+    queue_load_failed(q, m, &err);
+    return true;
+}
+
+/* Something in this portion is to be reported. */
+static bool reportable(const struct content *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (c->rcpts[i].st.state == RCPT_FAILED || c->rcpts[i].st.state == RCPT_DELIVERED)
+            return true;
+    return false;
+}
+
+static void change_portion(struct qmgr *q, struct message *m, const struct roster_choice *choice)
+{
+    struct error err;
+    bool spoilt = roster_spoilt(m->content->roster);
+    q->loaded--;
+    q->active -= m->content->counted;
+    struct roster *r = roster_unload(m);
+    if (spoilt) {
+        roster_free(r);
+        r = roster_read(m, q->disk, &err);
+    }
+    if (!r || roster_load(m, r, choice, q->set.portion, q->disk, &err) != OK) {
+        queue_load_failed(q, m, &err);
+        return;
+    }
+    m->content->for_report = choice->report;
+    loaded(q, m);
+    if (choice->report)
+        queue_settle(q, m);
+    else
+        queue_deliver(q, m);
+}
+
+/* This portion is through: the next one of what is due; when nothing is, of what is to be reported,
+ * so that one report tells of as many as possible. True: the message goes on by itself. */
+bool portion_next(struct qmgr *q, struct message *m)
+{
+    struct content *c = m->content;
+    struct roster_choice due = choose(q, c->envelope.hold_until, false), report = {.report = true};
+    bool deliver = !m->held && !q->draining && roster_has(c->roster, &due);
+    bool tell = !deliver && !q->draining && loop_wall(q->loop) >= m->report_after &&
+                !(c->for_report && reportable(c)) && roster_has(c->roster, &report);
+    if (!deliver && !tell)
+        return false;
+    if (m->saved != m->changes)
+        queue_update(q, m);
+    else
+        change_portion(q, m, deliver ? &due : &report);
+    return true;
+}

@@ -1,0 +1,412 @@
+#include "qmgr/roster.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libmail/text.h"
+#include "libutil/crc32c.h"
+
+enum { PIECE = 256 * 1024, LINE_FIRST = 1024, LINE_MAX_BYTES = 65536 };
+
+/* What is known of one recipient. */
+struct entry {
+    uint64_t recipient, state_at; /* offsets of its lines in the file; 0: none */
+    int64_t next;
+    uint8_t state;
+    bool here; /* in the content: that is right about it */
+};
+
+struct roster {
+    struct entry *entries;
+    size_t n, cap;
+    uint64_t message_at, envelope_at, end;
+    bool spoilt;
+};
+
+void roster_free(struct roster *r)
+{
+    if (!r)
+        return;
+    free(r->entries);
+    free(r);
+}
+
+size_t roster_total(const struct roster *r)
+{
+    return r->n;
+}
+
+void roster_spoil(struct roster *r)
+{
+    r->spoilt = true;
+}
+
+bool roster_spoilt(const struct roster *r)
+{
+    return r->spoilt;
+}
+
+/* --- asking ---------------------------------------------------------------------------------- */
+
+size_t roster_open_count(const struct roster *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++)
+        n += !r->entries[i].here && r->entries[i].state != RCPT_DONE;
+    return n;
+}
+
+static bool fits(const struct entry *e, const struct roster_choice *c)
+{
+    if (e->here)
+        return false;
+    if (c->report)
+        return e->state == RCPT_FAILED || e->state == RCPT_DELIVERED;
+    return e->state == RCPT_WAITING && (e->next <= c->now || e->next > c->latest);
+}
+
+bool roster_has(const struct roster *r, const struct roster_choice *c)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (fits(&r->entries[i], c))
+            return true;
+    return false;
+}
+
+int64_t roster_next(const struct roster *r)
+{
+    int64_t next = INT64_MAX;
+    for (size_t i = 0; i < r->n; i++)
+        if (!r->entries[i].here && r->entries[i].state == RCPT_WAITING)
+            next = MIN(next, r->entries[i].next);
+    return next;
+}
+
+void roster_hurry(struct roster *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (!r->entries[i].here && r->entries[i].state == RCPT_WAITING)
+            r->entries[i].next = 0;
+}
+
+/* --- reading the file line by line ----------------------------------------------------------- */
+
+struct lines {
+    struct disk *disk;
+    int fd;
+    char *piece;
+    size_t used, at;
+    uint64_t offset; /* in the file, of piece */
+    int code;        /* negative errno */
+};
+
+/* The next line without its end, and where it begins. False at the end, or on trouble. */
+static bool next_line(struct lines *l, struct slice *line, uint64_t *offset)
+{
+    for (;;) {
+        struct slice rest = {l->piece + l->at, l->used - l->at};
+        ptrdiff_t end = slice_chr(rest, '\n');
+        if (end >= 0) {
+            *line = slice_first(rest, (size_t)end);
+            *offset = l->offset + l->at;
+            l->at += (size_t)end + 1;
+            return true;
+        }
+        if (rest.n == PIECE)
+            return false; /* no line is that long */
+        memmove(l->piece, rest.p, rest.n);
+        l->offset += l->at;
+        l->used = rest.n;
+        l->at = 0;
+        ssize_t n = l->disk->ops->read(
+            l->disk, l->fd, l->piece + l->used, PIECE - l->used, (int64_t)(l->offset + l->used));
+        if (n < 0)
+            l->code = (int)n;
+        if (n <= 0)
+            return false;
+        l->used += (size_t)n;
+    }
+}
+
+static void rewind_to(struct lines *l, uint64_t offset)
+{
+    l->offset = offset;
+    l->used = l->at = 0;
+}
+
+/* Where the last sound block ends; 0: there is none. */
+static uint64_t find_end(struct lines *l)
+{
+    struct slice line;
+    uint64_t at, end = 0;
+    uint32_t crc = 0;
+    while (next_line(l, &line, &at)) {
+        if (!slice_starts(line, "end crc=")) {
+            crc = crc32c(crc32c(crc, line), SLICE_LIT("\n"));
+            continue;
+        }
+        char expect[32];
+        snprintf(expect, sizeof(expect), "end crc=%08" PRIx32, crc);
+        if (!slice_is(line, expect))
+            break;
+        end = at + line.n + 1;
+        crc = 0;
+    }
+    return end;
+}
+
+static struct entry *add_entry(struct roster *r)
+{
+    if (r->n == r->cap) {
+        r->cap = r->cap ? 2 * r->cap : 1024;
+        r->entries = xrealloc(r->entries, r->cap, sizeof(*r->entries));
+    }
+    r->entries[r->n] = (struct entry){0};
+    return &r->entries[r->n++];
+}
+
+/* The three fields that matter, which stand among the first. */
+static int take_state(struct roster *r, struct slice fields, uint64_t at)
+{
+    uint64_t index = 0, state = 0, next = 0;
+    while (fields.n > 0) {
+        struct slice value = slice_cut(&fields, ' ');
+        struct slice name = slice_cut(&value, '=');
+        int rc = slice_is(name, "index")   ? slice_u64(value, 0, UINT32_MAX, &index)
+                 : slice_is(name, "state") ? slice_u64(value, 0, RCPT_DONE, &state)
+                 : slice_is(name, "next")  ? slice_u64(value, 0, INT64_MAX, &next)
+                                           : OK;
+        if (rc != OK)
+            return ERR_CORRUPT;
+    }
+    if (index >= r->n || state < RCPT_WAITING)
+        return ERR_CORRUPT;
+    struct entry *e = &r->entries[index];
+    e->state = (uint8_t)state;
+    e->next = (int64_t)next;
+    e->state_at = at;
+    return OK;
+}
+
+static int take_line(struct roster *r, struct slice line, uint64_t at)
+{
+    struct slice fields = line;
+    struct slice word = slice_cut(&fields, ' ');
+    if (slice_is(word, "message"))
+        r->message_at = at;
+    else if (slice_is(word, "envelope"))
+        r->envelope_at = at;
+    else if (slice_is(word, "recipient"))
+        add_entry(r)->recipient = at;
+    else if (slice_is(word, "state"))
+        return take_state(r, fields, at);
+    return OK;
+}
+
+static bool complete(const struct roster *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (r->entries[i].state_at == 0)
+            return false;
+    return r->n > 0 && r->message_at > 0 && r->envelope_at > 0;
+}
+
+static int read_lines(struct roster *r, struct lines *l, uint64_t from, struct error *err)
+{
+    struct slice line;
+    uint64_t at;
+    r->end = find_end(l);
+    if (l->code < 0)
+        return disk_error(err, l->code, "cannot read a parked message");
+    if (r->end == 0)
+        return error_set(err, ERR_CORRUPT, "parked message with a bad checksum");
+    rewind_to(l, from);
+    int rc = next_line(l, &line, &at) ? parked_check_format(line, err) : ERR_CORRUPT;
+    if (rc != OK)
+        return rc;
+    while (rc == OK && next_line(l, &line, &at) && at < r->end)
+        rc = take_line(r, line, at);
+    if (rc != OK || !complete(r))
+        return error_set(err, ERR_CORRUPT, "parked message with a malformed line");
+    return OK;
+}
+
+struct roster *roster_read(struct message *m, struct disk *disk, struct error *err)
+{
+    char path[PARKED_NAME];
+    parked_path(m->qid, m->size, path);
+    struct lines l = {.disk = disk, .fd = disk->ops->open(disk, path, DISK_READ)};
+    if (l.fd < 0) {
+        disk_error(err, l.fd, "cannot open a parked message");
+        return NULL;
+    }
+    struct roster *r = NEW(struct roster);
+    l.piece = xcalloc(1, PIECE);
+    rewind_to(&l, m->size);
+    int rc = read_lines(r, &l, m->size, err);
+    disk->ops->close(disk, l.fd);
+    free(l.piece);
+    if (rc == OK)
+        return r;
+    roster_free(r);
+    return NULL;
+}
+
+/* --- a portion ------------------------------------------------------------------------------- */
+
+struct loading {
+    struct disk *disk;
+    int fd;
+    struct content *c;
+    struct buf line;
+};
+
+/* The fields of the line at this place, in l->line. */
+static int read_fields(struct loading *l, uint64_t at, struct slice *fields)
+{
+    for (size_t size = LINE_FIRST; size <= LINE_MAX_BYTES; size *= 8) {
+        buf_reset(&l->line);
+        char *room = buf_reserve(&l->line, size);
+        ssize_t n = l->disk->ops->read(l->disk, l->fd, room, size, (int64_t)at);
+        if (n <= 0)
+            return ERR_IO;
+        buf_claim(&l->line, (size_t)n);
+        struct slice line = buf_slice(&l->line);
+        ptrdiff_t end = slice_chr(line, '\n');
+        if (end < 0)
+            continue;
+        *fields = slice_first(line, (size_t)end);
+        slice_cut(fields, ' ');
+        return OK;
+    }
+    return ERR_CORRUPT;
+}
+
+static int read_record(struct loading *l, uint64_t at, const struct record *rec, void *value)
+{
+    struct slice fields;
+    int rc = read_fields(l, at, &fields);
+    return rc == OK ? text_get(fields, rec, value, &l->c->arena) : rc;
+}
+
+static int load_head(struct loading *l, struct message *m, const struct roster *r)
+{
+    struct parked_message line;
+    struct content *c = l->c;
+    uint64_t qid;
+    int rc = read_record(l, r->message_at, &parked_message_record, &line);
+    if (rc == OK)
+        rc = read_record(l, r->envelope_at, &envelope_record, &c->envelope);
+    if (rc == OK && (id_parse(line.qid, &qid) != OK || qid != m->qid))
+        rc = ERR_CORRUPT;
+    if (rc == OK)
+        rc = record_put(&c->encoded, &envelope_record, &c->envelope);
+    if (rc != OK)
+        return rc;
+    c->envelope_raw = buf_slice(&c->encoded);
+    if (m->saved == m->changes) { /* otherwise we know better */
+        m->held = line.held;
+        m->warned = line.warned;
+        m->delivered = line.delivered;
+        m->bounced = line.bounced;
+    }
+    return OK;
+}
+
+static int load_one(struct loading *l, struct roster *r, size_t i)
+{
+    struct entry *e = &r->entries[i];
+    struct rcpt *to = &l->c->rcpts[l->c->count];
+    *to = (struct rcpt){0};
+    int rc = read_record(l, e->recipient, &recipient_record, &to->to);
+    if (rc == OK)
+        rc = read_record(l, e->state_at, &parked_state_record, &to->st);
+    if (rc != OK)
+        return rc;
+    to->st.index = (uint32_t)i;
+    rcpt_set_known(to);
+    to->st.next = e->next; /* somebody may be in a hurry */
+    e->here = true;
+    l->c->count++;
+    return OK;
+}
+
+static int load_chosen(
+    struct loading *l, struct roster *r, const struct roster_choice *choice, size_t most)
+{
+    l->c->rcpts = xcalloc(most, sizeof(*l->c->rcpts));
+    l->c->cap = most;
+    l->c->total = r->n;
+    int rc = OK;
+    for (size_t i = 0; rc == OK && i < r->n && l->c->count < most; i++)
+        if (fits(&r->entries[i], choice))
+            rc = load_one(l, r, i);
+    return rc;
+}
+
+int roster_load(struct message *m, struct roster *r, const struct roster_choice *choice,
+    size_t most, struct disk *disk, struct error *err)
+{
+    char path[PARKED_NAME];
+    parked_path(m->qid, m->size, path);
+    struct loading l = {.disk = disk, .fd = disk->ops->open(disk, path, DISK_READ)};
+    if (l.fd < 0) {
+        roster_free(r);
+        return disk_error(err, l.fd, "cannot open a parked message");
+    }
+    l.c = content_new();
+    buf_init(&l.line, LINE_MAX_BYTES);
+    int rc = load_head(&l, m, r);
+    if (rc == OK)
+        rc = load_chosen(&l, r, choice, most);
+    disk->ops->close(disk, l.fd);
+    buf_clear(&l.line);
+    l.c->roster = r;
+    if (rc != OK) {
+        content_free(l.c);
+        return error_set(err, rc, "parked message with a malformed line");
+    }
+    m->parked_end = MAX(m->parked_end, r->end);
+    m->content = l.c;
+    return OK;
+}
+
+struct roster *roster_unload(struct message *m)
+{
+    struct content *c = m->content;
+    struct roster *r = c->roster;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct parked_state *st = &c->rcpts[i].st;
+        if (st->index >= r->n)
+            continue;
+        struct entry *e = &r->entries[st->index];
+        e->state = (uint8_t)st->state;
+        e->next = st->next;
+        e->here = false;
+    }
+    c->roster = NULL;
+    message_unload(m);
+    return r;
+}
+
+void roster_follow(struct message *m, struct slice text, uint64_t offset)
+{
+    struct roster *r = m->content->roster;
+    for (const char *start = text.p; text.n > 0;) {
+        uint64_t at = offset + (uint64_t)(text.p - start);
+        struct slice fields = slice_cut(&text, '\n');
+        uint64_t index;
+        struct slice word = slice_cut(&fields, ' ');
+        if (slice_is(word, "message"))
+            r->message_at = at;
+        if (!slice_is(word, "state"))
+            continue;
+        struct slice value = slice_cut(&fields, ' ');
+        slice_cut(&value, '=');
+        if (slice_u64(value, 0, UINT32_MAX, &index) == OK && index < r->n)
+            r->entries[index].state_at = at;
+        else
+            roster_spoil(r);
+    }
+}

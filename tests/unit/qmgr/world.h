@@ -1,0 +1,282 @@
+/* A queue manager with agents and clients played by the test over real channels, on a fake clock
+ * and a simulated disk. */
+#pragma once
+
+#include <sys/socket.h>
+
+#include "libmail/proto/inject.h"
+#include "qmgr/qmgr.h"
+#include "tests/crash/simdisk.h"
+
+enum { AGENTS = 3, ASKED_MAX = 64 };
+
+/* The test's end of a channel. */
+struct end {
+    struct world *w;
+    struct ipc *ipc;
+    struct peer *peer; /* qmgr's end */
+    enum role role;
+};
+
+struct world {
+    struct simdisk *sim;
+    struct daemon daemon;
+    struct qmgr q;
+    struct end client, agents[AGENTS];
+    enum deliver_status answer;
+    bool site, silent; /* silent: no answer at all */
+    bool frozen;       /* not even to a ping */
+    unsigned pings;
+    bool twice;   /* the same answer again */
+    uint32_t lie; /* added to every index */
+    unsigned starts, syncs, reports;
+    uint64_t deliveries[ASKED_MAX];
+    enum report_kind kinds[ASKED_MAX];
+    bool refuse_reports;
+    uint32_t code; /* of the last inject_result */
+    uint32_t notify;
+    int64_t hold_until;
+    const char *sender, *listener;
+};
+
+static const enum role roles[AGENTS] = {ROLE_VIRTUAL, ROLE_REMOTE, ROLE_BOUNCE};
+
+/* --- the agents' side ------------------------------------------------------------------------ */
+
+static inline void on_start(struct end *e, struct ipc_in *in)
+{
+    struct world *w = e->w;
+    const struct deliver_start *s = in->msg;
+    struct reader r = reader_of(s->recipients);
+    struct recipient to;
+    struct buf out;
+    uint32_t n = 0;
+    w->deliveries[w->starts++] = s->delivery;
+    if (w->silent)
+        return;
+    buf_init(&out, 60000);
+    while (r.rest.n && record_get(&r, &recipient_record, &to) == OK) {
+        struct outcome o = {.index = w->lie + n++,
+            .status = w->answer,
+            .dsn = w->answer == FAILED ? SLICE_LIT("5.1.1") : SLICE_LIT("4.4.1"),
+            .text = SLICE_LIT("because"),
+            .mta = SLICE_LIT(""),
+            .site = w->site};
+        assert_int_equal(record_put(&out, &outcome_record, &o), OK);
+    }
+    ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
+        &(struct deliver_done){.outcomes = buf_slice(&out)}, -1);
+    if (w->twice)
+        ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
+            &(struct deliver_done){.outcomes = buf_slice(&out)}, -1);
+    buf_clear(&out);
+}
+
+static inline void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct end *e = arg;
+    struct world *w = e->w;
+    w->pings += in->type == deliver_ping_type;
+    if (in->type == deliver_ping_type && w->frozen)
+        return;
+    if (deliver_pong(ipc, in))
+        return;
+    if (in->type == deliver_start_type) {
+        on_start(e, in);
+    } else if (in->type == deliver_sync_type) {
+        w->syncs++;
+        ipc_reply(ipc, in->id, 0, deliver_synced_type,
+            &(struct deliver_synced){.code = OK, .text = SLICE_LIT("")}, -1);
+    } else {
+        const struct deliver_report *r = in->msg;
+        w->kinds[w->reports++] = (enum report_kind)r->kind;
+        ipc_reply(ipc, in->id, 0, deliver_reported_type,
+            &(struct deliver_reported){
+                .code = w->refuse_reports ? ERR_TEMP : OK, .text = SLICE_LIT(""), .qid = 9},
+            -1);
+    }
+}
+
+static inline void end_closed(struct ipc *ipc, const struct error *err, void *arg)
+{
+    (void)ipc, (void)err;
+    ((struct end *)arg)->ipc = NULL;
+}
+
+static inline void peer_message(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    (void)ipc;
+    struct peer *peer = arg;
+    if (peer->conv == CONV_INJECT)
+        inject_message(peer, in);
+}
+
+static inline void peer_closed(struct ipc *ipc, const struct error *err, void *arg)
+{
+    (void)ipc, (void)err;
+    struct peer *peer = arg;
+    list_remove(&peer->link);
+    peer->ipc = NULL;
+    if (peer->conv == CONV_DELIVER)
+        agent_down(peer);
+    else
+        inject_down(peer);
+    free(peer);
+}
+
+static inline void connect_end(
+    struct world *w, struct end *e, enum conversation conv, enum role role)
+{
+    static const struct ipc_ops peer_ops = {peer_message, peer_closed};
+    static const struct ipc_ops end_ops = {on_agent_message, end_closed};
+    const struct ipc_proto *proto = conv == CONV_INJECT ? &inject_proto : &deliver_proto;
+    enum ipc_side ours = conv == CONV_INJECT ? IPC_SERVER : IPC_CLIENT;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+    struct peer *peer = NEW(struct peer);
+    *peer = (struct peer){.daemon = &w->daemon, .conv = conv, .side = ours, .role = role, .fd = -1};
+    list_append(&w->daemon.peers, &peer->link);
+    peer->ipc = ipc_new(w->q.loop, fds[0], proto, ours, &peer_ops, peer);
+    *e = (struct end){.w = w, .peer = peer, .role = role};
+    e->ipc = ipc_new(
+        w->q.loop, fds[1], proto, ours == IPC_CLIENT ? IPC_SERVER : IPC_CLIENT, &end_ops, e);
+}
+
+/* --- the world ------------------------------------------------------------------------------- */
+
+/* Lets everything that is under way go on. */
+static inline void settle(struct world *w)
+{
+    for (int i = 0; i < 60; i++)
+        loop_poll(w->q.loop);
+}
+
+static inline void pass(struct world *w, int64_t ms)
+{
+    settle(w);
+    loop_advance(w->q.loop, ms);
+    settle(w);
+}
+
+static const struct daemon_conv convs[] = {{.conv = CONV_DELIVER,
+                                               .side = IPC_CLIENT,
+                                               .proto = &deliver_proto,
+                                               .on_message = agent_message,
+                                               .on_down = agent_down},
+    {.proto = NULL}};
+static const struct daemon_spec spec = {.convs = convs};
+
+static inline void open_spool(struct world *w)
+{
+    static const struct schedule_policy policy = {
+        .initial = 5, .each = {20, 0}, .host = {50, 0}, .remote = {200, 0}, .dead_ms = 300000};
+    struct error err;
+    struct qmgr *q = &w->q;
+    map_init(&q->messages);
+    list_init(&q->all);
+    list_init(&q->under_way);
+    heap_init(&q->due);
+    timer_init(&q->due_timer, q->loop, queue_due, q);
+    assert_int_equal(recover_open(q, &err), OK);
+    q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
+    q->committer = committer_new(q->loop, q->spool, false, queue_on_batch, q, &err);
+    assert_non_null(q->committer);
+}
+
+static inline void setup(struct world *w)
+{
+    log_setup("test", LOG_ERROR + 1);
+    *w = (struct world){.sim = simdisk_new(1), .answer = DELIVERED, .sender = "s@y.test"};
+    list_init(&w->daemon.peers);
+    w->listener = "smtp";
+    w->q = (struct qmgr){.daemon = &w->daemon,
+        .log = &w->daemon.log,
+        .loop = loop_new_fake(1000000),
+        .disk = simdisk_disk(w->sim),
+        .set = {.retry = {.from = 300000,
+                    .to = 3600000,
+                    .lifetime = 7200000,
+                    .bounce_lifetime = 3600000},
+            .agent_timeout = 36000000,
+            .message_size = 1 << 20,
+            .max_loaded = 1000,
+            .max_recipients = 10,
+            .max_active = 1000,
+            .portion = 100,
+            .spool = {.segment_size = 65536, .segments = 4}}};
+    w->daemon.spec = &spec;
+    w->daemon.loop = w->q.loop;
+    timer_init(&w->q.agents_timer, w->q.loop, agents_watch, &w->q);
+    timer_start(&w->q.agents_timer, 15000);
+    w->daemon.data = &w->q;
+    open_spool(w);
+    connect_end(w, &w->client, CONV_INJECT, ROLE_SMTPD);
+    for (int i = 0; i < AGENTS; i++)
+        connect_end(w, &w->agents[i], CONV_DELIVER, roles[i]);
+    settle(w);
+}
+
+static inline void close_spool(struct world *w)
+{
+    void *value;
+    committer_free(w->q.committer);
+    schedule_free(w->q.schedule);
+    timer_stop(&w->q.due_timer);
+    timer_stop(&w->q.agents_timer);
+    spool_close(w->q.spool);
+    heap_clear(&w->q.due);
+    for (size_t pos = 0; map_next(&w->q.messages, &pos, NULL, &value);)
+        message_free(value);
+    map_clear(&w->q.messages);
+}
+
+static inline void teardown(struct world *w)
+{
+    for (int i = 0; i < AGENTS; i++)
+        if (w->agents[i].ipc)
+            ipc_free(w->agents[i].ipc);
+    ipc_free(w->client.ipc);
+    settle(w);
+    close_spool(w);
+    loop_free(w->q.loop);
+    simdisk_free(w->sim);
+}
+
+static inline void on_result(struct ipc_in *in, void *arg)
+{
+    ((struct world *)arg)->code = in ? ((const struct inject_result *)in->msg)->code : 0;
+}
+
+static inline void inject(struct world *w, uint64_t qid, const char *transport, unsigned n)
+{
+    struct buf envelope, recipients;
+    buf_init(&envelope, 4096);
+    buf_init(&recipients, 11264);
+    struct envelope e = {.sender = slice_of(w->sender),
+        .listener = slice_of(w->listener),
+        .hold_until = w->hold_until,
+        .received = loop_wall(w->q.loop)};
+    assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
+    for (unsigned i = 0; i < n; i++) {
+        struct recipient to = {.address = SLICE_LIT("r@x.test"),
+            .transport = slice_of(transport),
+            .nexthop = SLICE_LIT("x.test"),
+            .notify = w->notify};
+        assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
+    }
+    struct inject_accept msg = {.txn = qid,
+        .envelope = buf_slice(&envelope),
+        .recipients = buf_slice(&recipients),
+        .size = 6,
+        .body = SLICE_LIT("hello\n"),
+        .qid = qid};
+    ipc_call(w->client.ipc, inject_accept_type, qid, &msg, -1, on_result, w);
+    settle(w);
+    buf_clear(&envelope);
+    buf_clear(&recipients);
+}
+
+static inline size_t queued(const struct world *w)
+{
+    return map_count(&w->q.messages);
+}
