@@ -18,6 +18,7 @@ struct disk;
 struct disk_stat {
     int64_t size;
     int64_t mtime_ms;
+    bool fresh; /* changed so lately that it may not be durable although nobody works on it */
 };
 
 enum disk_open { DISK_READ, DISK_WRITE, DISK_CREATE /* must not exist; read and write */ };
@@ -37,6 +38,8 @@ struct disk_ops {
     int (*sync)(struct disk *, int fd);
     /* The names in this directory are durable. */
     int (*sync_dir)(struct disk *, const char *path);
+    /* Everything written so far by whomever is durable. */
+    int (*sync_all)(struct disk *);
     int (*rename)(struct disk *, const char *from, const char *to);
     int (*link)(struct disk *, const char *from, const char *to);
     int (*unlink)(struct disk *, const char *path);

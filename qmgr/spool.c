@@ -142,8 +142,24 @@ static void park(struct disk *disk, struct spool_job *job)
     }
 }
 
-static void update(struct disk *disk, struct spool_job *job)
+/* What a failed update left behind the last sound block must be gone, durably, before a new one is
+ * written over it: of two blocks that have a sector in common, a crash could piece together the
+ * older one again. */
+static int clear_tail(struct spool *spool, struct spool_job *job, const char *path, int fd)
 {
+    struct disk *disk = spool->disk;
+    struct disk_stat st;
+    int rc = disk->ops->stat(disk, path, &st);
+    if (rc < 0 || (st.size <= (int64_t)job->offset && !map_get_id(&spool->unsettled, job->qid)))
+        return rc;
+    map_set_id(&spool->unsettled, job->qid, spool);
+    rc = disk->ops->truncate(disk, fd, (int64_t)job->offset);
+    return rc == 0 ? disk->ops->sync(disk, fd) : rc;
+}
+
+static void update(struct spool *spool, struct spool_job *job)
+{
+    struct disk *disk = spool->disk;
     char path[PARKED_NAME];
     parked_path(job->qid, job->size, path);
     int fd = disk->ops->open(disk, path, DISK_WRITE);
@@ -153,21 +169,27 @@ static void update(struct disk *disk, struct spool_job *job)
     }
     struct slice text = buf_slice(&job->text);
     struct iovec iov = {(char *)text.p, text.n};
-    int rc = disk->ops->write(disk, fd, &iov, 1, (int64_t)job->offset);
+    int rc = clear_tail(spool, job, path, fd);
     if (rc == 0)
-        rc = disk->ops->truncate(disk, fd, (int64_t)(job->offset + text.n));
+        rc = disk->ops->write(disk, fd, &iov, 1, (int64_t)job->offset);
     if (rc == 0)
         rc = disk->ops->set_mtime(disk, fd, job->due);
     if (rc == 0)
         rc = disk->ops->sync(disk, fd);
     if (rc < 0)
         job_failed(job, rc, "cannot update a parked message");
+    if (rc < 0)
+        map_set_id(&spool->unsettled, job->qid, spool);
+    else
+        map_remove_id(&spool->unsettled, job->qid);
     disk->ops->close(disk, fd);
 }
 
-static void remove_parked(struct disk *disk, struct spool_job *job)
+static void remove_parked(struct spool *spool, struct spool_job *job)
 {
+    struct disk *disk = spool->disk;
     char path[PARKED_NAME];
+    map_remove_id(&spool->unsettled, job->qid);
     parked_path(job->qid, job->size, path);
     int rc = disk->ops->unlink(disk, path);
     if (rc < 0 && rc != -ENOENT)
@@ -216,12 +238,12 @@ static void before_log(
         else if (jobs[i]->op == SPOOL_PARK)
             park(disk, jobs[i]);
         else if (jobs[i]->op == SPOOL_UPDATE)
-            update(disk, jobs[i]);
+            update(spool, jobs[i]);
         else if (jobs[i]->op == SPOOL_REMOVE &&
                  has_chore(chores, jobs[i]->qid, SPOOL_FORGET, false))
             must_wait(jobs[i]); /* the log would bring the message back */
         else if (jobs[i]->op == SPOOL_REMOVE)
-            remove_parked(disk, jobs[i]);
+            remove_parked(spool, jobs[i]);
     }
     sync_names(disk, "big", 1u << SPOOL_ACCEPT, true, jobs, n);
     sync_names(disk, "parked", 1u << SPOOL_PARK | 1u << SPOOL_REMOVE, false, jobs, n);
@@ -390,6 +412,7 @@ void spool_close(struct spool *spool)
         list_remove(it);
         spool_job_free(LIST_ENTRY(it, struct spool_job, link));
     }
+    map_clear(&spool->unsettled);
     spool_log_close(&spool->log);
     free(spool);
 }

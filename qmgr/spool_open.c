@@ -59,6 +59,7 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
     struct spool *spool = NEW(struct spool);
     spool->disk = disk;
     list_init(&spool->chores);
+    map_init(&spool->unsettled);
     spool->log = (struct spool_log){.disk = disk,
         .segment_size = config->segment_size,
         .nominal = MAX(config->segments, 3u),

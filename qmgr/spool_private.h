@@ -1,6 +1,7 @@
 /* What the parts of the spool share: log segments and the running batch. */
 #pragma once
 
+#include "libutil/map.h"
 #include "qmgr/spool.h"
 
 enum { SPOOL_SEGMENTS_MAX = 4096, SPOOL_PATH = 64 };
@@ -44,6 +45,7 @@ struct spool {
     struct disk *disk;
     struct spool_log log;
     struct list chores; /* jobs of our own: what failures left to be done */
+    struct map unsettled; /* parked files (qid) of which an update failed */
 };
 
 /* What the log says about one message (spool_live.c). */

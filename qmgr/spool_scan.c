@@ -38,6 +38,7 @@ struct spool_scan {
     uint64_t good;          /* last sequence read in order */
     unsigned next_number;
     bool read_only;
+    bool fresh; /* a parked file may not be durable as it is read */
     struct error error;
 };
 
@@ -450,6 +451,7 @@ static void note_parked(const char *name, void *arg)
     } else {
         struct parked_name *copy = NEW(struct parked_name);
         *copy = (struct parked_name){p.qid, p.size, st.mtime_ms};
+        scan->fresh |= st.fresh;
         free(map_set_id(&scan->parked, p.qid, copy));
     }
 }
@@ -567,6 +569,10 @@ int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct err
     int rc = disk->ops->list(disk, "parked", note_parked, scan);
     if (rc < 0)
         disk_error(&scan->error, rc, "cannot list parked messages");
+    /* What is built on those files must not become durable before them. */
+    rc = rc == 0 && scan->fresh && !scan->read_only ? disk->ops->sync_all(disk) : 0;
+    if (rc < 0)
+        disk_error(&scan->error, rc, "cannot sync parked messages");
     if (scan->error.code)
         return error_set(err, scan->error.code, "%s", scan->error.text);
     if (log)

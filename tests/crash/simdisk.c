@@ -241,7 +241,7 @@ static int sim_truncate(struct disk *d, int fd, int64_t size)
     struct simdisk *s = sim_of(d);
     int rc = step(s);
     s->fds[fd]->dirty = true;
-    if (rc == 0)
+    if (rc == 0 && !(s->lie && strcmp(s->lie, "truncate") == 0))
         resize(&s->fds[fd]->now, (size_t)size);
     return rc;
 }
@@ -286,6 +286,28 @@ static int sim_sync_dir(struct disk *d, const char *path)
             s->changes[kept++] = s->changes[i];
     }
     s->nchanges = kept;
+    return 0;
+}
+
+static void settle_inode(struct inode *inode)
+{
+    copy_bytes(&inode->durable, &inode->now);
+    inode->durable_mtime = inode->mtime;
+    inode->dirty = false;
+}
+
+static int sim_sync_all(struct disk *d)
+{
+    struct simdisk *s = sim_of(d);
+    int rc = step(s);
+    if (rc || (s->lie && strcmp(s->lie, "all") == 0))
+        return rc;
+    for (size_t i = 0; i < s->ninodes; i++)
+        if (s->inodes[i]->dirty)
+            settle_inode(s->inodes[i]);
+    for (size_t i = 0; i < s->nchanges; i++)
+        apply(&s->durable, &s->changes[i]);
+    s->nchanges = 0;
     return 0;
 }
 
@@ -357,7 +379,7 @@ static int sim_stat(struct disk *d, const char *path, struct disk_stat *st)
     if (rc == 0 && !n)
         rc = -ENOENT;
     if (rc == 0)
-        *st = (struct disk_stat){(int64_t)n->inode->now.n, n->inode->mtime};
+        *st = (struct disk_stat){(int64_t)n->inode->now.n, n->inode->mtime, n->inode->dirty};
     return rc;
 }
 
@@ -390,6 +412,7 @@ static const struct disk_ops sim_ops = {
     .truncate = sim_truncate,
     .sync = sim_sync,
     .sync_dir = sim_sync_dir,
+    .sync_all = sim_sync_all,
     .rename = sim_rename,
     .link = sim_link,
     .unlink = sim_unlink,
