@@ -500,6 +500,8 @@ const struct ctl_verb queue_verbs[] = {
         "Look up again where waiting recipients go.", queue_act_verb},
     {"queue", "redirect", "[--dry-run] ID ... | FILTERS as in list  ADDRESS",
         "Send to another address what waits.", queue_redirect},
+    {"queue", "drain", "--to HOST[:PORT] [--held] [--dry-run] " FILTERS,
+        "Hand what waits to another node, which must take mail from here.", queue_drain},
     {"queue", "export", "ID ... | FILTERS as in list  DIR",
         "Copy messages to DIR/ID.eml and DIR/ID.envelope.", queue_export},
     {"queue", "import", "FILE.eml ENVELOPE", "Put such a message into the queue.", queue_import},

@@ -25,6 +25,9 @@ int queue_retry(struct ctl *, int argc, char **argv);
 int queue_bounce(struct ctl *, int argc, char **argv);
 int queue_redirect(struct ctl *, int argc, char **argv);
 
+/* queue_drain.c */
+int queue_drain(struct ctl *, int argc, char **argv);
+
 /* queue_verify.c */
 int queue_verify(struct ctl *, int argc, char **argv);
 

@@ -41,14 +41,17 @@ RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
  * [host]:port. The transport TRANSPORT_EXPANDED has no agent: the entry stands for an alias whose
  * recipients are entries of their own, and is reported as expanded (RFC 3461 §5.2.7.2 (c)). */
 #define TRANSPORT_EXPANDED "expanded"
+/* The agent remote again, for mail that is handed to another node: what that node refuses for good
+ * stays in the queue. */
+#define TRANSPORT_DRAIN "drain"
 #define RECIPIENT_FIELDS(F, S)                                    \
     F(S, STR, address, 320)                                       \
     F(S, STR, original, 320) /* as given in RCPT */               \
     F(S, STR, orcpt, 500)    /* ORCPT: addr-type;addr, decoded */ \
     F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */      \
     F(S, STR, transport, 32)                                      \
-    F(S, STR, nexthop, 1024)                                                                       \
-    F(S, STR, via, 2000)      /* addresses it was expanded from, first to last, see below */
+    F(S, STR, nexthop, 1024)                                      \
+    F(S, STR, via, 2000) /* addresses it was expanded from, first to last, see below */
 RECORD_DECLARE(recipient, RECIPIENT_FIELDS)
 
 /* Addresses in recipient.via are separated by newlines, which no address holds. An agent writes a

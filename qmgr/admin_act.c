@@ -172,6 +172,7 @@ static const struct verb {
     {"bounce", bounce_one},
     {"requeue", NULL},
     {"redirect", NULL},
+    {"drain", NULL},
 };
 
 static const struct verb *find_verb(struct slice name)

@@ -1,8 +1,9 @@
 /*
- * Routing a parked message again: its waiting recipients as they were given, or all of them to
- * another address. What lookupd answers becomes new recipients behind the old ones, which are then
- * done: an index, and with it a delivery id, never changes its meaning. The parked file learns it
- * all with one update, so that a crash leaves the old recipients or the new ones.
+ * Routing a parked message again: its waiting recipients as they were given, all of them to
+ * another address, or as they are to another node. What lookupd answers becomes new recipients
+ * behind the old ones, which are then done: an index, and with it a delivery id, never changes its
+ * meaning. The parked file learns it all with one update, so that a crash leaves the old recipients
+ * or the new ones.
  */
 #include <stdlib.h>
 
@@ -27,6 +28,7 @@ struct rerouting {
     uint32_t id;
     int64_t uid;
     char verb[17], address[ENVELOPE_ADDRESS_MAX + 1], text[400];
+    bool drain;       /* address is a node, [HOST]:PORT */
     enum fate *fates; /* of the recipients there were */
     size_t at;        /* the one whose address is asked about */
     struct recipient *added;
@@ -150,8 +152,11 @@ static void apply(struct rerouting *r)
             rcpt->st.next = 0;
         if (r->fates[i] != FATE_REPLACED)
             continue;
-        snprintf(
-            text, sizeof(text), r->address[0] ? "redirected to %s" : "routed again%s", r->address);
+        snprintf(text, sizeof(text),
+            r->drain        ? "drained to %s"
+            : r->address[0] ? "redirected to %s"
+                            : "routed again%s",
+            r->address);
         rcpt_note(rcpt, rcpt->st.status, SLICE_LIT(""), slice_of(text), SLICE_LIT(""));
         rcpt->st.state = RCPT_DONE;
     }
@@ -222,6 +227,30 @@ static void decide(struct rerouting *r, enum fate fate, const struct route_verdi
         if (fate == FATE_FAILED)
             rcpt_note(rcpt, FAILED, v->dsn, v->text, SLICE_LIT(""));
     }
+}
+
+/* Everything that waits goes to the other node as it is; no question arises. */
+static void drain(struct rerouting *r)
+{
+    struct content *c = r->m->content;
+    struct slice node = keep(c, slice_of(r->address));
+    for (size_t i = 0; i < r->known; i++) {
+        const struct rcpt *rcpt = rcpt_at(r, i);
+        bool there =
+            slice_is(rcpt->to.transport, TRANSPORT_DRAIN) && slice_eq(rcpt->to.nexthop, node);
+        if (rcpt->st.state != RCPT_WAITING || slice_is(rcpt->to.transport, TRANSPORT_EXPANDED))
+            continue;
+        r->fates[i] = there ? FATE_KEPT : FATE_REPLACED;
+        r->changed++;
+        if (there)
+            continue;
+        r->added = xrealloc(r->added, r->nadded + 1, sizeof(*r->added));
+        r->added[r->nadded] = rcpt->to;
+        r->added[r->nadded].transport = SLICE_LIT(TRANSPORT_DRAIN);
+        r->added[r->nadded++].nexthop = node;
+    }
+    r->m->held = false;
+    apply(r);
 }
 
 static void ask_next(struct rerouting *r);
@@ -314,18 +343,22 @@ static void try_begin(void *arg)
     r->fates = xcalloc(r->known, sizeof(*r->fates));
     m->moving = m->routing = true;
     heap_remove(&r->q->due, &m->due);
-    ask_next(r);
+    if (r->drain)
+        drain(r);
+    else
+        ask_next(r);
 }
 
 int admin_route(struct peer *peer, uint32_t id, struct message *m, struct slice verb,
     struct slice address, struct error *err)
 {
     struct qmgr *q = peer->daemon->data;
-    if (slice_is(verb, "redirect") != (address.n > 0))
-        return error_set(err, ERR_SYNTAX, "redirect takes an address, requeue none");
+    if (slice_is(verb, "requeue") != (address.n == 0))
+        return error_set(err, ERR_SYNTAX, "redirect and drain take an address, requeue none");
     struct rerouting *r = NEW(struct rerouting);
     *r = (struct rerouting){
         .peer = peer, .q = q, .qid = m->qid, .id = id, .uid = peer->uid, .log = m->log};
+    r->drain = slice_is(verb, "drain");
     snprintf(r->verb, sizeof(r->verb), "%.*s", SLICE_FMT(verb));
     snprintf(r->address, sizeof(r->address), "%.*s", SLICE_FMT(address));
     timer_init(&r->timer, q->loop, try_begin, r);

@@ -37,7 +37,7 @@ int attempt_agent(struct slice transport)
     for (size_t i = 0; i < ARRAY_LEN(agents); i++)
         if (slice_is(transport, role_info(agents[i])->program))
             return (int)agents[i];
-    return -1;
+    return slice_is(transport, TRANSPORT_DRAIN) ? (int)ROLE_REMOTE : -1;
 }
 
 void attempt_log(struct qmgr *q, struct message *m, const struct rcpt *r, const char *result)
@@ -108,6 +108,10 @@ static void take_outcome(struct attempt *a, size_t i, const struct outcome *o)
         queue_delivered(q, m, r);
         break;
     case FAILED:
+        if (slice_is(r->to.transport, TRANSPORT_DRAIN)) {
+            attempt_deferred(q, m, r, 0); /* the node's mistake is not the sender's */
+            break;
+        }
         r->st.attempts++;
         r->st.state = RCPT_FAILED;
         m->changes++;
