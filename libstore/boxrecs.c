@@ -169,14 +169,14 @@ const struct disk_rec *box_rec(struct box *b, size_t pos)
 struct disk_rec *box_edit(struct box *b, size_t pos)
 {
     const struct disk_rec *rec = box_rec(b, pos);
-    if (b->base_heap || rec != &b->base[pos])
+    if (pos >= b->nbase || b->base_heap || rec != &b->base[pos])
         return (struct disk_rec *)rec;
     return over_add(b, pos);
 }
 
 bool box_is_base(const struct box *b, const struct disk_rec *rec)
 {
-    return rec >= b->base && rec < b->base + b->nbase;
+    return b->base && rec >= b->base && rec < b->base + b->nbase;
 }
 
 size_t box_find(struct box *b, uint32_t uid)
