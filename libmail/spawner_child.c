@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "libmail/spawner_parts.h"
+#include "libutil/spread.h"
 
 /* For the signal handler, which is given nothing else. Set once, in the child. */
 static struct {
@@ -64,14 +65,16 @@ static int open_below_root(const struct spawner *s, const char *path, struct err
     while (dir >= 0 && rest.n) {
         char name[256];
         struct slice level = slice_cut(&rest, '/');
-        int next = -1;
+        int next = -1, made = -1;
         if (!level.n || slice_is(level, ".") || slice_is(level, "..") ||
             !slice_to_cstr(level, name, sizeof(name)))
             error_set(err, ERR_DENIED, "not a mail directory: %s", path);
-        else if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+        else if ((made = mkdirat(dir, name, 0700)) < 0 && errno != EEXIST)
             error_sys(err, "%s/%s", s->root, path);
         else if ((next = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
             error_sys(err, "%s/%s", s->root, path);
+        else if (made == 0 && rest.n)
+            dir_spread(next);
         close(dir);
         dir = next;
     }

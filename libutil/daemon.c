@@ -144,6 +144,25 @@ struct peer *daemon_peer(struct daemon *d, enum conversation conv, int role)
     return NULL;
 }
 
+struct peer *daemon_peer_for(
+    struct daemon *d, enum conversation conv, int role, struct slice subject)
+{
+    struct peer *best = NULL;
+    uint64_t hash = slice_hash(subject), most = 0;
+    LIST_EACH(it, &d->peers)
+    {
+        struct peer *p = LIST_ENTRY(it, struct peer, link);
+        uint64_t weight = (hash ^ (p->worker + 1) * UINT64_C(0x9e3779b97f4a7c15));
+        weight *= UINT64_C(0xff51afd7ed558ccd); /* the highest bits depend on all others */
+        if (p->conv == conv && p->side == IPC_CLIENT && p->ipc &&
+            (role < 0 || p->role == (enum role)role) && (!best || weight > most)) {
+            best = p;
+            most = weight;
+        }
+    }
+    return best;
+}
+
 struct failed_call {
     ipc_reply_fn *cb;
     void *arg;

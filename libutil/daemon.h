@@ -101,6 +101,8 @@ void daemon_exit(struct daemon *);
 /* A live channel of this conversation on which we are the client, in turn among several; role
  * -1: any. NULL when there is none (the other end is being restarted). */
 struct peer *daemon_peer(struct daemon *, enum conversation, int role);
+/* As daemon_peer, but the same channel for the same subject as long as the same processes live. */
+struct peer *daemon_peer_for(struct daemon *, enum conversation, int role, struct slice subject);
 /* ipc_call on such a channel; without one, cb gets NULL from the loop, never before this
  * returns. To drop interest, keep `arg` alive until cb runs, or use daemon_peer and ipc_cancel. */
 void daemon_call(struct daemon *, enum conversation, int role, unsigned type, uint64_t trace,

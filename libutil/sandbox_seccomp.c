@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -97,6 +98,8 @@ static const struct allow allows[] = {
     SOCKOPT(SOL_SOCKET, SO_SNDTIMEO), SOCKOPT(SOL_SOCKET, SO_RCVTIMEO),
     SOCKOPT(SOL_SOCKET, SO_KEEPALIVE), SOCKOPT(SOL_SOCKET, SO_LINGER),
     SOCKOPT(SOL_SOCKET, SO_PASSCRED), IF(setsockopt, BASE, IS(1, 6 /* IPPROTO_TCP */)),
+    IF(ioctl, SANDBOX_FILES_WRITE, IS(1, FS_IOC_GETFLAGS)),
+    IF(ioctl, SANDBOX_FILES_WRITE, IS(1, FS_IOC_SETFLAGS)),
     /* waiting, time, signals */
     ANY(poll, BASE), ANY(ppoll, BASE), ANY(select, BASE), ANY(pselect6, BASE),
     ANY(epoll_create1, BASE), ANY(epoll_ctl, BASE), ANY(epoll_wait, BASE), ANY(epoll_pwait, BASE),

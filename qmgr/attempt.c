@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libmail/nexthop.h"
 #include "qmgr/qmgr.h"
 
 enum {
@@ -328,13 +329,28 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
     buf_clear(&body);
 }
 
+/* A mailbox's deliveries go to one agent process as long as it lives: two would wait for each
+ * other's lock, with all other mail behind them. */
+static struct peer *choose_agent(struct qmgr *q, const struct recipient *first, int role)
+{
+    struct slice place, folder;
+    if (q->draining || role < 0)
+        return NULL;
+    if (!schedule_is_local(first->transport))
+        return daemon_peer(q->daemon, CONV_DELIVER, role);
+    nexthop_split(first->nexthop, &place, &folder);
+    return daemon_peer_for(q->daemon, CONV_DELIVER, role, place);
+}
+
 static size_t start_attempt(struct sched_job *job, const struct sched_ticket *ticket,
     const uint32_t *recipients, size_t n, void *arg)
 {
     struct qmgr *q = arg;
     struct slice transport = destination_transport(ticket->destination);
     int role = attempt_agent(transport);
-    struct peer *peer = q->draining || role < 0 ? NULL : daemon_peer(q->daemon, CONV_DELIVER, role);
+    const struct message *m = job->message;
+    const struct recipient *first = &m->content->rcpts[recipients[0]].to;
+    struct peer *peer = choose_agent(q, first, role);
     if (!peer)
         return 0;
     struct attempt *a = NEW(struct attempt);

@@ -1,8 +1,11 @@
 #include "delivery/virtual/stores.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "libutil/spread.h"
 
 void stores_init(struct stores *s, int root,
     void (*changed)(void *, struct slice, struct slice, uint64_t), void *arg)
@@ -45,25 +48,44 @@ static struct stores_entry *choose(struct stores *s, struct slice path)
     return best;
 }
 
-static int note_dirty(struct stores *s, struct store *store, struct error *err)
+static int note_dirty(struct stores *s, const struct stores_entry *e, struct error *err)
 {
-    struct stat st;
-    if (fstat(store_dirfd(store), &st))
-        return error_sys(err, "mail directory");
     for (size_t i = 0; i < s->ndirty; i++)
-        if (s->dirty[i].device == st.st_dev)
+        if (s->dirty[i].device == e->device)
             return OK;
     if (s->ndirty == STORES_FILE_SYSTEMS) {
         int rc = stores_sync(s, err);
         if (rc)
             return rc;
     }
-    int fd = fcntl(store_dirfd(store), F_DUPFD_CLOEXEC, 0);
+    int fd = fcntl(store_dirfd(e->store), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return error_sys(err, "mail directory");
-    s->dirty[s->ndirty].device = st.st_dev;
+    s->dirty[s->ndirty].device = e->device;
     s->dirty[s->ndirty++].fd = fd;
     return OK;
+}
+
+/* The directories above a new mail directory. What goes wrong here shows in store_open. */
+static void make_parents(int root, struct slice path)
+{
+    int dir = fcntl(root, F_DUPFD_CLOEXEC, 0);
+    while (dir >= 0 && slice_chr(path, '/') >= 0) {
+        char name[256];
+        int next = -1;
+        struct slice part = slice_cut(&path, '/');
+        bool good = part.n && !slice_is(part, ".") && !slice_is(part, "..") &&
+                    slice_to_cstr(part, name, sizeof(name));
+        if (good && mkdirat(dir, name, 0700) == 0) {
+            next = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            dir_spread(next);
+        } else if (good && errno == EEXIST) {
+            next = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        }
+        fd_close(&dir);
+        dir = next;
+    }
+    fd_close(&dir);
 }
 
 static int open_entry(
@@ -73,7 +95,15 @@ static int open_entry(
     if (path.n == 0 || slice_is(path, ".") || !slice_to_cstr(path, e->path, sizeof(e->path)))
         return error_set(err, ERR_DENIED, "not a path for a mail directory");
     e->all = s;
-    return store_open(s->root, e->path, &opt, &e->store, err);
+    make_parents(s->root, path);
+    int rc = store_open(s->root, e->path, &opt, &e->store, err);
+    struct stat st = {0};
+    if (!rc && fstat(store_dirfd(e->store), &st)) {
+        rc = error_sys(err, "mail directory");
+        release(e);
+    }
+    e->device = rc ? 0 : st.st_dev;
+    return rc;
 }
 
 int stores_get(
@@ -88,7 +118,7 @@ int stores_get(
         e->opened = now;
     }
     if (!rc)
-        rc = note_dirty(s, e->store, err);
+        rc = note_dirty(s, e, err);
     e->used = now;
     *out = e->store;
     return rc;

@@ -16,6 +16,7 @@ struct stores_entry {
     struct stores *all;
     struct store *store; /* NULL: free */
     char path[STORES_PATH];
+    dev_t device;
     int64_t opened, used;
 };
 
