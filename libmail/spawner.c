@@ -192,7 +192,8 @@ static const char *check_grant(struct spawner *s, const struct spawner_ask *a,
     place->coexist = g->coexist;
     place->chroot = !s->daemon->rootless;
     if (!slice_to_cstr(g->user, place->user, sizeof(place->user)) || !g->user.n ||
-        !slice_to_cstr(g->mail, place->mail, sizeof(place->mail)))
+        !slice_to_cstr(g->mail, place->mail, sizeof(place->mail)) ||
+        !slice_to_cstr(g->quota, place->quota, sizeof(place->quota)))
         return "authd's grant is malformed";
     if (system && (g->uid == 0 || g->gid <= 0 || g->uid > UINT32_MAX || g->gid > UINT32_MAX))
         return "authd names an account that may not have sessions";

@@ -23,15 +23,28 @@
 
 #include "libutil/daemon.h"
 
+/* A folder of another user that this one may look at. */
+struct session_share {
+    const char *owner;     /* canonical name */
+    const char *directory; /* what the folder's is called in the owner's mail directory */
+    int fd;                /* that directory */
+    bool is_public;        /* the owner holds the domain's public folders */
+};
+
 /* What a session is given. Everything lives as long as the process. */
 struct session_env {
     int fd;             /* the client's bytes, without TLS; blocking */
     int mail;           /* the owner's mail directory, open for *at() calls */
     int notify;         /* one end of a channel to notifyd, for ipc_sync_open(..., &notify_proto,
                            IPC_CLIENT): admitted for this owner only; -1: notifyd is away */
+    const struct session_share *shares; /* nothing else of others can be reached */
+    size_t nshares;
+    int wake;           /* the trace id written here makes the spawner look what this user shares;
+                           -1: sharing is off */
     bool tls;           /* the client is protected by TLS (or an equivalent) */
     bool coexist;       /* other programs change this mailbox too */
     const char *user;   /* canonical name: owner in notify messages */
+    const char *quota;  /* the user's limits, as libstore/quota.h reads them */
     const char *client; /* address, for the log */
     const char *tag;    /* imap: of the login command, still to be answered by the session */
     struct slice input; /* what the client sent after its login: to be read before fd */

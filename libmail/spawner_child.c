@@ -116,9 +116,11 @@ _Noreturn void spawner_child_main(
     struct error err = {0};
     struct session_env env = {.fd = a->fd,
         .notify = notify,
+        .wake = -1,
         .tls = a->tls,
         .coexist = place->coexist,
         .user = place->user,
+        .quota = place->quota,
         .client = a->client,
         .tag = a->tag,
         .input = slice_from(a->input, a->input_len),

@@ -51,7 +51,7 @@ struct spawner_place {
     gid_t gid;
     bool below_root; /* mail is relative to mail-root, and ours to make */
     bool chroot, coexist;
-    char user[256], mail[1025];
+    char user[256], mail[1025], quota[1025];
 };
 
 /* The child: becomes the owner, closes itself in, runs the session. */

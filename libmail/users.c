@@ -74,10 +74,12 @@ void user_wipe(struct user *user)
 }
 
 /* --- entries ---------------------------------------------------------------------------------- */
-static int parse_entry(struct slice entry, struct user *user, struct slice *directory)
+static int parse_entry(
+    struct slice entry, struct user *user, struct slice *directory, struct slice *fields)
 {
     struct slice hash = slice_trim(slice_cut(&entry, ':'));
-    *directory = slice_trim(entry);
+    *directory = slice_trim(slice_cut(&entry, ':'));
+    *fields = slice_trim(entry);
     user->disabled = slice_starts(hash, "!");
     hash = slice_from_index(hash, user->disabled);
     /* The prefix other servers write before hashes of crypt(3). */
@@ -127,27 +129,84 @@ static bool is_relative(struct slice path)
     return path.n > 0;
 }
 
-/* Reads the entry of `key`; *directory stays in `entry`, which the caller wipes. */
+/* Reads the entry of `key`; *directory and *fields stay in `entry`, which the caller wipes. */
 static int read_entry(struct users *u, struct slice key, struct user *user, struct buf *entry,
-    struct slice *directory, struct error *err)
+    struct slice *directory, struct slice *fields, struct error *err)
 {
     int rc = table_get(u->table, key, entry, err);
     if (rc)
         return rc;
-    if (parse_entry(buf_slice(entry), user, directory))
+    if (parse_entry(buf_slice(entry), user, directory, fields))
         return error_set(err, ERR_SYNTAX,
-            "the users table's entry for %.*s is not HASH[:DIRECTORY]",
+            "the users table's entry for %.*s is not HASH[:DIRECTORY[:FIELDS]]",
             SLICE_FMT(slice_first(key, 200)));
     return OK;
+}
+
+/* "500M": bytes. */
+static int take_size(struct slice word, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    const char *unit = word.n > 1 ? strchr(units, word.p[word.n - 1]) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (unit)
+        word.n--;
+    int rc = slice_u64(word, 0, ((uint64_t)1 << 50) >> shift, out);
+    *out = rc ? 0 : *out << shift;
+    return rc;
+}
+
+/* The limits of a user: the domain's, unless fields of the entry say otherwise. */
+static int limits_of(
+    const struct conf_block *b, struct slice fields, struct user *user, struct error *err)
+{
+    uint64_t bytes = (uint64_t)conf_int(b, "quota");
+    uint64_t messages = (uint64_t)conf_int(b, "quota-messages");
+    struct buf text;
+    int rc = OK;
+    while (!rc && fields.n) {
+        struct slice word = slice_cut(&fields, ' ');
+        if (slice_starts(word, "quota="))
+            rc = take_size(slice_from_index(word, 6), &bytes);
+        else if (slice_starts(word, "quota-messages="))
+            rc = slice_u64(slice_from_index(word, 15), 0, UINT32_MAX, &messages);
+        else if (word.n)
+            rc = ERR_SYNTAX;
+    }
+    if (rc)
+        return error_set(
+            err, ERR_SYNTAX, "the users table's fields for %s are not understood", user->name);
+    if (!bytes && !messages)
+        return OK;
+    buf_init(&text, sizeof(user->quota) - 1);
+    buf_printf(&text, "bytes %llu\nmessages %llu\ngrace %lld\n", (unsigned long long)bytes,
+        (unsigned long long)messages, (long long)conf_int(b, "quota-grace"));
+    if (slice_is(conf_string(b, "quota-full"), "defer"))
+        buf_puts(&text, "defer\n");
+    for (size_t i = 0; i < conf_list_len(b, "quota-folder"); i++) {
+        struct slice word = conf_list_at(b, "quota-folder", i);
+        size_t at = (size_t)slice_rchr(word, '=');
+        struct slice rule = slice_from_index(word, at + 1);
+        uint64_t extra;
+        if (slice_starts(rule, "+") && take_size(slice_from_index(rule, 1), &extra) == OK)
+            buf_printf(&text, "folder +%llu", (unsigned long long)extra);
+        else
+            buf_printf(&text, "folder %.*s", SLICE_FMT(rule));
+        buf_printf(&text, " %.*s\n", SLICE_FMT(slice_first(word, at)));
+    }
+    if (text.failed || !slice_to_cstr(buf_slice(&text), user->quota, sizeof(user->quota)))
+        rc = error_set(err, ERR_LIMIT, "the quota rules of %s are too long", user->name);
+    buf_clear(&text);
+    return rc;
 }
 
 static int virtual_user(struct users *u, const struct conf_block *domain_block, struct slice local,
     struct slice domain, struct user *user, struct error *err)
 {
     struct buf entry;
-    struct slice directory;
+    struct slice directory, fields;
     buf_init(&entry, TABLE_VALUE_MAX);
-    int rc = read_entry(u, slice_of(user->name), user, &entry, &directory, err);
+    int rc = read_entry(u, slice_of(user->name), user, &entry, &directory, &fields, err);
     user->uid = user->gid = -1;
     if (rc == OK && directory.n == 0)
         rc = expand(
@@ -157,6 +216,8 @@ static int virtual_user(struct users *u, const struct conf_block *domain_block, 
         rc = ERR_SYNTAX;
     if (rc == ERR_SYNTAX || rc == ERR_LIMIT)
         error_set(err, rc, "%s cannot name a mail directory", user->name);
+    if (rc == OK)
+        rc = limits_of(domain_block, fields, user, err);
     buf_wipe(&entry);
     return rc;
 }
@@ -174,7 +235,7 @@ static int system_user(struct users *u, struct slice local, struct user *user, s
 {
     struct account account;
     struct buf entry;
-    struct slice directory, mailbox = conf_string(u->local, "mailbox");
+    struct slice directory, fields, mailbox = conf_string(u->local, "mailbox");
     if (!u->accounts)
         return ERR_NOT_FOUND;
     int rc = accounts_find(u->accounts, local, &account, err);
@@ -183,9 +244,9 @@ static int system_user(struct users *u, struct slice local, struct user *user, s
     if (!account_is_person(&account, conf_int(u->local, "min-uid")))
         return ERR_NOT_FOUND;
     buf_init(&entry, TABLE_VALUE_MAX);
-    rc = read_entry(u, slice_of(user->name), user, &entry, &directory, err);
+    rc = read_entry(u, slice_of(user->name), user, &entry, &directory, &fields, err);
     if (rc == ERR_NOT_FOUND)
-        rc = read_entry(u, local, user, &entry, &directory, err);
+        rc = read_entry(u, local, user, &entry, &directory, &fields, err);
     buf_wipe(&entry);
     user->system = true;
     user->uid = account.uid;
@@ -249,9 +310,9 @@ static int take_hash(struct slice key, struct slice value, void *arg)
 {
     struct any *any = arg;
     struct user user = {0};
-    struct slice directory;
+    struct slice directory, fields;
     (void)key;
-    int rc = parse_entry(value, &user, &directory);
+    int rc = parse_entry(value, &user, &directory, &fields);
     bool usable = rc == OK && user.hash[0] && strlen(user.hash) < any->size;
     if (usable)
         memcpy(any->out, user.hash, strlen(user.hash) + 1);

@@ -1,7 +1,10 @@
 /*
  * Who there is. A login name becomes a user: canonical name, password hash, mail directory.
  *
- * Virtual users stand in the users table under their address: "user@domain: HASH[:DIRECTORY]".
+ * Virtual users stand in the users table under their address:
+ *     user@domain: HASH[:DIRECTORY[:FIELDS]]
+ * FIELDS, separated by spaces: quota=SIZE quota-messages=N (0: no limit), instead of the
+ * domain's.
  * System users are accounts of the host; their addresses are name@ any domain of local.domains,
  * and their password stands in the users table under the bare name or one of these addresses.
  * A HASH that begins with '!' is disabled. DIRECTORY, relative to mail-root, overrides the
@@ -22,6 +25,7 @@ struct user {
     bool system;
     int64_t uid, gid; /* -1: virtual */
     char mail[1024];  /* virtual: relative to the mail root; system: absolute, empty for mbox */
+    char quota[1025]; /* limits, as libstore/quota.h reads them; empty: none */
 };
 
 /* etc: where passwd is, "/etc" but in tests. */

@@ -115,7 +115,15 @@ int store_change(struct store_mailbox *mb, const struct uidset *uids, const stru
     struct uidset *changed, struct uidset *refused, struct error *err)
 {
     struct uidset set = {0};
+    struct store_flags others = *f;
     int rc = writable(mb, err);
+    if (!rc && mb->seen && (f->flags & STORE_SEEN) && f->how != STORE_REPLACE) {
+        rc = seen_change(mb, uids, f->how == STORE_ADD, changed, err);
+        others.flags &= ~(uint32_t)STORE_SEEN;
+        f = &others;
+        if (!others.flags && !others.nkeywords)
+            return rc;
+    }
     if (!rc)
         rc = box_lock(mb->box, err);
     if (rc)
@@ -283,9 +291,15 @@ static void report_copies(
 int store_copy(struct store_mailbox *mb, const struct uidset *uids, struct slice folder,
     struct store_copied *out, struct error *err)
 {
+    return store_copy_to(mb, uids, mb->store, folder, out, err);
+}
+
+int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct store *target,
+    struct slice folder, struct store_copied *out, struct error *err)
+{
     struct box *to;
     *out = (struct store_copied){0};
-    int rc = store_box(mb->store, folder, &to, err);
+    int rc = store_box(target, folder, &to, err);
     if (!rc)
         rc = maildir_make(to->dirfd, err);
     if (rc)

@@ -173,6 +173,7 @@ void store_unselect(struct store_mailbox *mb)
     free(mb->holes);
     free(mb->lists);
     uidls_free(mb->uidls);
+    seen_free(mb->seen);
     free(mb);
 }
 
@@ -211,7 +212,8 @@ bool store_get(struct store_mailbox *mb, uint32_t seq, struct store_msg *m)
         rec = view_rec(mb, seq);
     }
     *m = (struct store_msg){.uid = rec->uid,
-        .flags = rec->flags | (uidset_has(&mb->recent, rec->uid) ? STORE_RECENT : 0),
+        .flags = seen_flags(mb->seen, rec->uid, rec->flags) |
+                 (uidset_has(&mb->recent, rec->uid) ? STORE_RECENT : 0),
         .keywords = rec->keywords,
         .modseq = rec->modseq,
         .size = rec->size,

@@ -80,6 +80,7 @@ struct store {
     uint32_t tomb_days;
     unsigned char seed[16];
     uint32_t counter;
+    struct quota_state *quota; /* NULL: not asked for yet */
 };
 
 /* --- box.c: loading, catching up, committing --- */
@@ -282,6 +283,9 @@ void adopt_guid(const struct box *, const struct foreign *, const struct foreign
 /* Saves unique ids, and that numbers were taken over; before the index is written. */
 int adopt_end(struct box *, const struct foreign *, const struct found *, bool numbers,
     struct error *) MUST_USE;
+
+/* --- quota.c --- */
+void quota_free(struct quota_state *);
 
 /* --- uidl.c --- */
 /* Saves the unique ids of messages that are there. */

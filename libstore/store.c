@@ -83,6 +83,7 @@ void store_close(struct store *s)
     if (!s)
         return;
     store_drop_box(s);
+    quota_free(s->quota);
     fs_close(&s->maildrop_fd);
     fs_close(&s->fd);
     free(s);

@@ -246,6 +246,9 @@ struct store_copied {
  * share the file and the internal date and have GUIDs of their own. */
 int store_copy(struct store_mailbox *, const struct uidset *uids, struct slice folder,
     struct store_copied *, struct error *) MUST_USE;
+/* The same into a folder of another store of this process, on the same file system. */
+int store_copy_to(struct store_mailbox *, const struct uidset *uids, struct store *to,
+    struct slice folder, struct store_copied *, struct error *) MUST_USE;
 void store_copied_clear(struct store_copied *);
 
 /* What happened after modseq: messages of the view changed or new since, and UIDs expunged

@@ -156,3 +156,36 @@ int conf_word_template_line(struct slice word, struct error *err)
         return error_set(err, ERR_SYNTAX, "must be one line of at most 200 bytes");
     return conf_word_template(word, err);
 }
+
+int conf_word_quota_folder(struct slice word, struct error *err)
+{
+    ptrdiff_t at = slice_rchr(word, '=');
+    struct slice rule = slice_from_index(word, at < 0 ? word.n : (size_t)at + 1);
+    uint64_t n;
+    bool ok = at > 0 && at <= 250;
+    if (ok && !slice_is(rule, "ignore")) {
+        ok = slice_starts(rule, "+") && rule.n > 1;
+        bool percent = slice_ends(rule, "%");
+        bool unit = rule.n > 2 && strchr("KMGT", rule.p[rule.n - 1]);
+        struct slice digits =
+            slice_first(slice_from_index(rule, 1), rule.n - 1 - (percent || unit));
+        ok = ok && slice_u64(digits, 0, percent ? 1000 : (uint64_t)1 << 40, &n) == OK;
+    }
+    for (size_t i = 0; i < word.n; i++)
+        ok = ok && (unsigned char)word.p[i] >= ' ';
+    if (!ok)
+        return error_set(err, ERR_SYNTAX,
+            "'%.*s' must be FOLDER=ignore, FOLDER=+N%% or FOLDER=+SIZE", SHOWN(word));
+    return OK;
+}
+
+int conf_word_special_use(struct slice word, struct error *err)
+{
+    static const char *const uses[] = {"sent", "drafts", "trash", "junk", "archive"};
+    ptrdiff_t at = slice_rchr(word, '=');
+    for (size_t i = 0; at > 0 && i < ARRAY_LEN(uses); i++)
+        if (slice_is(slice_from_index(word, (size_t)at + 1), uses[i]))
+            return OK;
+    return error_set(err, ERR_SYNTAX,
+        "'%.*s' must be FOLDER=sent, =drafts, =trash, =junk or =archive", SHOWN(word));
+}

@@ -17,4 +17,6 @@ int conf_word_address(struct slice, struct error *); /* user@domain or user */
 int conf_word_store(struct slice, struct error *);   /* a relative path with {user} */
 int conf_word_relative(struct slice, struct error *);
 int conf_word_mailbox(struct slice, struct error *); /* a Maildir below home, or /DIR/{user} */
+int conf_word_special_use(struct slice, struct error *);  /* FOLDER=sent */
+int conf_word_quota_folder(struct slice, struct error *); /* FOLDER=ignore, FOLDER=+N% */
 int conf_word_relay(struct slice, struct error *);   /* [smtp:|lmtp:]HOST[:PORT] */

@@ -54,7 +54,7 @@ const char *error_name(int code)
 {
     static const char *const names[] = {"ok", "syntax", "limit", "not-found", "exists", "io",
         "no-space", "corrupt", "version", "denied", "busy", "again", "closed", "timeout",
-        "temporary", "unsupported"};
+        "temporary", "unsupported", "quota"};
     size_t i = code <= 0 ? (size_t)-code : ARRAY_LEN(names);
     return i < ARRAY_LEN(names) ? names[i] : "unknown";
 }

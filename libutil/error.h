@@ -13,7 +13,7 @@ enum error_code {
     ERR_NOT_FOUND = -3, /* the thing asked for does not exist */
     ERR_EXISTS = -4,    /* it exists already */
     ERR_IO = -5,        /* the system refused: see the text */
-    ERR_NO_SPACE = -6,  /* disk or quota full */
+    ERR_NO_SPACE = -6,  /* disk full */
     ERR_CORRUPT = -7,   /* checksum or structure of stored data is wrong */
     ERR_VERSION = -8,   /* made by another version */
     ERR_DENIED = -9,    /* not allowed */
@@ -22,7 +22,8 @@ enum error_code {
     ERR_CLOSED = -12,   /* the peer has gone */
     ERR_TIMEOUT = -13,  /* the deadline passed */
     ERR_TEMP = -14,     /* temporary failure of a helper */
-    ERR_UNSUPPORTED = -15
+    ERR_UNSUPPORTED = -15,
+    ERR_QUOTA = -16 /* more than the owner may keep; a full disk is ERR_NO_SPACE */
 };
 
 struct error {

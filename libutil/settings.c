@@ -112,6 +112,43 @@ static const struct conf_key listen_keys[] = {
     {0}};
 static const struct conf_schema listen_schema = {listen_keys};
 
+/* What a user may keep, for the domains of a block. */
+#define QUOTA_KEYS(who)                                                                            \
+    {.name = "quota",                                                                              \
+        .type = CONF_SIZE,                                                                         \
+        .def = "0",                                                                                \
+        .max = (int64_t)1 << 50,                                                                   \
+        .readers = (who),                                                                          \
+        .help = "Bytes of mail that each user may keep; 0: no limit. A user's entry in the users " \
+                "table may say otherwise (veredus quota set)."},                                   \
+        {.name = "quota-messages",                                                                 \
+            .type = CONF_INT,                                                                      \
+            .def = "0",                                                                            \
+            .max = UINT32_MAX,                                                                     \
+            .readers = (who),                                                                      \
+            .help = "Messages that each user may keep; 0: no limit."},                             \
+        {.name = "quota-grace",                                                                    \
+            .type = CONF_INT,                                                                      \
+            .def = "10",                                                                           \
+            .max = 1000,                                                                           \
+            .readers = (who),                                                                      \
+            .help = "A delivery to a mailbox that is not full yet may exceed the quota by this "   \
+                    "many percent."},                                                              \
+        {.name = "quota-full",                                                                     \
+            .type = CONF_CHOICE,                                                                   \
+            .choices = "refuse|defer",                                                             \
+            .def = "refuse",                                                                       \
+            .readers = (who),                                                                      \
+            .help = "What becomes of mail for a full mailbox: refused (552 5.2.2), or to be tried "\
+                    "again later (452 4.2.2)."},                                                   \
+    {                                                                                              \
+        .name = "quota-folder", .type = CONF_LIST, .repeat = true, .readers = (who),               \
+        .check = conf_word_quota_folder, .example = "Trash=+10% Archive=ignore",                   \
+        .help = "Rules for folders and those below them. FOLDER=ignore: mail there does not "      \
+                "count. FOLDER=+N% or FOLDER=+SIZE: what is put there may exceed the quota by "    \
+                "that much."                                                                       \
+    }
+
 static const struct conf_key domain_keys[] = {
     {.name = "store",
         .type = CONF_STRING,
@@ -140,7 +177,7 @@ static const struct conf_key domain_keys[] = {
         .readers = R(LOOKUPD),
         .help = "Deliver user+anything to user: into the folder of that name where there is one, "
                 "otherwise into INBOX."},
-    {0}};
+    QUOTA_KEYS(R(AUTHD) | R(CTL)), {0}};
 static const struct conf_schema domain_schema = {domain_keys};
 
 static const struct conf_key local_keys[] = {
@@ -373,6 +410,14 @@ static const struct conf_key imap_keys[] = {
         .max = 7 * DAY,
         .readers = R(IMAP_SESSION),
         .help = "How long a silent client stays logged in (RFC 3501 5.4 asks for 30 minutes)."},
+    {.name = "special-use",
+        .type = CONF_LIST,
+        .def = "Sent=sent Drafts=drafts Trash=trash Junk=junk Archive=archive",
+        .repeat = true,
+        .readers = R(IMAP_SESSION),
+        .check = conf_word_special_use,
+        .help = "What folders are for (RFC 6154) by their names, where clients did not say "
+                "otherwise: FOLDER=USE, with the uses sent, drafts, trash, junk, archive."},
     {0}};
 static const struct conf_schema imap_schema = {imap_keys};
 

@@ -306,6 +306,7 @@ static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
             grant.gid = user.gid;
             grant.mail = slice_of(user.mail);
             grant.coexist = user.system;
+            grant.quota = slice_of(user.quota);
         } else {
             log_refused(peer, in, "user", gone ? "the user has gone meanwhile" : err.text);
         }
@@ -322,6 +323,7 @@ static void on_user(struct server *s, struct peer *peer, struct ipc_in *in)
     struct user user;
     int rc = users_mailbox(s->users, ask->user, &user, &err);
     known.mail = slice_of(user.mail);
+    known.quota = slice_of(user.quota);
     if (rc) {
         known = (struct auth_known){.code = rc == ERR_NOT_FOUND ? AUTH_FAILED : AUTH_TEMPORARY};
         if (rc != ERR_NOT_FOUND)

@@ -2,6 +2,7 @@
 #include "brokers/lookupd/events.h"
 #include "brokers/lookupd/server.h"
 #include "libmail/proto/auth.h"
+#include "libmail/proto/quota.h"
 #include "libmail/proto/route.h"
 
 static const struct daemon_conv convs[] = {
@@ -11,6 +12,7 @@ static const struct daemon_conv convs[] = {
         .on_message = server_message,
         .on_down = server_peer_down},
     {.conv = CONV_AUTH, .side = IPC_CLIENT, .proto = &auth_proto},
+    {.conv = CONV_QUOTA, .side = IPC_CLIENT, .proto = &quota_proto},
     {.proto = NULL},
 };
 

@@ -59,6 +59,8 @@ static const struct refusal
     alias_limit = {554, "5.4.6", "alias-limit", "The address stands for too many others", true},
     alias_target = {554, "5.3.5", "alias-target", "The address leads to what cannot receive mail",
         true},
+    over_quota = {552, "5.2.2", "quota", "That mailbox is full", false},
+    over_quota_wait = {452, "4.2.2", "quota", "That mailbox is full, try later", false},
     bad_transport = {451, "4.3.5", "transport", "The address cannot be routed now, try later",
         true},
     no_admin = {451, "4.3.5", "no-admin", "No one is postmaster here yet, try later", true};
@@ -584,7 +586,11 @@ void route_known(struct route *r, int rc, struct slice directory)
     struct slice detail = {NULL, 0};
     if (item->stage == STAGE_PLAIN)
         without_detail(item, &detail);
-    if (rc == OK)
+    /* Behind an alias, a full mailbox must not spoil the others: it is refused at delivery. */
+    bool full = rc == ERR_QUOTA || rc == ERR_AGAIN;
+    if (full && !item->parent)
+        refuse(r, rc == ERR_QUOTA ? &over_quota : &over_quota_wait, NULL);
+    else if (rc == OK || full)
         add_mailbox(r, item, "virtual", directory, detail);
     else if (rc == ERR_NOT_FOUND)
         no_mailbox(r, item);

@@ -3,6 +3,7 @@
 #include "brokers/lookupd/events.h"
 #include "brokers/lookupd/route.h"
 #include "libmail/proto/auth.h"
+#include "libmail/proto/quota.h"
 
 struct server {
     struct daemon *daemon;
@@ -18,6 +19,7 @@ struct request {
     uint32_t id;
     uint64_t trace;
     char address[321];
+    char mail[1025]; /* of a user with limits, while virtual is asked */
 };
 
 int server_configure(struct daemon *d, struct error *err)
@@ -62,11 +64,30 @@ void server_peer_down(struct peer *peer)
     }
 }
 
+static void on_room(struct ipc_in *in, void *arg)
+{
+    struct request *q = arg;
+    const struct quota_answer *answer = in ? in->msg : NULL;
+    uint32_t verdict = answer ? answer->verdict : QUOTA_UNKNOWN;
+    /* When nobody can tell, the delivery will. */
+    route_known(q->route,
+        verdict == QUOTA_FULL         ? ERR_QUOTA
+        : verdict == QUOTA_FULL_DEFER ? ERR_AGAIN
+                                      : OK,
+        slice_of(q->mail));
+}
+
 static void on_known(struct ipc_in *in, void *arg)
 {
     struct request *q = arg;
     const struct auth_known *known = in ? in->msg : NULL;
     uint32_t code = known ? known->code : AUTH_TEMPORARY;
+    if (code == AUTH_OK && known->quota.n && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
+        struct quota_ask ask = {.mail = known->mail, .limits = known->quota};
+        daemon_call(q->server->daemon, CONV_QUOTA, ROLE_VIRTUAL, quota_ask_type, q->trace, &ask, -1,
+            on_room, q);
+        return;
+    }
     route_known(q->route,
         code == AUTH_OK       ? OK
         : code == AUTH_FAILED ? ERR_NOT_FOUND

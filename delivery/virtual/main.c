@@ -3,12 +3,14 @@
 #include "delivery/virtual/virtual.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/quota.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
         .side = IPC_SERVER,
         .proto = &deliver_proto,
         .on_message = virtual_message},
+    {.conv = CONV_QUOTA, .side = IPC_SERVER, .proto = &quota_proto, .on_message = virtual_quota},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
     {.proto = NULL},
 };

@@ -8,7 +8,9 @@
 #include "libmail/nexthop.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/quota.h"
 #include "libstore/deliver.h"
+#include "libstore/quota.h"
 
 enum { TEXT_SIZE = 481 };
 
@@ -60,11 +62,25 @@ static void refuse(struct outcome *o, int code, const char *text)
     o->dsn = code == ERR_NO_SPACE ? SLICE_LIT("4.3.1")
              : code == ERR_BUSY   ? SLICE_LIT("4.2.0")
              : code == ERR_DENIED ? SLICE_LIT("4.3.5")
+             : code == ERR_QUOTA  ? SLICE_LIT("4.2.2")
                                   : SLICE_LIT("4.3.0");
 }
 
+/* A message that was delivered before is never too much. */
+static int check_quota(struct store *store, struct slice folder, const struct store_delivery *d,
+    bool *final, struct error *err)
+{
+    struct quota q;
+    struct error ignored;
+    int rc = store_quota_check(store, folder, d->size, 1, QUOTA_DELIVERY, err);
+    if (rc != ERR_QUOTA || store_delivered(store, folder, d->id))
+        return rc == ERR_QUOTA ? OK : rc;
+    *final = store_quota_get(store, &q, &ignored) == OK && !q.defer;
+    return rc;
+}
+
 static int deliver_into(struct agent *v, struct slice nexthop, const struct store_delivery *d,
-    struct slice *folder, struct store_appended *out, struct error *err)
+    struct slice *folder, struct store_appended *out, bool *final, struct error *err)
 {
     struct slice path, detail;
     nexthop_split(nexthop, &path, &detail);
@@ -75,9 +91,11 @@ static int deliver_into(struct agent *v, struct slice nexthop, const struct stor
         rc = stores_get(&v->stores, path, loop_now(v->daemon->loop), &store, err);
         if (!rc) {
             *folder = store_deliver_folder(store, detail);
-            rc = store_deliver(store, *folder, d, out, err);
+            rc = check_quota(store, *folder, d, final, err);
         }
-        if (rc)
+        if (!rc)
+            rc = store_deliver(store, *folder, d, out, err);
+        if (rc && rc != ERR_QUOTA)
             stores_drop(&v->stores, path);
     }
     return rc;
@@ -91,10 +109,15 @@ static void deliver_one(struct agent *v, const struct log *log, const struct rec
     d->address = r->address;
     d->original = r->original;
     struct slice folder = SLICE_LIT("INBOX");
-    int rc = deliver_into(v, r->nexthop, d, &folder, &done, &err);
+    bool final = false;
+    int rc = deliver_into(v, r->nexthop, d, &folder, &done, &final, &err);
     if (rc) {
         snprintf(text, TEXT_SIZE, "%.*s", (int)TEXT_SIZE - 1, err.text);
         refuse(o, rc, text);
+        if (final) {
+            o->status = FAILED;
+            o->dsn = SLICE_LIT("5.2.2");
+        }
         log_event(log, dlv_store_fail, .to = r->address, .mailbox = r->nexthop,
             .rule = slice_of(error_name(rc)), .reason = o->text);
         return;
@@ -146,6 +169,30 @@ static void sync_stores(struct agent *v, struct peer *peer, struct ipc_in *in)
         log_event(
             &v->daemon->log, log_trouble, .what = SLICE_LIT("sync"), .reason = slice_of(err.text));
     (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_synced_type, &done, -1);
+}
+
+void virtual_quota(struct peer *peer, struct ipc_in *in)
+{
+    struct agent *v = peer->daemon->data;
+    const struct quota_ask *ask = in->msg;
+    struct quota_answer answer = {.verdict = QUOTA_UNKNOWN};
+    struct store *store;
+    struct error err = {0};
+    struct quota q;
+    int rc = stores_get(&v->stores, ask->mail, loop_now(v->daemon->loop), &store, &err);
+    if (!rc)
+        rc = store_quota_set(store, ask->limits, &err);
+    if (!rc)
+        rc = store_quota_check(
+            store, store_deliver_folder(store, ask->folder), ask->size, 1, QUOTA_ADDRESS, &err);
+    if (rc == OK)
+        answer.verdict = QUOTA_FITS;
+    else if (rc == ERR_QUOTA && store_quota_get(store, &q, &err) == OK)
+        answer.verdict = q.defer ? QUOTA_FULL_DEFER : QUOTA_FULL;
+    else
+        log_event(
+            &v->daemon->log, log_trouble, .what = SLICE_LIT("quota"), .reason = slice_of(err.text));
+    (void)!ipc_reply(peer->ipc, in->id, in->trace, quota_answer_type, &answer, -1);
 }
 
 void virtual_message(struct peer *peer, struct ipc_in *in)

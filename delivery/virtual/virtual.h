@@ -11,3 +11,5 @@ int virtual_configure(struct daemon *, struct error *);
 /* Closes what virtual_configure and deliveries opened. */
 void virtual_free(struct daemon *);
 void virtual_message(struct peer *, struct ipc_in *);
+/* Serves QUOTA: whether mail for a mailbox would be accepted now. Remembers the limits told. */
+void virtual_quota(struct peer *, struct ipc_in *);

@@ -1,5 +1,6 @@
 /* APPEND (RFC 3501 §6.3.11, RFC 4315): the message streams from the client into the store. */
 #include "imapd/session/events.h"
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libutil/error.h"
 
@@ -26,6 +27,19 @@ static bool take_append(struct command *c, struct append *ap)
     if (!c->message || !args_next_is(a, '{'))
         return args_fail(a, "Message literal expected");
     return true;
+}
+
+/* Flags that the user may not set are left out (RFC 4314 §4). */
+static void limit_flags(struct flag_list *flags, unsigned rights)
+{
+    if (!(rights & ACL_SEEN))
+        flags->flags &= ~(uint32_t)STORE_SEEN;
+    if (!(rights & ACL_DELETE_MSG))
+        flags->flags &= ~(uint32_t)STORE_DELETED;
+    if (!(rights & ACL_WRITE)) {
+        flags->flags &= STORE_SEEN | STORE_DELETED;
+        flags->nkeywords = 0;
+    }
 }
 
 static void refuse(struct command *c, int rc, const struct error *err)
@@ -92,6 +106,7 @@ static void commit(
 void cmd_append(struct command *c)
 {
     struct append ap;
+    struct place p;
     struct store_append *handle = NULL;
     struct error err = {0, ""};
     struct session *s = c->s;
@@ -111,7 +126,10 @@ void cmd_append(struct command *c)
         command_no(c, size ? "TOOBIG" : "", size ? "Message too large" : "Message is empty");
         return;
     }
-    int rc = store_append_begin(s->store, ap.folder, size, &handle, &err);
+    if (!command_place(c, ap.folder, ACL_INSERT, &p) || !command_fits(c, &p, size, 1))
+        return;
+    limit_flags(&ap.flags, p.rights);
+    int rc = store_append_begin(p.store, p.folder, size, &handle, &err);
     if (rc) {
         refuse(c, rc, &err);
         return;

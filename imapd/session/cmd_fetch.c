@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "imapd/session/fetch.h"
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libmail/imapstruct.h"
 #include "libutil/error.h"
@@ -51,12 +52,12 @@ static int need_parts(struct fetched *f)
 static const char *const months[] = {
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
-static void put_internaldate(struct buf *out, int64_t date)
+static void put_date(struct buf *out, const char *name, int64_t date)
 {
     struct tm tm;
     time_t t = date;
     gmtime_r(&t, &tm);
-    buf_printf(out, "INTERNALDATE \"%2d-%s-%04d %02d:%02d:%02d +0000\"", tm.tm_mday,
+    buf_printf(out, "%s \"%2d-%s-%04d %02d:%02d:%02d +0000\"", name, tm.tm_mday,
         months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
@@ -132,6 +133,28 @@ static int put_section(struct fetched *f, const struct fetch_item *item, const c
     return io_put_large(&f->s->io, found);
 }
 
+/* Object ids (RFC 8474 §5) and preview (RFC 8970). */
+static int put_object(struct fetched *f, enum fetch_kind kind)
+{
+    struct buf *out = &f->s->io.out;
+    struct store_cache cache;
+    char id[STORE_OBJECTID];
+    if (kind == FETCH_EMAILID) {
+        store_email_id(f->msg.guid, id);
+        return buf_printf(out, "EMAILID (%s)", id);
+    }
+    int rc = store_cached(f->s->mb, f->msg.uid, &cache, &f->err);
+    if (rc)
+        return rc;
+    if (kind == FETCH_PREVIEW) {
+        buf_puts(out, "PREVIEW ");
+        imap_put_string(out, cache.preview);
+        return OK;
+    }
+    store_thread_id(cache.thread, f->msg.guid, id);
+    return buf_printf(out, "THREADID (%s)", id);
+}
+
 /* One of the texts made at delivery. */
 static int put_cached(struct fetched *f, enum fetch_kind kind)
 {
@@ -159,7 +182,7 @@ static int put_item(struct fetched *f, const struct fetch_item *item)
         updates_put_flags(f->s, &f->msg);
         return OK;
     case FETCH_INTERNALDATE:
-        put_internaldate(out, f->msg.date);
+        put_date(out, "INTERNALDATE", f->msg.date);
         return OK;
     case FETCH_SIZE:
         return buf_printf(out, "RFC822.SIZE %llu", (unsigned long long)f->msg.size);
@@ -167,6 +190,13 @@ static int put_item(struct fetched *f, const struct fetch_item *item)
     case FETCH_BODY:
     case FETCH_BODYSTRUCTURE:
         return put_cached(f, item->kind);
+    case FETCH_EMAILID:
+    case FETCH_THREADID:
+    case FETCH_PREVIEW:
+        return put_object(f, item->kind);
+    case FETCH_SAVEDATE:
+        put_date(out, "SAVEDATE", f->msg.saved);
+        return OK;
     case FETCH_RFC822:
         return put_section(f, &old, "RFC822");
     case FETCH_RFC822_HEADER:
@@ -243,7 +273,7 @@ static void fetch_all(
 {
     struct session *s = c->s;
     struct uidset chunk = {0}, changed = {0};
-    bool marks = list->seen && !store_read_only(s->mb);
+    bool marks = list->seen && !store_read_only(s->mb) && (session_rights(s) & ACL_SEEN);
     uint32_t last = 0;
     for (take_chunk(seqs, &last, &chunk); chunk.n; take_chunk(seqs, &last, &chunk)) {
         uidset_clear(&changed);
@@ -273,6 +303,8 @@ void cmd_fetch(struct command *c)
         command_bad(c);
         return;
     }
+    if (!command_may(c, ACL_READ))
+        return;
     struct fetched f = {.s = c->s};
     arena_init(&f.arena, PART_ARENA);
     fetch_all(c, seqs, &list, &f);

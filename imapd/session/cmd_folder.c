@@ -1,11 +1,8 @@
-/* CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB (RFC 3501 §6.3.3 - 6.3.9). */
-#include "imapd/session/list.h"
-#include "imapd/session/mutf7.h"
+/* CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE (RFC 3501 §6.3.3 - 6.3.7). */
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
-#include "libmail/imapstruct.h"
+#include "libstore/metadata.h"
 #include "libutil/error.h"
-
-enum { WIRE_MAX = 8 * STORE_NAME_MAX };
 
 static bool take_name(struct command *c, struct slice *name)
 {
@@ -23,34 +20,123 @@ static void answer(struct command *c, int rc, const struct error *err)
         command_ok(c, "%.*s completed", SLICE_FMT(c->name));
 }
 
+/* " (USE (\Sent))" (RFC 6154 §3), and what else RFC 4466 allows to stand there. */
+static bool take_uses(struct args *a, struct slice *words)
+{
+    struct slice word;
+    *words = (struct slice){NULL, 0};
+    if (args_at_end(a))
+        return true;
+    if (!take_space(a) || !take_char(a, '(') || !take_atom(a, &word) || !slice_iis(word, "USE") ||
+        !take_space(a) || !take_char(a, '('))
+        return args_fail(a, "Unknown CREATE parameter");
+    ptrdiff_t end = slice_chr(a->rest, ')');
+    if (end < 0)
+        return args_fail(a, "Malformed CREATE parameter");
+    *words = slice_first(a->rest, (size_t)end);
+    a->rest = slice_from_index(a->rest, (size_t)end);
+    return take_char(a, ')') && take_char(a, ')');
+}
+
+/* False, with NO set, for a use that no folder can have: \All and \Flagged are searches. */
+static bool parse_uses(struct command *c, struct slice words, unsigned *uses)
+{
+    const unsigned searches =
+        store_use_bit(SLICE_LIT("\\All")) | store_use_bit(SLICE_LIT("\\Flagged"));
+    *uses = 0;
+    while (words.n) {
+        struct slice word = slice_cut(&words, ' ');
+        unsigned bit = slice_starts(word, "\\") ? store_use_bit(word) : 0;
+        if (!bit || (bit & searches)) {
+            command_no(c, "USEATTR", "No folder can have that use");
+            return false;
+        }
+        *uses |= bit;
+    }
+    return true;
+}
+
+/* A new folder is for those who may use the one above it (RFC 4314 §4). */
+static int inherit_acl(struct session *s, struct slice name, struct error *err)
+{
+    struct acl acl;
+    ptrdiff_t cut = slice_rchr(name, STORE_SEPARATOR);
+    struct error none;
+    if (cut <= 0 || store_acl_get(s->store, slice_first(name, (size_t)cut), &acl, &none))
+        return OK;
+    int rc = OK;
+    for (size_t i = 0; !rc && i < acl.n; i++)
+        rc = store_acl_change(
+            s->store, name, slice_of(acl.entries[i].who), ACL_SET, acl.entries[i].rights, err);
+    if (acl.n)
+        acl_changed(s);
+    acl_clear(&acl);
+    return rc;
+}
+
 void cmd_create(struct command *c)
 {
-    struct slice name;
+    struct slice name, words;
+    unsigned uses;
+    struct store_status st;
     struct error err = {0, ""};
-    if (!take_name(c, &name))
+    struct args *a = &c->args;
+    if (!take_space(a) || !take_mailbox(a, &name) || !take_uses(a, &words) || !take_end(a)) {
+        command_bad(c);
         return;
+    }
     /* A separator at the end says that folders will come below it (§6.3.3). */
     if (name.n > 1 && name.p[name.n - 1] == STORE_SEPARATOR)
         name.n--;
-    answer(c, store_create(c->s->store, name, &err), &err);
+    if (!parse_uses(c, words, &uses) || command_is_foreign(c, name))
+        return;
+    int rc = store_create(c->s->store, name, &err);
+    if (!rc && words.p)
+        rc = store_use_set(c->s->store, name, uses, &err);
+    if (!rc)
+        rc = inherit_acl(c->s, name, &err);
+    if (!rc)
+        rc = store_status(c->s->store, name, &st, &err);
+    answer(c, rc, &err);
+    if (rc)
+        return;
+    char id[STORE_OBJECTID];
+    store_mailbox_id(st.mailbox, id);
+    c->code = arena_printf(&c->s->arena, "MAILBOXID (%s)", id);
+}
+
+/* After folders went or got other names. */
+static void shared_moved(struct session *s)
+{
+    struct error err = {0, ""};
+    if (s->env->wake < 0)
+        return;
+    if (store_acl_summary(s->store, NULL, &err))
+        log_event(&s->env->log, log_trouble, .what = SLICE_LIT("summary of shared folders"),
+            .reason = slice_of(err.text));
+    acl_changed(s);
 }
 
 void cmd_delete(struct command *c)
 {
     struct slice name;
+    struct place p;
     struct error err = {0, ""};
-    if (!take_name(c, &name))
+    if (!take_name(c, &name) || !command_place(c, name, ACL_DELETE_BOX, &p))
         return;
     bool selected = c->s->mb && slice_eq(name, c->s->folder);
-    int rc = store_delete(c->s->store, name, &err);
+    int rc = store_delete(p.store, p.folder, &err);
     if (rc == OK && selected)
         session_unselect(c->s);
+    if (rc == OK)
+        shared_moved(c->s);
     answer(c, rc, &err);
 }
 
 void cmd_rename(struct command *c)
 {
     struct slice from, to;
+    struct place p;
     struct error err = {0, ""};
     struct args *a = &c->args;
     if (!take_space(a) || !take_mailbox(a, &from) || !take_space(a) || !take_mailbox(a, &to) ||
@@ -58,7 +144,12 @@ void cmd_rename(struct command *c)
         command_bad(c);
         return;
     }
-    answer(c, store_rename(c->s->store, from, to, &err), &err);
+    if (!command_place(c, from, ACL_DELETE_BOX, &p) || command_is_foreign(c, to))
+        return;
+    int rc = store_rename(p.store, p.folder, to, &err);
+    if (rc == OK)
+        shared_moved(c->s);
+    answer(c, rc, &err);
 }
 
 static void change_subscription(struct command *c, bool subscribed)
@@ -77,138 +168,4 @@ void cmd_subscribe(struct command *c)
 void cmd_unsubscribe(struct command *c)
 {
     change_subscription(c, false);
-}
-
-/* RFC 6154: the folders that clients make by these names serve these ends. */
-static const char *special_use(struct slice name)
-{
-    static const struct {
-        const char *name, *attr;
-    } uses[] = {{"Sent", "\\Sent"}, {"Drafts", "\\Drafts"}, {"Trash", "\\Trash"},
-        {"Junk", "\\Junk"}, {"Archive", "\\Archive"}};
-    for (size_t i = 0; i < ARRAY_LEN(uses); i++)
-        if (slice_is(name, uses[i].name))
-            return uses[i].attr;
-    return NULL;
-}
-
-static void put_listed(
-    struct buf *out, const char *verb, unsigned attrs, const char *special, struct slice wire)
-{
-    buf_printf(out, "* %s (", verb);
-    if (strcmp(verb, "LIST") == 0) {
-        buf_puts(out, attrs & STORE_NOSELECT ? "\\Noselect " : "");
-        buf_puts(out, attrs & STORE_CHILDREN ? "\\HasChildren" : "\\HasNoChildren");
-        if (special)
-            buf_printf(out, " %s", special);
-    } else if (attrs & STORE_NOSELECT) {
-        buf_puts(out, "\\Noselect");
-    }
-    buf_printf(out, ") \"%c\" ", STORE_SEPARATOR);
-    imap_put_string(out, wire);
-    buf_puts(out, "\r\n");
-}
-
-/* Reference and pattern, joined. */
-static bool take_list(struct command *c, struct slice *pattern)
-{
-    struct slice ref, mailbox;
-    struct args *a = &c->args;
-    if (!take_space(a) || !take_astring(a, &ref) || !take_space(a) || !take_pattern(a, &mailbox) ||
-        !take_end(a))
-        return false;
-    if (mailbox.n == 0) {
-        *pattern = mailbox;
-        return true;
-    }
-    *pattern = arena_printf(a->arena, "%.*s%.*s", SLICE_FMT(ref), SLICE_FMT(mailbox));
-    return pattern->p && pattern->n <= WIRE_MAX ? true : args_fail(a, "Pattern too long");
-}
-
-void cmd_list(struct command *c)
-{
-    struct slice pattern;
-    struct store_folder *folders;
-    size_t n;
-    struct error err = {0, ""};
-    struct buf *out = &c->s->io.out;
-    if (!take_list(c, &pattern)) {
-        command_bad(c);
-        return;
-    }
-    if (pattern.n == 0) {
-        /* The separator is asked for (§6.3.8). */
-        buf_printf(out, "* LIST (\\Noselect) \"%c\" \"\"\r\n", STORE_SEPARATOR);
-        command_ok(c, "LIST completed");
-        return;
-    }
-    int rc = store_list(c->s->store, &folders, &n, &err);
-    if (rc) {
-        command_error(c, rc, &err);
-        return;
-    }
-    struct buf wire;
-    buf_init(&wire, WIRE_MAX);
-    for (size_t i = 0; i < n && io_pace(&c->s->io) == OK; i++) {
-        buf_reset(&wire);
-        mutf7_encode(folders[i].name, &wire);
-        if (list_match(pattern, buf_slice(&wire), STORE_SEPARATOR))
-            put_listed(
-                out, "LIST", folders[i].attrs, special_use(folders[i].name), buf_slice(&wire));
-    }
-    buf_clear(&wire);
-    store_list_free(folders, n);
-    command_ok(c, "LIST completed");
-}
-
-/* With '%' at its end, a pattern that matches a level above a subscribed name lists that level
- * (§6.3.9). `told` is the level listed last: names come sorted. */
-static void put_level_above(
-    struct buf *out, struct slice pattern, struct slice wire, struct buf *told)
-{
-    for (size_t i = 1; i < wire.n; i++) {
-        struct slice level = slice_first(wire, i);
-        if (wire.p[i] != STORE_SEPARATOR || !list_match(pattern, level, STORE_SEPARATOR) ||
-            slice_eq(level, buf_slice(told)))
-            continue;
-        put_listed(out, "LSUB", STORE_NOSELECT, NULL, level);
-        buf_reset(told);
-        buf_put(told, level);
-    }
-}
-
-void cmd_lsub(struct command *c)
-{
-    struct slice pattern;
-    struct store_folder *folders;
-    size_t n;
-    struct error err = {0, ""};
-    if (!take_list(c, &pattern)) {
-        command_bad(c);
-        return;
-    }
-    int rc = store_list_subscribed(c->s->store, &folders, &n, &err);
-    if (rc) {
-        command_error(c, rc, &err);
-        return;
-    }
-    struct buf wire, told;
-    buf_init(&wire, WIRE_MAX);
-    buf_init(&told, WIRE_MAX);
-    for (size_t i = 0; i < n && io_pace(&c->s->io) == OK; i++) {
-        buf_reset(&wire);
-        mutf7_encode(folders[i].name, &wire);
-        struct slice name = buf_slice(&wire);
-        if (list_match(pattern, name, STORE_SEPARATOR)) {
-            put_listed(&c->s->io.out, "LSUB", folders[i].attrs & STORE_NOSELECT, NULL, name);
-            buf_reset(&told);
-            buf_put(&told, name);
-        } else if (slice_ends(pattern, "%")) {
-            put_level_above(&c->s->io.out, pattern, name, &told);
-        }
-    }
-    buf_clear(&wire);
-    buf_clear(&told);
-    store_list_free(folders, n);
-    command_ok(c, "LSUB completed");
 }

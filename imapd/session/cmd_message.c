@@ -1,5 +1,6 @@
 /* Commands that change messages: STORE COPY MOVE EXPUNGE (RFC 3501 §6.4, RFC 4315, RFC 6851). */
 #include "imapd/session/events.h"
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libutil/error.h"
 
@@ -57,6 +58,62 @@ static void tell_flags(struct command *c, const struct uidset *seqs)
     }
 }
 
+/* What of it the user may change. */
+static struct store_flags permitted(const struct store_flags *f, unsigned rights)
+{
+    struct store_flags out = *f;
+    if (!(rights & ACL_SEEN))
+        out.flags &= ~(uint32_t)STORE_SEEN;
+    if (!(rights & ACL_DELETE_MSG))
+        out.flags &= ~(uint32_t)STORE_DELETED;
+    if (!(rights & ACL_WRITE)) {
+        out.flags &= STORE_SEEN | STORE_DELETED;
+        out.nkeywords = 0;
+    }
+    return out;
+}
+
+/* In a folder of others, replacing is adding what is named and removing the rest, each as far as
+ * it is permitted: \Seen is ours there, and the owner's stays. */
+static int replace_shared(struct session *s, const struct uidset *uids,
+    const struct store_flags *wanted, unsigned rights, struct error *err)
+{
+    struct slice names[STORE_KEYWORDS_MAX];
+    struct store_flags rest = {.how = STORE_REMOVE,
+        .flags = (STORE_RECENT - 1) & ~wanted->flags,
+        .keywords = names,
+        .unchanged_since = wanted->unchanged_since};
+    for (size_t i = 0; i < store_keywords(s->mb); i++) {
+        bool named = false;
+        for (size_t k = 0; k < wanted->nkeywords && !named; k++)
+            named = slice_ieq(wanted->keywords[k], store_keyword(s->mb, i));
+        if (!named && store_keyword(s->mb, i).n)
+            names[rest.nkeywords++] = store_keyword(s->mb, i);
+    }
+    rest = permitted(&rest, rights);
+    struct store_flags add = permitted(wanted, rights);
+    add.how = STORE_ADD;
+    int rc = rest.flags || rest.nkeywords ? store_change(s->mb, uids, &rest, NULL, NULL, err) : OK;
+    if (!rc && (add.flags || add.nkeywords))
+        rc = store_change(s->mb, uids, &add, NULL, NULL, err);
+    return rc;
+}
+
+/* RFC 4314 §4: flags that may not be changed are passed over; when none may, it is NO. */
+static int change_shared(struct session *s, const struct uidset *uids,
+    const struct store_flags *wanted, struct error *err)
+{
+    unsigned rights = session_rights(s);
+    struct store_flags may = permitted(wanted, rights);
+    bool nothing = !may.flags && !may.nkeywords;
+    if (!(rights & (ACL_SEEN | ACL_WRITE | ACL_DELETE_MSG)) ||
+        (nothing && (wanted->flags || wanted->nkeywords)))
+        return error_set(err, ERR_DENIED, "no right to change these flags");
+    if (wanted->how == STORE_REPLACE)
+        return replace_shared(s, uids, wanted, rights, err);
+    return nothing ? OK : store_change(s->mb, uids, &may, NULL, NULL, err);
+}
+
 void cmd_store(struct command *c)
 {
     struct store_request rq;
@@ -66,11 +123,15 @@ void cmd_store(struct command *c)
         command_bad(c);
         return;
     }
-    int rc = uids->n ? store_change(c->s->mb, uids, &rq.change, NULL, NULL, &err) : OK;
-    if (rc == ERR_DENIED) {
+    if (store_read_only(c->s->mb)) {
         command_no(c, "", "Mailbox is read-only");
         return;
     }
+    int rc = OK;
+    if (uids->n && c->s->selected)
+        rc = change_shared(c->s, uids, &rq.change, &err);
+    else if (uids->n)
+        rc = store_change(c->s->mb, uids, &rq.change, NULL, NULL, &err);
     if (rc) {
         command_error(c, rc, &err);
         return;
@@ -110,9 +171,26 @@ static struct slice copyuid(const struct store_copied *copied, struct arena *are
     return code;
 }
 
-/* What COPY and MOVE share. NULL: answered. */
-static struct store_copied *copy(struct command *c, struct uidset **uids)
+/* Copying is refused when it is too much; moving from folder to folder of ours adds nothing. */
+static bool copy_fits(
+    struct command *c, const struct uidset *uids, const struct place *to, bool move)
 {
+    uint64_t bytes = 0, n = 0;
+    struct store_msg m;
+    if (move && !c->s->selected)
+        return true;
+    for (uint32_t uid = 0; uidset_next(uids, &uid);)
+        if (store_get(c->s->mb, store_seq(c->s->mb, uid), &m)) {
+            bytes += m.size;
+            n++;
+        }
+    return command_fits(c, to, bytes, n);
+}
+
+/* What COPY and MOVE share. NULL: answered. */
+static struct store_copied *copy(struct command *c, struct uidset **uids, bool move)
+{
+    struct place to;
     struct args *a = &c->args;
     struct uidset *seqs;
     struct slice folder;
@@ -124,15 +202,19 @@ static struct store_copied *copy(struct command *c, struct uidset **uids)
         command_bad(c);
         return NULL;
     }
+    if (!command_may(c, ACL_READ) || !command_place(c, folder, ACL_INSERT, &to))
+        return NULL;
     if ((*uids)->n == 0) {
-        if (store_exists(c->s->store, folder))
+        if (store_exists(to.store, to.folder))
             command_ok(c, "No matching messages");
         else
             command_no(c, "TRYCREATE", "No such mailbox");
         return NULL;
     }
-    int rc = store_copy(c->s->mb, *uids, folder, done, &err);
-    if (rc == ERR_NOT_FOUND && store_exists(c->s->store, folder))
+    if (!copy_fits(c, *uids, &to, move))
+        return NULL;
+    int rc = store_copy_to(c->s->mb, *uids, to.store, to.folder, done, &err);
+    if (rc == ERR_NOT_FOUND && store_exists(to.store, to.folder))
         command_no(c, "EXPUNGEISSUED", "Some of the messages no longer exist");
     else if (rc == ERR_NOT_FOUND)
         command_no(c, "TRYCREATE", "No such mailbox");
@@ -144,7 +226,7 @@ static struct store_copied *copy(struct command *c, struct uidset **uids)
 void cmd_copy(struct command *c)
 {
     struct uidset *uids;
-    struct store_copied *done = copy(c, &uids);
+    struct store_copied *done = copy(c, &uids, false);
     if (!done)
         return;
     command_ok(c, "%s completed", c->uid ? "UID COPY" : "COPY");
@@ -171,7 +253,9 @@ void cmd_move(struct command *c)
         command_no(c, "", "Mailbox is read-only");
         return;
     }
-    struct store_copied *done = copy(c, &uids);
+    if (!command_may(c, ACL_DELETE_MSG | ACL_EXPUNGE))
+        return;
+    struct store_copied *done = copy(c, &uids, true);
     if (!done)
         return;
     buf_puts(&c->s->io.out, "* OK [");
@@ -197,6 +281,8 @@ void cmd_expunge(struct command *c)
         command_no(c, "", "Mailbox is read-only");
         return;
     }
+    if (!command_may(c, ACL_EXPUNGE))
+        return;
     bool none = uids && uids->n == 0;
     int rc = none ? OK : store_expunge(c->s->mb, uids, true, expunged, &err);
     if (rc) {

@@ -1,3 +1,4 @@
+#include "imapd/session/place.h"
 #include "imapd/session/search.h"
 #include "imapd/session/session.h"
 #include "libutil/error.h"
@@ -32,6 +33,8 @@ void cmd_search(struct command *c)
         command_no(c, "BADCHARSET (UTF-8 US-ASCII)", "Charset not supported");
         return;
     }
+    if (!command_may(c, ACL_READ))
+        return;
     struct search_message m = {.mb = s->mb};
     buf_init(&m.text, 1);
     buf_puts(&s->io.out, "* SEARCH");

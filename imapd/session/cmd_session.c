@@ -1,12 +1,22 @@
 /* Commands that need no mailbox: CAPABILITY NOOP LOGOUT ID NAMESPACE IDLE. */
 #include <time.h>
 
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libmail/imapstruct.h"
 #include "libutil/error.h"
 
-const char session_capabilities[] = "IMAP4rev1 LITERAL+ ID IDLE NAMESPACE UIDPLUS UNSELECT "
-                                    "CHILDREN SPECIAL-USE MOVE";
+static const char capabilities[] =
+    "IMAP4rev1 LITERAL+ ID IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS "
+    "SPECIAL-USE CREATE-SPECIAL-USE MOVE OBJECTID SAVEDATE PREVIEW STATUS=SIZE QUOTA "
+    "QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA";
+
+void session_put_capabilities(const struct session *s, struct buf *out)
+{
+    buf_puts(out, capabilities);
+    if (s->env->wake >= 0)
+        buf_puts(out, " ACL RIGHTS=kxte");
+}
 
 enum {
     IDLE_POLL = 30000,       /* looks without having been woken */
@@ -19,7 +29,9 @@ void cmd_capability(struct command *c)
         command_bad(c);
         return;
     }
-    buf_printf(&c->s->io.out, "* CAPABILITY %s\r\n", session_capabilities);
+    buf_puts(&c->s->io.out, "* CAPABILITY ");
+    session_put_capabilities(c->s, &c->s->io.out);
+    buf_puts(&c->s->io.out, "\r\n");
     command_ok(c, "CAPABILITY completed");
 }
 
@@ -71,14 +83,19 @@ void cmd_id(struct command *c)
     command_ok(c, "ID completed");
 }
 
-/* RFC 2342: one personal namespace. */
+/* RFC 2342: our own folders, those of other users, public ones. */
 void cmd_namespace(struct command *c)
 {
     if (!take_end(&c->args)) {
         command_bad(c);
         return;
     }
-    buf_printf(&c->s->io.out, "* NAMESPACE ((\"\" \"%c\")) NIL NIL\r\n", STORE_SEPARATOR);
+    buf_printf(&c->s->io.out, "* NAMESPACE ((\"\" \"%c\"))", STORE_SEPARATOR);
+    if (c->s->env->wake >= 0)
+        buf_printf(&c->s->io.out, " ((\"%s\" \"%c\")) ((\"%s\" \"%c\"))\r\n", PLACE_OTHERS,
+            STORE_SEPARATOR, PLACE_PUBLIC, STORE_SEPARATOR);
+    else
+        buf_puts(&c->s->io.out, " NIL NIL\r\n");
     command_ok(c, "NAMESPACE completed");
 }
 

@@ -14,7 +14,11 @@ enum fetch_kind {
     FETCH_ENVELOPE,
     FETCH_BODY, /* the structure, not extensible */
     FETCH_BODYSTRUCTURE,
-    FETCH_RFC822, /* sections under their old names */
+    FETCH_EMAILID, /* RFC 8474 */
+    FETCH_THREADID,
+    FETCH_SAVEDATE, /* RFC 8514 */
+    FETCH_PREVIEW,  /* RFC 8970 */
+    FETCH_RFC822,   /* sections under their old names */
     FETCH_RFC822_HEADER,
     FETCH_RFC822_TEXT,
     FETCH_SECTION /* BODY[...] */

@@ -13,6 +13,10 @@ static const struct {
     {"ENVELOPE", FETCH_ENVELOPE, false},
     {"BODY", FETCH_BODY, false},
     {"BODYSTRUCTURE", FETCH_BODYSTRUCTURE, false},
+    {"EMAILID", FETCH_EMAILID, false},
+    {"THREADID", FETCH_THREADID, false},
+    {"SAVEDATE", FETCH_SAVEDATE, false},
+    {"PREVIEW", FETCH_PREVIEW, false},
     {"RFC822", FETCH_RFC822, true},
     {"RFC822.HEADER", FETCH_RFC822_HEADER, false},
     {"RFC822.TEXT", FETCH_RFC822_TEXT, true},
@@ -137,6 +141,17 @@ static struct slice item_word(struct args *a)
     return word;
 }
 
+/* RFC 8970 §3.1: "PREVIEW (LAZY)" asks for what is there already; ours is always there. */
+static bool take_preview_modifiers(struct args *a)
+{
+    struct slice word;
+    if (!slice_starts(a->rest, " ("))
+        return true;
+    if (!take_space(a) || !take_char(a, '(') || !take_atom(a, &word))
+        return false;
+    return slice_iis(word, "LAZY") ? take_char(a, ')') : args_fail(a, "Unknown PREVIEW modifier");
+}
+
 static bool take_item(struct args *a, struct fetch_items *list)
 {
     struct slice word = item_word(a);
@@ -153,7 +168,8 @@ static bool take_item(struct args *a, struct fetch_items *list)
     for (size_t i = 0; i < ARRAY_LEN(simple_items); i++)
         if (slice_iis(word, simple_items[i].name)) {
             list->seen = list->seen || simple_items[i].seen;
-            return add_item(a, list, simple_items[i].kind) != NULL;
+            return add_item(a, list, simple_items[i].kind) != NULL &&
+                   (simple_items[i].kind != FETCH_PREVIEW || take_preview_modifiers(a));
         }
     return args_fail(a, "Unknown FETCH item");
 }

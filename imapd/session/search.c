@@ -188,8 +188,20 @@ static bool date_matches(int64_t day, const struct search_key *k, enum search_op
     return k->op == before ? day < k->day : k->op == before + 1 ? day == k->day : day >= k->day;
 }
 
+static bool thread_matches(struct search_message *m, struct slice wanted)
+{
+    struct store_cache cache;
+    struct error err;
+    char id[STORE_OBJECTID];
+    if (store_cached(m->mb, m->msg.uid, &cache, &err))
+        return false;
+    store_thread_id(cache.thread, m->msg.guid, id);
+    return slice_is(wanted, id);
+}
+
 bool search_matches(struct search_message *m, const struct search_key *k)
 {
+    char id[STORE_OBJECTID];
     int64_t day;
     switch (k->op) {
     case SEARCH_AND:
@@ -209,6 +221,15 @@ bool search_matches(struct search_message *m, const struct search_key *k)
     case SEARCH_ON:
     case SEARCH_SINCE:
         return date_matches(day_of(m->msg.date), k, SEARCH_BEFORE);
+    case SEARCH_SAVEDBEFORE:
+    case SEARCH_SAVEDON:
+    case SEARCH_SAVEDSINCE:
+        return date_matches(day_of(m->msg.saved), k, SEARCH_SAVEDBEFORE);
+    case SEARCH_EMAILID:
+        store_email_id(m->msg.guid, id);
+        return slice_is(k->name, id);
+    case SEARCH_THREADID:
+        return thread_matches(m, k->name);
     case SEARCH_SENTBEFORE:
     case SEARCH_SENTON:
     case SEARCH_SENTSINCE:

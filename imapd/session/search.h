@@ -15,6 +15,10 @@ enum search_op {
     SEARCH_BEFORE, /* internal date's day */
     SEARCH_ON,
     SEARCH_SINCE,
+    SEARCH_SAVEDBEFORE, /* RFC 8514 */
+    SEARCH_SAVEDON,
+    SEARCH_SAVEDSINCE,
+    SEARCH_EMAILID,    /* RFC 8474 */
     SEARCH_SENTBEFORE, /* the Date field's day */
     SEARCH_SENTON,
     SEARCH_SENTSINCE,
@@ -22,7 +26,8 @@ enum search_op {
     SEARCH_SMALLER,
     SEARCH_HEADER,
     SEARCH_BODY,
-    SEARCH_TEXT
+    SEARCH_TEXT,
+    SEARCH_THREADID
 };
 
 struct search_key {
@@ -31,7 +36,7 @@ struct search_key {
     struct search_key *first; /* AND OR NOT */
     bool opens;               /* needs more than the index: tried after the others */
     uint32_t mask, value;     /* FLAGS */
-    struct slice name;        /* KEYWORD; HEADER: field name */
+    struct slice name;        /* KEYWORD EMAILID THREADID; HEADER: field name */
     struct slice text;        /* HEADER BODY TEXT: case-folded UTF-8 */
     int64_t day;
     uint64_t size;

@@ -1,6 +1,9 @@
 #include "imapd/session/session.h"
 
 #include "imapd/session/events.h"
+#include "imapd/session/place.h"
+#include "libstore/quota.h"
+#include "libstore/seen.h"
 #include "libutil/conf.h"
 #include "libutil/error.h"
 
@@ -8,19 +11,28 @@ void session_unselect(struct session *s)
 {
     store_unselect(s->mb);
     s->mb = NULL;
+    s->selected = NULL;
     free((void *)(uintptr_t)s->folder.p);
     s->folder = (struct slice){NULL, 0};
 }
 
-int session_select(struct session *s, struct slice folder, bool read_only, struct error *err)
+int session_select(
+    struct session *s, struct slice name, const struct place *p, bool read_only, struct error *err)
 {
     session_unselect(s);
-    int rc = store_select(s->store, folder, read_only, &s->mb, err);
+    int rc = store_select(p->store, p->folder, read_only, &s->mb, err);
     if (rc) {
         s->mb = NULL;
         return rc;
     }
-    s->folder = (struct slice){xmemdup0(folder.p, folder.n), folder.n};
+    s->selected = p->share;
+    if (p->share)
+        rc = store_private_seen(s->mb, s->store, err);
+    if (rc) {
+        session_unselect(s);
+        return rc;
+    }
+    s->folder = (struct slice){xmemdup0(name.p, name.n), name.n};
     s->exists = store_count(s->mb);
     s->recent = updates_count_recent(s);
     s->keywords = store_keywords(s->mb);
@@ -99,8 +111,13 @@ static int begin(struct session *s)
         s->store = NULL;
         return rc;
     }
-    buf_printf(
-        &s->io.out, "%s OK [CAPABILITY %s] Logged in\r\n", s->env->tag, session_capabilities);
+    if (store_quota_set(s->store, slice_of(s->env->quota ? s->env->quota : ""), &err))
+        log_event(&s->env->log, log_trouble, .what = SLICE_LIT("quota limits"),
+            .reason = slice_of(err.text));
+    places_open(s);
+    buf_printf(&s->io.out, "%s OK [CAPABILITY ", s->env->tag);
+    session_put_capabilities(s, &s->io.out);
+    buf_puts(&s->io.out, "] Logged in\r\n");
     return OK;
 }
 
@@ -117,6 +134,7 @@ int session_run(struct session_env *env)
     if (begin(&s) == OK)
         loop(&s);
     session_unselect(&s);
+    places_close(&s);
     if (s.store)
         store_close(s.store);
     if (!s.io.error)

@@ -21,6 +21,9 @@ enum {
     SESSION_ERRORS_MAX = 20          /* bad commands in a row */
 };
 
+struct share;
+struct place;
+
 struct session {
     const struct session_env *env;
     struct io io;
@@ -29,6 +32,10 @@ struct session {
     uint64_t message_max;
     int timeout; /* ms a client may be silent (RFC 3501 §5.4) */
 
+    struct share *shares; /* folders of others */
+    size_t nshares;
+
+    struct share *selected;   /* NULL: mb is a folder of ours */
     struct store_mailbox *mb; /* NULL: authenticated; else selected */
     struct slice folder;      /* its name; owned */
     uint32_t exists, recent;  /* as announced */
@@ -44,11 +51,12 @@ struct session {
 /* The whole session; for struct spawner_kind. */
 int session_run(struct session_env *);
 
-/* What is advertised. */
-extern const char session_capabilities[];
+/* Appends what is advertised. */
+void session_put_capabilities(const struct session *, struct buf *);
 
 /* Opens a folder, leaving the one before. */
-int session_select(struct session *, struct slice folder, bool read_only, struct error *);
+int session_select(struct session *, struct slice name, const struct place *, bool read_only,
+    struct error *);
 void session_unselect(struct session *);
 /* The server asked us to end: input has ended too. */
 bool session_stopping(const struct session *);
@@ -133,6 +141,17 @@ void cmd_delete(struct command *);
 void cmd_rename(struct command *);
 void cmd_subscribe(struct command *);
 void cmd_unsubscribe(struct command *);
+void cmd_getquota(struct command *);
+void cmd_getquotaroot(struct command *);
+void cmd_setquota(struct command *);
+void cmd_getmetadata(struct command *);
+void cmd_setmetadata(struct command *);
+void cmd_getacl(struct command *);
+void cmd_setacl(struct command *);
+void cmd_deleteacl(struct command *);
+void cmd_listrights(struct command *);
+void cmd_myrights(struct command *);
+
 void cmd_list(struct command *);
 void cmd_lsub(struct command *);
 

@@ -20,10 +20,12 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
  * to the mail root for virtual users, absolute for system users. */
 #define AUTH_GRANT_FIELDS(F, S)                                                                    \
     F(S, U32, code, 0) F(S, STR, user, 255) F(S, I64, uid, 0) F(S, I64, gid, 0)                    \
-        F(S, STR, mail, 1024) F(S, BOOL, coexist, 0)
+        F(S, STR, mail, 1024) F(S, BOOL, coexist, 0)                                               \
+        F(S, STR, quota, 1024) /* limits as libstore/quota.h reads them; empty: none */
 #define AUTH_USER_FIELDS(F, S) F(S, STR, user, 255)
-/* AUTH_OK: exists, AUTH_FAILED: does not. mail is the mail directory relative to the mail root. */
-#define AUTH_KNOWN_FIELDS(F, S) F(S, U32, code, 0) F(S, STR, mail, 1024)
+/* AUTH_OK: exists, AUTH_FAILED: does not. mail is the mail directory relative to the mail root;
+ * quota as in the grant. */
+#define AUTH_KNOWN_FIELDS(F, S) F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, STR, quota, 1024)
 #define AUTH_PROTO(M)                                                                              \
     M(auth_login, 1, IPC_CLIENT, 2, 30000, IPC_NO_FD, AUTH_LOGIN_FIELDS)                           \
     M(auth_verdict, 2, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_VERDICT_FIELDS)                           \

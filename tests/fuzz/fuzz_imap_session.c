@@ -58,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct session_env env = {.fd = ends[1],
         .mail = fixture.mail,
         .notify = -1,
+        .wake = -1,
         .user = "u@example.test",
         .client = "192.0.2.1",
         .tag = "t",

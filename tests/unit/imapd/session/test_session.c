@@ -73,6 +73,7 @@ static void test_select_an_empty_mailbox(void **state)
                             "S: * 0 RECENT\n"
                             "S: * OK [UIDVALIDITY ~] ~\n"
                             "S: * OK [UIDNEXT 1] ~\n"
+                            "S: * OK [MAILBOXID (F~)] ~\n"
                             "S: a OK [READ-WRITE] SELECT completed\n"
                             "C: b FETCH 1:* FLAGS\n"
                             "S: b OK FETCH completed\n"
@@ -101,6 +102,7 @@ static void test_append_and_fetch(void **state)
               "S: * OK [UNSEEN 1] ~\n"
               "S: * OK [UIDVALIDITY ~\n"
               "S: * OK [UIDNEXT 2] ~\n"
+              "S: * OK [MAILBOXID (F~)] ~\n"
               "S: a OK [READ-WRITE] SELECT completed\n"
               "C: b FETCH 1 (UID FLAGS INTERNALDATE RFC822.SIZE)\n"
               "S: * 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent) INTERNALDATE "
@@ -174,7 +176,7 @@ static void test_store_and_expunge(void **state)
         append(c, "m", "\\Seen");
     dialog(c, "C: a SELECT INBOX\n"
               "S: * FLAGS~\nS: * OK~\nS: * 4 EXISTS\nS: * 4 RECENT\nS: * OK [UIDV~\nS: * OK~\n"
-              "S: a OK~\n"
+              "S: * OK~\nS: a OK~\n"
               "C: b STORE 2:3 +FLAGS (\\Deleted)\n"
               "S: * 2 FETCH (FLAGS (\\Deleted \\Seen \\Recent))\n"
               "S: * 3 FETCH (FLAGS (\\Deleted \\Seen \\Recent))\n"
@@ -211,7 +213,7 @@ static void test_examine_changes_nothing(void **state)
     append(c, "m", "");
     dialog(c, "C: a EXAMINE INBOX\n"
               "S: * FLAGS~\nS: * OK [PERMANENTFLAGS ()]~\nS: * 1 EXISTS\nS: * 1 RECENT\nS: * OK~\n"
-              "S: * OK~\nS: * OK~\n"
+              "S: * OK~\nS: * OK~\nS: * OK~\n"
               "S: a OK [READ-ONLY] EXAMINE completed\n"
               "C: b STORE 1 FLAGS (\\Deleted)\n"
               "S: b NO Mailbox is read-only\n"
@@ -230,11 +232,11 @@ static void test_examine_changes_nothing(void **state)
 static void test_folders(void **state)
 {
     dialog(client_a(state), "C: a CREATE foo/bar\n"
-                            "S: a OK CREATE completed\n"
+                            "S: a OK [MAILBOXID (F~)] CREATE completed\n"
                             "C: a2 CREATE Sent\n"
-                            "S: a2 OK CREATE completed\n"
+                            "S: a2 OK [MAILBOXID (F~)] CREATE completed\n"
                             "C: a3 CREATE \"&U,BTFw-\"\n"
-                            "S: a3 OK CREATE completed\n"
+                            "S: a3 OK [MAILBOXID (F~)] CREATE completed\n"
                             "C: b LIST \"\" \"\"\n"
                             "S: * LIST (\\Noselect) \"/\" \"\"\n"
                             "S: b OK LIST completed\n"
@@ -283,7 +285,7 @@ static void test_copy_and_move(void **state)
               "S: a OK ~\n"
               "C: b SELECT INBOX\n"
               "S: * FLAGS~\nS: * OK~\nS: * 3 EXISTS\nS: * 3 RECENT\nS: * OK~\nS: * OK~\nS: * OK~\n"
-              "S: b OK~\n"
+              "S: * OK~\nS: b OK~\n"
               "C: c COPY 1,3 nothere\n"
               "S: c NO [TRYCREATE] ~\n"
               "C: d COPY 1,3 box\n"
@@ -297,7 +299,7 @@ static void test_copy_and_move(void **state)
               "S: f OK No matching messages\n"
               "C: g SELECT box\n"
               "S: * FLAGS~\nS: * OK~\nS: * 3 EXISTS\nS: * 3 RECENT\nS: * OK [UNSEEN 2]~\nS: * OK~\n"
-              "S: * OK~\nS: g OK~\n"
+              "S: * OK~\nS: * OK~\nS: g OK~\n"
               "C: h FETCH 1:3 (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])\n"
               "S: * 1 FETCH (FLAGS (\\Seen \\Recent) BODY[~\nS: Subject: one\nS: \nS: )\n"
               "S: * 2 FETCH (FLAGS (\\Answered \\Recent) BODY[~\nS: Subject: three\nS: \nS: )\n"
@@ -312,7 +314,7 @@ static void test_search(void **state)
     append(c, "plain", "\\Flagged");
     dialog(c, "C: a SELECT INBOX\n"
               "S: * FLAGS~\nS: * OK~\nS: * 2 EXISTS\nS: * 2 RECENT\nS: * OK~\nS: * OK~\nS: * OK~\n"
-              "S: a OK~\n"
+              "S: * OK~\nS: a OK~\n"
               "C: b SEARCH CHARSET UTF-8 SUBJECT {5+}\n"
               "C: CAF\xc3\x89\n"
               "S: * SEARCH 1\n"
@@ -347,7 +349,7 @@ static void test_two_sessions_see_each_other(void **state)
     append(a, "three", "");
     static const char select[] = "C: s SELECT INBOX\n"
                                  "S: * FLAGS~\nS: * OK~\nS: * 3 EXISTS\nS: * ~ RECENT\nS: * "
-                                 "OK~\nS: * OK~\nS: * OK~\nS: s OK~";
+                                 "OK~\nS: * OK~\nS: * OK~\nS: * OK~\nS: s OK~";
     dialog(a, select);
     dialog(b, select);
     dialog(a, "C: a STORE 1 +FLAGS.SILENT (\\Deleted)\nS: a OK~\n"
@@ -376,7 +378,7 @@ static void test_idle(void **state)
 {
     struct client *a = client_a(state), *b = client_b(state);
     dialog(b, "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 0 EXISTS\nS: * 0 RECENT\nS: * OK~\n"
-              "S: * OK~\nS: s OK~");
+              "S: * OK~\nS: * OK~\nS: s OK~");
     append(a, "one", "");
     dialog(b, "C: i IDLE\nS: + idling\nS: * 1 EXISTS\nS: * 1 RECENT\nC: DONE\n"
               "S: i OK IDLE completed\nC: j IDLE\nS: + idling\nC: huh\nS: j BAD DONE expected");
@@ -387,7 +389,7 @@ static void test_pipelining(void **state)
     dialog(client_a(state),
         "C: a NOOP\nC: b SELECT INBOX\nC: c NOOP\nC: d CLOSE\nC: e FETCH 1 UID\n"
         "S: a OK~\nS: * FLAGS~\nS: * OK~\nS: * 0 EXISTS\nS: * 0 RECENT\n"
-        "S: * OK~\nS: * OK~\nS: b OK~\nS: c OK~\nS: d OK CLOSE completed\n"
+        "S: * OK~\nS: * OK~\nS: * OK~\nS: b OK~\nS: c OK~\nS: d OK CLOSE completed\n"
         "S: e BAD No mailbox selected");
 }
 
@@ -412,7 +414,7 @@ static void test_a_client_that_vanishes_while_reading_costs_only_its_session(voi
     send_text(a, buf_slice(&big));
     buf_clear(&big);
     dialog(a, "S: a OK~");
-    dialog(b, "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 1 EXISTS\nS: ~\nS: ~\nS: ~\nS: ~\n"
+    dialog(b, "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 1 EXISTS\nS: ~\nS: ~\nS: ~\nS: ~\nS: ~\n"
               "S: s OK~");
     for (int i = 0; i < 100; i++)
         dialog(b, "C: f FETCH 1 (BODY[] UID BODY.PEEK[])");

@@ -1,0 +1,205 @@
+/* GETACL SETACL DELETEACL LISTRIGHTS MYRIGHTS (RFC 4314). */
+#include <unistd.h>
+
+#include "imapd/session/mutf7.h"
+#include "imapd/session/place.h"
+#include "imapd/session/session.h"
+#include "libmail/imapstruct.h"
+#include "libutil/error.h"
+
+static void put_name(struct buf *out, struct slice mailbox)
+{
+    struct buf wire;
+    buf_init(&wire, 8 * STORE_NAME_MAX);
+    mutf7_encode(mailbox, &wire);
+    imap_put_string(out, buf_slice(&wire));
+    buf_clear(&wire);
+}
+
+/* Mailbox and, when asked for, an identifier in lower case. */
+static bool take_args(struct command *c, struct slice *name, struct slice *who, bool last)
+{
+    struct args *a = &c->args;
+    if (!take_space(a) || !take_mailbox(a, name))
+        return false;
+    if (who) {
+        if (!take_space(a) || !take_astring(a, who))
+            return false;
+        struct slice copy = arena_dup(a->arena, *who);
+        if (!copy.p)
+            return args_fail(a, "Command too large");
+        ascii_lower((char *)(uintptr_t)copy.p, copy.n);
+        *who = copy;
+    }
+    return !last || take_end(a);
+}
+
+/* The administered folder: one of ours that exists. */
+static bool administered(struct command *c, struct slice name, struct place *p)
+{
+    if (!command_place(c, name, ACL_ADMIN, p))
+        return false;
+    if (c->s->env->wake < 0) {
+        command_no(c, "CANNOT", "Folders cannot be shared here");
+        return false;
+    }
+    if (!store_exists(p->store, p->folder)) {
+        command_no(c, "NONEXISTENT", "No such mailbox");
+        return false;
+    }
+    return true;
+}
+
+static bool is_owner(const struct session *s, struct slice who)
+{
+    return slice_iis(who, s->env->user) || slice_is(who, "owner");
+}
+
+void acl_changed(struct session *s)
+{
+    /* A pipe that is full is being read: it tells of us soon enough. */
+    if (s->env->wake >= 0 &&
+        write(s->env->wake, &s->env->trace, sizeof(s->env->trace)) != sizeof(s->env->trace))
+        log_event(&s->env->log, log_warning, .what = SLICE_LIT("spawner not told of sharing"),
+            .reason = SLICE_LIT("pipe is full"));
+}
+
+void cmd_getacl(struct command *c)
+{
+    struct slice name;
+    struct place p;
+    struct acl acl;
+    struct error err = {0, ""};
+    struct buf *out = &c->s->io.out;
+    if (!take_args(c, &name, NULL, true)) {
+        command_bad(c);
+        return;
+    }
+    if (!administered(c, name, &p))
+        return;
+    int rc = store_acl_get(p.store, p.folder, &acl, &err);
+    if (rc) {
+        command_error(c, rc, &err);
+        return;
+    }
+    buf_puts(out, "* ACL ");
+    put_name(out, name);
+    buf_putc(out, ' ');
+    imap_put_string(out, slice_of(c->s->env->user));
+    buf_putc(out, ' ');
+    acl_put_rights(ACL_ALL, out);
+    for (size_t i = 0; i < acl.n; i++) {
+        buf_putc(out, ' ');
+        imap_put_string(out, slice_of(acl.entries[i].who));
+        buf_putc(out, ' ');
+        acl_put_rights(acl.entries[i].rights, out);
+    }
+    buf_puts(out, "\r\n");
+    acl_clear(&acl);
+    command_ok(c, "GETACL completed");
+}
+
+static void change(
+    struct command *c, struct slice name, struct slice who, enum acl_how how, unsigned rights)
+{
+    struct place p;
+    struct error err = {0, ""};
+    if (!administered(c, name, &p))
+        return;
+    if (is_owner(c->s, who)) {
+        command_no(c, "CANNOT", "The owner has all rights, always");
+        return;
+    }
+    int rc = store_acl_change(p.store, p.folder, who, how, rights, &err);
+    if (rc == ERR_SYNTAX || rc == ERR_DENIED) {
+        command_no(c, "CANNOT", "%s", err.text);
+    } else if (rc) {
+        command_error(c, rc, &err);
+    } else {
+        acl_changed(c->s);
+        command_ok(c, "%.*s completed", SLICE_FMT(c->name));
+    }
+}
+
+void cmd_setacl(struct command *c)
+{
+    struct slice name, who, text;
+    struct args *a = &c->args;
+    enum acl_how how = ACL_SET;
+    unsigned rights;
+    if (!take_args(c, &name, &who, false) || !take_space(a) || !take_astring(a, &text) ||
+        !take_end(a)) {
+        command_bad(c);
+        return;
+    }
+    if (slice_starts(text, "+") || slice_starts(text, "-")) {
+        how = text.p[0] == '+' ? ACL_ADD : ACL_REMOVE;
+        text = slice_from_index(text, 1);
+    }
+    if (acl_parse_rights(text, &rights)) {
+        args_fail(a, "Unknown right");
+        command_bad(c);
+        return;
+    }
+    change(c, name, who, how, rights);
+}
+
+void cmd_deleteacl(struct command *c)
+{
+    struct slice name, who;
+    if (!take_args(c, &name, &who, true))
+        command_bad(c);
+    else
+        change(c, name, who, ACL_SET, 0);
+}
+
+void cmd_listrights(struct command *c)
+{
+    struct slice name, who;
+    struct place p;
+    struct buf *out = &c->s->io.out;
+    if (!take_args(c, &name, &who, true)) {
+        command_bad(c);
+        return;
+    }
+    if (!administered(c, name, &p))
+        return;
+    buf_puts(out, "* LISTRIGHTS ");
+    put_name(out, name);
+    buf_putc(out, ' ');
+    imap_put_string(out, who);
+    buf_putc(out, ' ');
+    if (is_owner(c->s, who))
+        acl_put_rights(ACL_ALL, out);
+    else
+        buf_puts(out, name.n && slice_iis(name, "INBOX") ? "\"\"" : "\"\" l r s w i p t e");
+    buf_puts(out, "\r\n");
+    command_ok(c, "LISTRIGHTS completed");
+}
+
+void cmd_myrights(struct command *c)
+{
+    struct slice name;
+    struct place p;
+    struct buf *out = &c->s->io.out;
+    struct error err = {0, ""};
+    if (!take_args(c, &name, NULL, true)) {
+        command_bad(c);
+        return;
+    }
+    int rc = place_find(c->s, name, &p, &err);
+    if (rc) {
+        command_error(c, rc, &err);
+        return;
+    }
+    if (!p.rights || !store_exists(p.store, p.folder)) {
+        command_no(c, "NONEXISTENT", "No such mailbox");
+        return;
+    }
+    buf_puts(out, "* MYRIGHTS ");
+    put_name(out, name);
+    buf_putc(out, ' ');
+    acl_put_rights(p.rights, out);
+    buf_puts(out, "\r\n");
+    command_ok(c, "MYRIGHTS completed");
+}

@@ -1,0 +1,135 @@
+#include "imapd/session/place.h"
+
+#include "libstore/name.h"
+#include "libstore/quota.h"
+#include "libutil/error.h"
+
+void places_open(struct session *s)
+{
+    struct buf name, folder;
+    buf_init(&name, 8192);
+    buf_init(&folder, 8192);
+    s->shares = xcalloc(s->env->nshares + 1, sizeof(*s->shares));
+    for (size_t i = 0; i < s->env->nshares; i++) {
+        const struct session_share *from = &s->env->shares[i];
+        buf_reset(&folder);
+        buf_reset(&name);
+        if (from->is_public)
+            buf_puts(&name, PLACE_PUBLIC);
+        else
+            buf_printf(&name, "%s%s/", PLACE_OTHERS, from->owner);
+        if (name_from_disk(slice_of(from->directory), &folder) ||
+            buf_put(&name, buf_slice(&folder)))
+            continue;
+        s->shares[s->nshares++] =
+            (struct share){.name = xmemdup0(buf_slice(&name).p, buf_len(&name)), .from = from};
+    }
+    buf_clear(&name);
+    buf_clear(&folder);
+}
+
+void places_close(struct session *s)
+{
+    for (size_t i = 0; i < s->nshares; i++) {
+        store_close(s->shares[i].store);
+        free(s->shares[i].name);
+    }
+    free(s->shares);
+    s->shares = NULL;
+    s->nshares = 0;
+}
+
+static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
+{
+    struct acl acl;
+    const struct store_options opts = {.coexist = false};
+    int rc = sh->store ? OK : store_open(sh->from->fd, ".", &opts, &sh->store, err);
+    if (!rc)
+        rc = store_acl_get(sh->store, SLICE_LIT("INBOX"), &acl, err);
+    if (rc)
+        return rc;
+    *p = (struct place){sh->store, SLICE_LIT("INBOX"),
+        acl_rights_of(&acl, slice_of(s->env->user)) & ACL_GRANTABLE, sh};
+    acl_clear(&acl);
+    return OK;
+}
+
+int place_find(struct session *s, struct slice name, struct place *p, struct error *err)
+{
+    *p = (struct place){s->store, name, ACL_ALL, NULL};
+    if (s->nshares == 0 || store_exists(s->store, name))
+        return OK;
+    for (size_t i = 0; i < s->nshares; i++)
+        if (slice_is(name, s->shares[i].name))
+            return open_share(s, &s->shares[i], p, err);
+    return OK;
+}
+
+static bool refused(struct command *c, unsigned rights, unsigned needed)
+{
+    if ((rights & needed) == needed)
+        return false;
+    if (rights & (ACL_LOOKUP | ACL_READ | ACL_INSERT))
+        command_no(c, "NOPERM", "Not permitted");
+    else
+        command_no(c, "NONEXISTENT", "No such mailbox");
+    return true;
+}
+
+bool command_place(struct command *c, struct slice name, unsigned needed, struct place *p)
+{
+    struct error err = {0, ""};
+    int rc = place_find(c->s, name, p, &err);
+    if (rc)
+        command_error(c, rc, &err);
+    return !rc && !refused(c, p->rights, needed);
+}
+
+unsigned session_rights(struct session *s)
+{
+    struct acl acl;
+    struct error err;
+    if (!s->selected)
+        return ACL_ALL;
+    if (store_acl_get(s->selected->store, SLICE_LIT("INBOX"), &acl, &err))
+        return 0;
+    unsigned rights = acl_rights_of(&acl, slice_of(s->env->user)) & ACL_GRANTABLE;
+    acl_clear(&acl);
+    return rights;
+}
+
+bool command_may(struct command *c, unsigned needed)
+{
+    return !c->s->selected || !refused(c, session_rights(c->s), needed);
+}
+
+static bool is_within(struct slice name, const char *space)
+{
+    struct slice top = slice_from(space, strlen(space) - 1);
+    return slice_eq(name, top) || slice_starts(name, space);
+}
+
+bool command_is_foreign(struct command *c, struct slice name)
+{
+    struct session *s = c->s;
+    if (store_exists(s->store, name) ||
+        !(is_within(name, PLACE_OTHERS) || is_within(name, PLACE_PUBLIC)))
+        return false;
+    for (size_t i = 0; i < s->nshares; i++)
+        if (slice_is(name, s->shares[i].name)) {
+            command_no(c, "ALREADYEXISTS", "Mailbox exists already");
+            return true;
+        }
+    command_no(c, "NOPERM", "Folders of others are made by their owners");
+    return true;
+}
+
+bool command_fits(struct command *c, const struct place *p, uint64_t bytes, uint64_t messages)
+{
+    struct error err = {0, ""};
+    int rc =
+        p->share ? OK : store_quota_check(p->store, p->folder, bytes, messages, QUOTA_APPEND, &err);
+    if (rc)
+        command_error(c, rc, &err);
+    return rc == OK;
+}

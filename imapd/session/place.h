@@ -1,0 +1,45 @@
+/*
+ * Mailbox names: our own folders, those of other users ("Other Users/alice@example.org/Projects")
+ * and public ones ("Public/News"), and what we may do there (RFC 2342, RFC 4314).
+ *
+ * The spawner opened the folders that others share with us, and nothing else of theirs; what we
+ * may do in them is read from their lists each time, so that a right taken away is gone at once.
+ * A folder of ours goes before one of the same name elsewhere.
+ */
+#pragma once
+
+#include "imapd/session/session.h"
+#include "libstore/acl.h"
+
+#define PLACE_OTHERS "Other Users/"
+#define PLACE_PUBLIC "Public/"
+
+struct share {
+    struct store *store; /* NULL: not opened yet */
+    char *name;          /* as the client sees it, UTF-8 */
+    const struct session_share *from;
+};
+
+struct place {
+    struct store *store;
+    struct slice folder; /* in that store */
+    unsigned rights;
+    struct share *share; /* NULL: ours */
+};
+
+void places_open(struct session *);
+void places_close(struct session *);
+/* Where the name leads. A name that leads nowhere is taken as one of ours. */
+int place_find(struct session *, struct slice name, struct place *, struct error *);
+/* The same, and all of these rights are there; otherwise NO is set, with as little said about
+ * what the user may not look up as can be. */
+bool command_place(struct command *, struct slice name, unsigned needed, struct place *);
+/* Rights in the selected mailbox, now; and NO when these are not all there. */
+unsigned session_rights(struct session *);
+bool command_may(struct command *, unsigned needed);
+/* The name is in a name space where we can make nothing. Sets NO. */
+bool command_is_foreign(struct command *, struct slice name);
+/* What we share has changed: tells the spawner. */
+void acl_changed(struct session *);
+/* NO when messages of these sizes would be too much for the folder. */
+bool command_fits(struct command *, const struct place *, uint64_t bytes, uint64_t messages);

@@ -1,0 +1,3 @@
+#include "libmail/proto/quota.h"
+
+IPC_DEFINE(quota, QUOTA_PROTO)
