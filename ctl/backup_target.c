@@ -1,0 +1,244 @@
+#include "ctl/backup_target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "ctl/backup_source.h"
+#include "ctl/ctl.h"
+#include "ctl/manifest.h"
+#include "libstore/name.h"
+#include "libstore/restore.h"
+#include "libutil/map.h"
+
+enum { CHUNK = 65536, UID_GAP = 1 << 20 };
+
+struct target {
+    struct store *store, *aside; /* aside: the folder is built there, with its numbers */
+    bool whole;
+    FILE *in;
+    char *chunk;
+    struct entry folder; /* name empty: none yet */
+    char keywords[STORE_KEYWORDS_MAX][256];
+    struct map there; /* GUIDs of the folder */
+    bool same_numbers;
+    uint64_t messages, kept, present;
+};
+
+/* What is in the folder already does not come twice. */
+static int note_present(struct target *t, bool *empty, struct error *err)
+{
+    struct store_mailbox *mb;
+    struct store_msg m;
+    int rc = store_select(t->store, slice_of(t->folder.name), true, &mb, err);
+    if (rc)
+        return rc;
+    t->same_numbers = store_uidvalidity(mb) == t->folder.uidvalidity;
+    for (uint32_t seq = 1; store_get(mb, seq, &m); seq++)
+        map_set(&t->there, slice_from(m.guid, STORE_GUID), t);
+    *empty = store_count(mb) == 0;
+    store_unselect(mb);
+    return OK;
+}
+
+static int begin_folder(struct target *t, struct error *err)
+{
+    struct slice name = slice_of(t->folder.name);
+    bool empty = true;
+    map_clear(&t->there);
+    map_init(&t->there);
+    memset(t->keywords, 0, sizeof(t->keywords));
+    t->same_numbers = false;
+    if (store_name_check(name))
+        return error_set(err, ERR_SYNTAX, "%s: not a name for a folder", t->folder.name);
+    int rc = OK;
+    if (store_exists(t->store, name))
+        rc = note_present(t, &empty, err);
+    else if (!t->whole)
+        rc = store_create(t->store, name, err);
+    if (rc || !t->whole || !empty || t->same_numbers)
+        return rc;
+    rc = store_restore_begin(t->store, &t->aside, err);
+    if (!rc)
+        rc = store_restore_numbers(t->aside, t->folder.uidvalidity, t->folder.modseq, err);
+    return rc;
+}
+
+/* UIDs given since the backup are unknown: the next ones begin far above. A message that comes
+ * and goes takes the highest, so that nothing below is ever given. */
+static int skip_uids(struct target *t, struct error *err)
+{
+    struct store_append *a;
+    struct store_appended done;
+    struct store_mailbox *mb;
+    struct uidset set = {0};
+    uint32_t next = t->folder.uidnext;
+    struct store_append_options opt = {.uid = next < UINT32_MAX / 4 ? next + UID_GAP : next};
+    int rc = store_append_begin(t->aside, SLICE_LIT("INBOX"), 0, &a, err);
+    if (rc)
+        return rc;
+    rc = store_append_write(a, SLICE_LIT("\r\n"), err);
+    if (rc) {
+        store_append_abort(a);
+        return rc;
+    }
+    rc = store_append_commit(a, &opt, &done, err);
+    if (!rc)
+        rc = store_select(t->aside, SLICE_LIT("INBOX"), false, &mb, err);
+    if (rc)
+        return rc;
+    uidset_add(&set, done.uid);
+    rc = store_expunge(mb, &set, false, NULL, err);
+    uidset_clear(&set);
+    store_unselect(mb);
+    return rc;
+}
+
+static int end_folder(struct target *t, struct error *err)
+{
+    if (!t->aside)
+        return OK;
+    int rc = skip_uids(t, err);
+    if (!rc)
+        rc = store_restore_install(t->store, t->aside, slice_of(t->folder.name), err);
+    store_restore_end(t->store, t->aside);
+    t->aside = NULL;
+    return rc;
+}
+
+/* Reads the content that follows an entry; a == NULL: only past it. */
+static int read_content(struct target *t, uint64_t size, struct store_append *a, struct error *err)
+{
+    int rc = OK;
+    for (uint64_t left = size; left;) {
+        size_t n = fread(t->chunk, 1, (size_t)MIN(left, (uint64_t)CHUNK), t->in);
+        if (n == 0)
+            return error_set(err, ERR_CLOSED, "the backup ended early");
+        if (a && !rc)
+            rc = store_append_write(a, slice_from(t->chunk, n), err);
+        left -= n;
+    }
+    return rc;
+}
+
+static int put_message(struct target *t, const struct entry *e, struct error *err)
+{
+    struct store *s = t->aside ? t->aside : t->store;
+    struct slice folder = t->aside ? SLICE_LIT("INBOX") : slice_of(t->folder.name);
+    struct slice words[STORE_KEYWORDS_MAX];
+    struct store_append *a;
+    struct store_appended done;
+    if (!t->folder.name[0])
+        return error_set(err, ERR_CORRUPT, "a message in no folder");
+    if (map_get(&t->there, slice_from(e->msg.guid, STORE_GUID))) {
+        t->present++;
+        return read_content(t, e->msg.size, NULL, err);
+    }
+    struct store_append_options opt = {.flags = e->msg.flags,
+        .keywords = words,
+        .date = e->msg.date,
+        .saved = e->msg.saved,
+        .guid = e->msg.guid,
+        .uid = t->aside || t->same_numbers ? e->msg.uid : 0};
+    for (size_t i = 0; i < STORE_KEYWORDS_MAX; i++)
+        if (e->msg.keywords >> i & 1 && t->keywords[i][0])
+            words[opt.nkeywords++] = slice_of(t->keywords[i]);
+    int rc = store_append_begin(s, folder, e->msg.size, &a, err);
+    if (rc)
+        return rc;
+    rc = read_content(t, e->msg.size, a, err);
+    if (rc) {
+        store_append_abort(a);
+        return rc;
+    }
+    rc = store_append_commit(a, &opt, &done, err);
+    t->messages += !rc;
+    t->kept += !rc && done.uid == e->msg.uid && done.uidvalidity == t->folder.uidvalidity;
+    return rc;
+}
+
+/* A setting counts when the folder has none of its own. */
+static int put_setting(struct target *t, const struct entry *e, struct error *err)
+{
+    char disk[NAME_DISK_MAX], *content = xrealloc(NULL, BACKUP_FILE_MAX, 1);
+    int fd = -1, dir = -1, rc = OK;
+    if (!t->folder.name[0] || !backup_is_setting(e->name) || e->size > BACKUP_FILE_MAX ||
+        name_to_disk(slice_of(t->folder.name), disk))
+        rc = error_set(err, ERR_CORRUPT, "%.100s: not a setting", e->name);
+    else if (fread(content, 1, (size_t)e->size, t->in) != e->size)
+        rc = error_set(err, ERR_CLOSED, "the backup ended early");
+    if (!rc && t->whole) {
+        int root = store_dirfd(t->store);
+        if (!store_exists(t->store, slice_of(t->folder.name)))
+            rc = store_create(t->store, slice_of(t->folder.name), err);
+        dir = openat(root, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        fd = openat(dir, e->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 && (write(fd, content, (size_t)e->size) != (ssize_t)e->size || fsync(fd)))
+            rc = error_sys(err, "%s", e->name);
+        else if (fd < 0 && errno != EEXIST && !rc)
+            rc = error_sys(err, "%s", e->name);
+    }
+    fd_close(&fd);
+    fd_close(&dir);
+    free(content);
+    return rc;
+}
+
+static int put_entry(struct target *t, const struct entry *e, struct error *err)
+{
+    int rc = OK;
+    switch (e->type) {
+    case ENTRY_SUBSCRIPTION:
+        return store_name_check(slice_of(e->name))
+                   ? OK
+                   : store_subscribe(t->store, slice_of(e->name), true, err);
+    case ENTRY_FOLDER:
+        rc = end_folder(t, err);
+        t->folder = *e;
+        return rc ? rc : begin_folder(t, err);
+    case ENTRY_KEYWORD:
+        snprintf(t->keywords[e->number], sizeof(t->keywords[0]), "%.255s", e->name);
+        return OK;
+    case ENTRY_FILE:
+        return put_setting(t, e, err);
+    case ENTRY_MESSAGE:
+        return put_message(t, e, err);
+    case ENTRY_END:
+        return end_folder(t, err);
+    case ENTRY_USER:
+    case ENTRY_COUNT:
+        break;
+    }
+    return OK;
+}
+
+int backup_target(struct store *store, const char *name, int fd, void *arg)
+{
+    const struct backup_target *how = arg;
+    struct target t = {.store = store, .whole = how->whole, .in = fdopen(fd, "r")};
+    struct error err = {0};
+    struct entry e = {.type = ENTRY_USER};
+    char line[MANIFEST_LINE];
+    int rc = OK;
+    t.chunk = xrealloc(NULL, CHUNK, 1);
+    map_init(&t.there);
+    while (!rc && e.type != ENTRY_END) {
+        rc = manifest_line(t.in, line, &err);
+        if (!rc && entry_parse(slice_of(line), &e))
+            rc = error_set(&err, ERR_CORRUPT, "a wrong word from the backup");
+        if (!rc)
+            rc = put_entry(&t, &e, &err);
+    }
+    if (t.aside)
+        store_restore_end(store, t.aside);
+    if (!rc)
+        rc = store_sync(store_dirfd(store), &err);
+    map_clear(&t.there);
+    free(t.chunk);
+    fclose(t.in);
+    if (!rc)
+        printf("%s: %llu messages restored, %llu under their old UIDs, %llu were there already\n",
+            name, (unsigned long long)t.messages, (unsigned long long)t.kept,
+            (unsigned long long)t.present);
+    return rc ? ctl_report(&err) : CTL_OK;
+}

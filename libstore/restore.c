@@ -1,0 +1,149 @@
+#include "libstore/restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "libstore/private.h"
+
+static const char aside_name[] = "veredus.restore";
+
+/* A directory of files, and of directories of files. */
+static void remove_below(int parent, const char *name, int depth)
+{
+    struct fs_entry e;
+    int fd = fs_open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    int walk = fd < 0 ? -1 : fs_dup(fd);
+    struct fs_dir *d = walk < 0 ? NULL : fs_dir_open(walk);
+    if (walk >= 0 && !d)
+        fs_close(&walk);
+    while (d && fs_dir_next(d, &e)) {
+        if (strcmp(e.name, ".") == 0 || strcmp(e.name, "..") == 0)
+            continue;
+        if (fs_unlink(fd, e.name, 0) && depth > 0)
+            remove_below(fd, e.name, depth - 1);
+    }
+    if (d)
+        fs_dir_close(d);
+    fs_close(&fd);
+    fs_unlink(parent, name, AT_REMOVEDIR);
+}
+
+int store_restore_begin(struct store *s, struct store **aside, struct error *err)
+{
+    struct store_options opt = {.create = true, .coexist = s->opt.coexist};
+    remove_below(s->fd, aside_name, 2);
+    return store_open(s->fd, aside_name, &opt, aside, err);
+}
+
+int store_restore_numbers(
+    struct store *aside, uint32_t uidvalidity, uint64_t modseq, struct error *err)
+{
+    struct box *b;
+    int rc = store_box(aside, SLICE_LIT("INBOX"), &b, err);
+    if (!rc)
+        rc = box_lock(b, err);
+    if (rc)
+        return rc;
+    b->head.uidvalidity = uidvalidity;
+    b->head.sequence = MAX(b->head.sequence, modseq + BOOT_JUMP);
+    b->head.modseq = b->head.tomb_floor = b->head.sequence;
+    rc = box_rotate(b, err);
+    box_unlock(b);
+    store_drop_box(aside);
+    return rc;
+}
+
+static int move_files(int from, int to, const char *where, struct error *err)
+{
+    struct fs_entry e;
+    int source = fs_open(from, where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    int target = fs_open(to, where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    int walk = source < 0 ? -1 : fs_dup(source), rc = OK;
+    struct fs_dir *d = walk < 0 ? NULL : fs_dir_open(walk);
+    if (!d || target < 0)
+        rc = error_sys(err, "folder's %s", where);
+    while (!rc && fs_dir_next(d, &e))
+        if (e.name[0] != '.' && fs_rename(source, e.name, target, e.name))
+            rc = error_sys(err, "moving a message");
+    if (!rc && fs_sync(target))
+        rc = error_sys(err, "folder's %s", where);
+    if (d)
+        fs_dir_close(d);
+    fs_close(&source);
+    fs_close(&target);
+    return rc;
+}
+
+/* Locked. Messages, then the cache and index, and the log last: it is what tells others. */
+static int take_place(struct box *from, struct box *to, struct error *err)
+{
+    static const char *const files[] = {"veredus.cache", "veredus.index", "veredus.log"};
+    int rc = move_files(from->dirfd, to->dirfd, "cur", err);
+    if (!rc)
+        rc = move_files(from->dirfd, to->dirfd, "new", err);
+    for (size_t i = 0; !rc && i < ARRAY_LEN(files); i++)
+        if (fs_rename(from->dirfd, files[i], to->dirfd, files[i]) && (i > 0 || errno != ENOENT))
+            rc = error_sys(err, "moving %s", files[i]);
+    if (!rc && fs_sync(to->dirfd))
+        rc = error_sys(err, "syncing a folder");
+    return rc;
+}
+
+/* Both folders locked, so that their logs are whole and nobody adds to them. */
+static int install(struct store *s, struct box *from, struct box *to, struct error *err)
+{
+    int rc = box_lock(from, err);
+    if (rc)
+        return rc;
+    rc = box_lock(to, err);
+    if (!rc) {
+        if (to->live || to->head.uidvalidity == from->head.uidvalidity)
+            rc = error_set(err, ERR_EXISTS, "the folder is in use");
+        if (!rc)
+            rc = maildir_make(to->dirfd, err);
+        if (!rc)
+            rc = store_note_uidvalidity(s, from->head.uidvalidity, err);
+        if (!rc)
+            rc = take_place(from, to, err);
+        to->log_off = 0; /* what `to` knows is of the past: nothing to be folded in */
+        box_unlock(to);
+    }
+    box_unlock(from);
+    return rc;
+}
+
+int store_restore_install(
+    struct store *s, struct store *aside, struct slice folder, struct error *err)
+{
+    struct box *from, *to;
+    char disk[NAME_DISK_MAX];
+    if (name_to_disk(folder, disk))
+        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    int rc = store_exists(s, folder) ? OK : store_create(s, folder, err);
+    if (!rc)
+        rc = maildir_make(aside->fd, err);
+    /* Its messages are durable before anyone hears of them. */
+    if (!rc)
+        rc = store_sync(aside->fd, err);
+    if (!rc)
+        rc = box_open(aside, ".", &from, err);
+    if (rc)
+        return rc;
+    store_drop_box(s);
+    rc = box_open(s, disk, &to, err);
+    if (!rc) {
+        rc = install(s, from, to, err);
+        if (!rc)
+            box_announce(to);
+        box_close(to);
+    }
+    box_close(from);
+    return rc;
+}
+
+void store_restore_end(struct store *s, struct store *aside)
+{
+    store_close(aside);
+    remove_below(s->fd, aside_name, 2);
+}
