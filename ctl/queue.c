@@ -254,6 +254,50 @@ struct shown {
     bool begun;
 };
 
+/* What the sender asked for beside the delivery. */
+static void show_wishes(const struct shown *sh, const struct envelope *e)
+{
+    static const char *const rets[] = {"", "full", "hdrs"};
+    char until[32];
+    print_time(e->hold_until, "%Y-%m-%d %H:%M:%S", until);
+    const char *ret = e->ret < ARRAY_LEN(rets) ? rets[e->ret] : "";
+    if (sh->json) {
+        json_str(sh->json, "envid", e->envid);
+        json_str(sh->json, "ret", slice_of(ret));
+        json_bool(sh->json, "smtputf8", e->smtputf8);
+        json_bool(sh->json, "bulk", e->bulk);
+        json_int(sh->json, "priority", e->priority);
+        json_int(sh->json, "hold_until", e->hold_until);
+        json_str(sh->json, "hold_rule", e->hold);
+        return;
+    }
+    printf("priority    %d%s%s\n", (int)e->priority, e->bulk ? " bulk" : "",
+        e->smtputf8 ? " smtputf8" : "");
+    if (e->hold_until)
+        printf("not before  %s\n", until);
+    if (e->hold.n) {
+        printf("held by     ");
+        print_clean(e->hold);
+        printf("\n");
+    }
+    if (e->envid.n || *ret) {
+        printf("report      ret=%s envid=", ret);
+        print_clean(e->envid);
+        printf("\n");
+    }
+}
+
+static void put_notify(struct json *j, uint32_t notify)
+{
+    static const char *const words[] = {"never", "success", "failure", "delay"};
+    char text[40] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (notify & (1u << i))
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? "," : "", words[i]);
+    json_str(j, "notify", slice_of(text));
+}
+
 static void show_envelope(
     const struct shown *sh, const struct queue_details *d, const struct envelope *e)
 {
@@ -271,6 +315,7 @@ static void show_envelope(
         json_str(sh->json, "helo", e->helo);
         json_str(sh->json, "login", e->login);
         json_str(sh->json, "message_id", e->message_id);
+        show_wishes(sh, e);
         json_begin(sh->json, "recipients", '[');
         return;
     }
@@ -287,6 +332,7 @@ static void show_envelope(
     printf("\nmessage-id  ");
     print_clean(e->message_id);
     printf("\n");
+    show_wishes(sh, e);
 }
 
 static void show_recipient(const struct shown *sh, const struct queue_recipient *r)
@@ -296,6 +342,8 @@ static void show_recipient(const struct shown *sh, const struct queue_recipient 
         json_begin(sh->json, NULL, '{');
         json_str(sh->json, "address", r->address);
         json_str(sh->json, "original", r->original);
+        json_str(sh->json, "orcpt", r->orcpt);
+        put_notify(sh->json, r->notify);
         json_str(sh->json, "transport", r->transport);
         json_str(sh->json, "nexthop", r->nexthop);
         json_str(sh->json, "state", r->state);
