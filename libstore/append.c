@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "libstore/private.h"
+#include "libstore/journal.h"
 
 enum { MEMORY = 256 * 1024, FD_CHUNK = 64 * 1024, COMPARE_MAX = 64 << 20, CACHE_MAX = 8 << 20 };
 
@@ -16,6 +16,7 @@ struct store_append {
     struct buf buf;   /* not yet in the file */
     uint64_t written; /* bytes in the file */
     uint64_t size;    /* with CRLF */
+    bool in_memory;   /* buf has the whole content, also when the file has it */
     bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
     int failed;       /* error of an earlier write */
 };
@@ -142,7 +143,7 @@ int store_append_fd(struct store_append *a, int fd, uint64_t size, struct error 
 static int content_of(struct store_append *a, struct slice *out, void **map, struct error *err)
 {
     *map = NULL;
-    if (a->fd < 0) {
+    if (a->fd < 0 || a->in_memory) {
         *out = buf_slice(&a->buf);
         return OK;
     }
@@ -154,6 +155,12 @@ static int content_of(struct store_append *a, struct slice *out, void **map, str
         return error_sys(err, "mapping a message");
     out->p = *map;
     return OK;
+}
+
+/* Whether one sync of the journal makes it durable. */
+static bool journaled(const struct store_append *a)
+{
+    return a->in_memory && buf_len(&a->buf) <= JOURNAL_BODY_MAX;
 }
 
 /* Everything that needs no lock: the file is complete, and so are its texts. */
@@ -173,11 +180,16 @@ static int prepare(struct store_append *a, bool durable, struct buf *texts, stru
     if (rc)
         return rc;
     cache_build(content, texts);
-    if (map)
-        fs_unmap(map, content.n);
-    if (a->fd < 0)
-        rc = flush(a, err);
-    if (!rc && durable && fs_data_sync(a->fd))
+    fs_unmap(map, content.n);
+    if (a->fd < 0) {
+        /* Kept in memory: the journal wants it. */
+        a->in_memory = true;
+        rc = open_tmp(a, err);
+        if (!rc)
+            rc = io_write(a->fd, content, -1, err, "a message");
+        a->written = content.n;
+    }
+    if (!rc && durable && !journaled(a) && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
 }
@@ -299,19 +311,35 @@ static int sync_all(struct box *b, const char *where, struct error *err)
     return rc;
 }
 
-/* Locked: the file gets its name, the log its record. */
-static int place(struct store_append *a, const struct store_append_options *opt, bool fixed_guid,
-    struct slice texts, struct store_appended *out, struct error *err)
+static void choose_guid(struct store_append *a, const struct store_append_options *opt, bool fixed,
+    struct disk_rec *rec)
 {
     struct box *b = a->box;
-    uint32_t now = fs_time();
-    struct op op = {.type = OP_APPEND, .delivery = opt->delivery, .time = now};
-    struct disk_rec *rec = &op.rec;
+    if (fixed)
+        guid_of_delivery(opt->delivery, rec->guid);
+    else if (opt->guid && (find_guid(b, opt->guid) || box_has_tomb(b, opt->guid)))
+        guid_copy(a->store, opt->guid, rec->guid); /* a file of that name is to be removed */
+    else if (opt->guid)
+        memcpy(rec->guid, opt->guid, STORE_GUID);
+    else
+        guid_new(a->store, rec->guid);
+}
+
+static uint32_t date_or(int64_t date, uint32_t otherwise)
+{
+    return date > 0 && date <= UINT32_MAX ? (uint32_t)date : otherwise;
+}
+
+static int fill_record(struct store_append *a, const struct store_append_options *opt, bool fixed,
+    struct op *op, struct error *err)
+{
+    struct disk_rec *rec = &op->rec;
     if (a->size > UINT32_MAX)
         return error_set(err, ERR_LIMIT, "the message is too large");
+    *op = (struct op){.type = OP_APPEND, .delivery = opt->delivery, .time = fs_time()};
     rec->size = (uint32_t)a->size;
-    rec->saved = opt->saved > 0 && opt->saved <= UINT32_MAX ? (uint32_t)opt->saved : now;
-    rec->date = opt->date > 0 && opt->date <= UINT32_MAX ? (uint32_t)opt->date : now;
+    rec->date = date_or(opt->date, op->time);
+    rec->saved = date_or(opt->saved, op->time);
     rec->flags = opt->flags & (STORE_RECENT - 1);
     rec->bits = REC_SIZED;
     if (!a->store->opt.coexist) {
@@ -320,16 +348,21 @@ static int place(struct store_append *a, const struct store_append_options *opt,
         rec->file_flags = rec->flags;
         rec->bits |= rec->flags ? 0 : REC_NEW;
     }
-    if (fixed_guid)
-        guid_of_delivery(opt->delivery, rec->guid);
-    else if (opt->guid && (find_guid(b, opt->guid) || box_has_tomb(b, opt->guid)))
-        guid_copy(a->store, opt->guid, rec->guid); /* a file of that name is to be removed */
-    else if (opt->guid)
-        memcpy(rec->guid, opt->guid, STORE_GUID);
-    else
-        guid_new(a->store, rec->guid);
+    choose_guid(a, opt, fixed, rec);
+    return OK;
+}
+
+/* Locked: the file gets its name, the log its record. */
+static int place(struct store_append *a, const struct store_append_options *opt, bool fixed,
+    struct slice texts, struct op *op, struct error *err)
+{
+    struct box *b = a->box;
+    bool sync = opt->durable && !journaled(a);
+    int rc = fill_record(a, opt, fixed, op, err);
+    struct disk_rec *rec = &op->rec;
     uint32_t skip = opt->uid > b->head.uidnext ? opt->uid - b->head.uidnext : 0;
-    int rc = box_reserve(b, skip + 1, err);
+    if (!rc)
+        rc = box_reserve(b, skip + 1, err);
     if (!rc)
         rc = rename_into(a, rec, err);
     if (rc)
@@ -338,18 +371,59 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     box_begin(b);
     rc = box_keywords_define(b, opt->keywords, opt->nkeywords, &rec->keywords, err);
     if (!rc && texts.n)
-        rc = cache_put(b, rec->uid, texts, &rec->cache, &op.cache_end, err);
-    if (!rc && opt->durable)
+        rc = cache_put(b, rec->uid, texts, &rec->cache, &op->cache_end, err);
+    if (!rc && sync)
         rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
     if (!rc) {
-        txn_op(&b->txn, &op);
+        txn_op(&b->txn, op);
         rc = box_commit(b, skip + 1, true, err);
     }
-    if (!rc && opt->durable && fs_data_sync(b->log_fd))
+    if (!rc && sync && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     else if (rc)
         file_unlink(b, rec);
-    *out = (struct store_appended){b->head.uidvalidity, rec->uid, false};
+    return rc;
+}
+
+/* Not acknowledged, so it must not stay. */
+static void take_back(struct box *b, uint32_t uid)
+{
+    struct error ignored;
+    uint32_t range[2] = {uid, uid};
+    if (box_lock(b, &ignored))
+        return;
+    const struct disk_rec *rec = box_find_rec(b, uid);
+    if (rec) {
+        box_begin(b);
+        txn_op(&b->txn,
+            &(struct op){
+                .type = OP_EXPUNGE, .time = fs_time(), .ranges = slice_from(range, sizeof(range))});
+        if (box_commit(b, 0, true, &ignored) == OK)
+            file_unlink(b, box_rec(b, box_find(b, uid)));
+    }
+    box_unlock(b);
+}
+
+/* After the lock: others need not wait for the disk. */
+static int make_durable(struct store_append *a, const struct store_append_options *opt,
+    const struct op *op, uint64_t sequence, struct error *err)
+{
+    struct buf words;
+    buf_init(&words, STORE_KEYWORDS_MAX * 256);
+    for (size_t i = 0; i < opt->nkeywords; i++)
+        buf_printf(&words, "%.*s\n", SLICE_FMT(opt->keywords[i]));
+    const struct journal_note note = {.box = a->box,
+        .op = op,
+        .sequence = sequence,
+        .keywords = buf_slice(&words),
+        .content = buf_slice(&a->buf)};
+    int rc = journal_add(a->store, &note, err);
+    /* Without a journal the long way does: everything on this file system. */
+    if (rc && fs_sync_all(a->box->dirfd) == 0)
+        rc = OK;
+    if (rc)
+        take_back(a->box, op->rec.uid);
+    buf_clear(&words);
     return rc;
 }
 
@@ -357,6 +431,8 @@ int store_append_commit(struct store_append *a, const struct store_append_option
     struct store_appended *out, struct error *err)
 {
     struct buf texts;
+    struct op op;
+    uint64_t sequence = 0;
     buf_init(&texts, CACHE_MAX);
     bool before = false, collision = false;
     int rc = prepare(a, opt->durable, &texts, err);
@@ -365,11 +441,16 @@ int store_append_commit(struct store_append *a, const struct store_append_option
     if (!rc) {
         if (opt->delivery)
             before = delivered_before(a, opt->delivery, out, &collision, err, &rc);
-        if (!before)
-            rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), out, err);
+        if (!before) {
+            rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), &op, err);
+            sequence = a->box->head.sequence;
+            *out = (struct store_appended){a->box->head.uidvalidity, op.rec.uid, false};
+        }
         box_unlock(a->box);
     }
     buf_clear(&texts);
+    if (!rc && !before && opt->durable && journaled(a))
+        rc = make_durable(a, opt, &op, sequence, err);
     if (!rc && !before)
         box_announce(a->box);
     end(a);

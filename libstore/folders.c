@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "libstore/foreign.h"
-#include "libstore/private.h"
+#include "libstore/journal.h"
 
 enum { FOLDERS_MAX = 100000, SUBSCRIPTIONS_MAX = 8 << 20 };
 
@@ -400,7 +400,9 @@ int store_rename(struct store *s, struct slice from, struct slice to, struct err
     if (is_below(to, from))
         return error_set(err, ERR_DENIED, "a folder cannot move into itself");
     store_drop_box(s);
-    rc = lock_folders(s, &fd, err);
+    rc = journal_settle(s, err);
+    if (!rc)
+        rc = lock_folders(s, &fd, err);
     if (rc)
         return rc;
     if (taken(s, new, err))

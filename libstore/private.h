@@ -72,8 +72,16 @@ struct box {
     struct buf cached; /* the cache record read last */
 };
 
+/* Where this process stands in veredus.journal. */
+struct journal {
+    int fd;
+    uint64_t generation, number; /* of the next entry */
+    uint64_t at;
+};
+
 struct store {
     int fd;
+    struct journal journal;
     struct store_options opt;
     struct box *box; /* used last for append and status */
     int maildrop_fd;

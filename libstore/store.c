@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "libstore/private.h"
+#include "libstore/journal.h"
 
 enum { OPEN_DIR = O_RDONLY | O_DIRECTORY };
 
@@ -69,10 +69,15 @@ int store_open(int at, const char *path, const struct store_options *opt, struct
     s->fd = fd;
     s->opt = *opt;
     s->tomb_days = opt->tomb_days ? opt->tomb_days : TOMB_DAYS;
-    s->maildrop_fd = -1;
+    s->maildrop_fd = s->journal.fd = -1;
     if (fs_random(s->seed, sizeof(s->seed))) {
         store_close(s);
         return error_sys(err, "random numbers");
+    }
+    rc = journal_replay(s, err);
+    if (rc) {
+        store_close(s);
+        return rc;
     }
     *out = s;
     return OK;
@@ -85,6 +90,7 @@ void store_close(struct store *s)
     store_drop_box(s);
     quota_free(s->quota);
     fs_close(&s->maildrop_fd);
+    fs_close(&s->journal.fd);
     fs_close(&s->fd);
     free(s);
 }
