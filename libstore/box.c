@@ -7,7 +7,7 @@
 
 #include "libstore/private.h"
 
-enum { NAMES_MAX = 1 << 28, BOOT_TOLERANCE = 2, CHANGES_MAX = 1 << 16 };
+enum { NAMES_MAX = 1 << 28, CHANGES_MAX = 1 << 16 };
 
 int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
 {

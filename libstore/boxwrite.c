@@ -168,6 +168,8 @@ int box_rotate(struct box *b, struct error *err)
     if (!rc)
         rc = write_index(b, &cache, err);
     cache_compact_end(b, &cache, rc == OK);
+    if (!rc && fs_sync(b->dirfd))
+        rc = error_sys(err, "syncing a folder");
     if (!rc)
         rc = new_log(b, &fd, err);
     if (rc)

@@ -177,7 +177,7 @@ struct copy {
     struct op op;
     uint32_t from;
     uint64_t keywords; /* bits of the source */
-    bool cached;
+    bool there;        /* somebody found its file and gave it a record meanwhile */
 };
 
 static int link_file(struct box *from, const struct disk_rec *rec, struct box *to, struct copy *c,
@@ -249,18 +249,52 @@ static int map_keywords(
     return box_keywords_define(to, names, nnames, &ignored, err);
 }
 
-static int commit_copies(
-    struct box *from, struct box *to, struct copy *c, size_t n, struct error *err)
+/* Files lie in the folder before they have records: a rebuild or a scan in between takes them for
+ * new messages. These are the records since `since` was the next UID. */
+static uint32_t find_adopted(struct box *to, struct copy *c, size_t n, uint32_t since)
 {
-    int rc = box_reserve(to, (uint32_t)n, err);
+    uint32_t found = 0;
+    for (size_t pos = box_find(to, since); pos < box_count(to); pos++) {
+        const struct disk_rec *rec = box_rec(to, pos);
+        for (size_t i = 0; i < n && !(rec->bits & REC_GONE); i++) {
+            if (c[i].there || memcmp(rec->guid, c[i].op.rec.guid, STORE_GUID) != 0)
+                continue;
+            c[i].there = true;
+            c[i].op.rec.uid = rec->uid;
+            found++;
+            break;
+        }
+    }
+    return found;
+}
+
+static void put_flags(struct box *b, const struct disk_rec *rec)
+{
+    uint32_t range[2] = {rec->uid, rec->uid};
+    txn_op(&b->txn, &(struct op){.type = OP_FLAGS,
+                        .number = STORE_REPLACE,
+                        .flags = rec->flags,
+                        .keywords = rec->keywords,
+                        .ranges = slice_from(range, sizeof(range))});
+}
+
+static int commit_copies(
+    struct box *from, struct box *to, struct copy *c, size_t n, uint32_t since, struct error *err)
+{
+    uint32_t used = 0, news = (uint32_t)n - find_adopted(to, c, n, since);
+    int rc = box_reserve(to, news, err);
     if (rc)
         return rc;
     box_begin(to);
     rc = map_keywords(from, to, c, n, err);
     for (size_t i = 0; !rc && i < n; i++) {
+        if (c[i].there) {
+            put_flags(to, &c[i].op.rec);
+            continue;
+        }
         struct store_cache ignored;
         const struct disk_rec *source = box_find_rec(from, c[i].from);
-        c[i].op.rec.uid = to->head.uidnext + (uint32_t)i;
+        c[i].op.rec.uid = to->head.uidnext + used++;
         if (source && cache_get(from, source, &ignored) == OK) {
             rc = cache_put(to, c[i].op.rec.uid, buf_slice(&from->cached), &c[i].op.rec.cache,
                 &c[i].op.cache_end, err);
@@ -270,7 +304,7 @@ static int commit_copies(
         txn_op(&to->txn, &c[i].op);
     }
     if (!rc)
-        rc = box_commit(to, (uint32_t)n, true, err);
+        rc = box_commit(to, news, true, err);
     if (!rc && fs_data_sync(to->log_fd))
         rc = error_sys(err, "syncing veredus.log");
     return rc;
@@ -304,6 +338,10 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
         rc = maildir_make(to->dirfd, err);
     if (rc)
         return rc;
+    rc = box_catch_up(to, err);
+    if (rc)
+        return rc;
+    uint32_t since = to->head.uidnext, validity = to->head.uidvalidity;
     size_t n = 0, total = 0;
     EACH_IN(mb, uids, counted)
     {
@@ -323,7 +361,8 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
     if (!rc && n)
         rc = box_lock(to, err);
     if (!rc && n) {
-        rc = commit_copies(mb->box, to, copies, n, err);
+        since = validity == to->head.uidvalidity ? since : 1;
+        rc = commit_copies(mb->box, to, copies, n, since, err);
         if (!rc)
             report_copies(to, copies, n, out);
         box_unlock(to);

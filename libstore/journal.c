@@ -10,7 +10,6 @@ enum {
     JOURNAL_START = 64, /* entries begin here */
     JOURNAL_MAGIC = 0x314e524a,
     ENTRY_MAX = 2 * JOURNAL_BODY_MAX,
-    BOOT_TOLERANCE = 2,
     NEWEST = 20000
 };
 
@@ -280,8 +279,11 @@ static const struct disk_rec *find_same(struct box *b, const struct disk_rec *li
     return NULL;
 }
 
-/* Locked: the record, under its old UID where no other can have come since. */
-static int put_record(struct box *b, struct lost *l, struct op *op, struct error *err)
+enum { LATER = 1 };
+
+/* Locked: the record, under its old UID where no other can have come since. Without it only when
+ * `any_uid`: when the UIDs that were lost are behind us; otherwise LATER. */
+static int put_record(struct box *b, struct lost *l, struct op *op, bool any_uid, struct error *err)
 {
     struct slice names[STORE_KEYWORDS_MAX], rest = l->keywords;
     size_t n = 0;
@@ -290,6 +292,8 @@ static int put_record(struct box *b, struct lost *l, struct op *op, struct error
     bool same = op->rec.uid >= b->head.uidnext && op->rec.uid <= b->head.reserved &&
                 l->head.uidvalidity == b->head.uidvalidity;
     uint32_t uids = same ? op->rec.uid - b->head.uidnext + 1 : 1;
+    if (!same && !any_uid)
+        return LATER;
     int rc = box_reserve(b, uids, err);
     if (rc)
         return rc;
@@ -305,7 +309,7 @@ static int put_record(struct box *b, struct lost *l, struct op *op, struct error
     return box_commit(b, uids, true, err);
 }
 
-/* `durable` is the last transaction that the stop of the machine has left. */
+/* `durable` is the last transaction that the stop of the machine has left; 0: not known. */
 static int put_back(struct box *b, struct lost *l, uint64_t durable, struct error *err)
 {
     struct reader r = reader_of(l->op);
@@ -320,7 +324,7 @@ static int put_back(struct box *b, struct lost *l, uint64_t durable, struct erro
     if (box_has_tomb(b, op.rec.guid))
         return OK;
     int rc = write_file(b, &op.rec, l->content, err);
-    return rc ? rc : put_record(b, l, &op, err);
+    return rc ? rc : put_record(b, l, &op, durable == 0, err);
 }
 
 static int put_back_all(struct box *b, struct slice folder, struct lost *l, size_t n,
@@ -332,6 +336,7 @@ static int put_back_all(struct box *b, struct slice folder, struct lost *l, size
             continue;
         rc = put_back(b, &l[i], durable, err);
         l[i].done = rc == OK;
+        rc = rc == LATER ? OK : rc;
     }
     if (!rc && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
@@ -408,6 +413,13 @@ static int forget(struct store *s, struct error *err)
     return rc;
 }
 
+/* Within a folder: by UID. Entries come when their appends end, which may be in another order. */
+static int by_sequence(const void *a, const void *b)
+{
+    const struct lost *x = a, *y = b;
+    return x->head.sequence < y->head.sequence ? -1 : x->head.sequence > y->head.sequence;
+}
+
 static int replay_locked(struct store *s, struct error *err)
 {
     struct buf image;
@@ -416,12 +428,15 @@ static int replay_locked(struct store *s, struct error *err)
     int rc = io_slurp(s->fd, journal_name, &image, err);
     struct lost *lost = rc ? NULL : take_entries(buf_slice(&image), &n);
     int64_t moved = n ? fs_boot() - lost[0].head.boot : 0;
+    uint64_t generation = n ? lost[0].head.generation : 0;
+    if (n)
+        qsort(lost, n, sizeof(*lost), by_sequence);
     bool needed = moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
     for (size_t i = 0; needed && !rc && i < n; i++)
         if (!lost[i].done)
             rc = restore_folder(s, lost[i].folder, lost, n, err);
     if (needed && !rc) {
-        s->journal.generation = lost[0].head.generation;
+        s->journal.generation = generation;
         rc = forget(s, err);
     }
     free(lost);

@@ -23,7 +23,8 @@ enum {
     CHECK_AT_ONCE = 16384, /* records checked while opening */
     FILE_NAME_MAX = 300,
     NAME_HEAD = 3, /* before a name in the index: length and checksum */
-    LOCK_WAIT_MS = 30 * 1000
+    LOCK_WAIT_MS = 30 * 1000,
+    BOOT_TOLERANCE = 2 /* seconds */
 };
 
 /* Base records as the log changed them. */

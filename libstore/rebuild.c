@@ -135,6 +135,13 @@ static int salvage_log(struct box *b, struct salvage *s, struct error *err)
         b->head.mailbox_id = head.mailbox_id;
         b->head.cache_end = head.cache_end;
     }
+    if (s->log && s->index) {
+        /* The log may be of a later index than the one that is left. */
+        b->head.uidnext = MAX(b->head.uidnext, head.uidnext);
+        b->head.reserved = MAX(b->head.reserved, head.reserved);
+        s->lost += head.sequence > b->head.sequence;
+        b->head.sequence = MAX(b->head.sequence, head.sequence);
+    }
     salvage_txns(b, slice_from_index(buf_slice(&bytes), sizeof(head)), s);
 out:
     buf_clear(&bytes);
@@ -166,11 +173,23 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     uint64_t above = b->head.reserved + blocks * UID_BLOCK;
     if (!known || above > UINT32_MAX / 2)
         return number_anew(b, err);
-    if (blocks) {
+    /* After a stop of the machine the end of the log may be missing, and nothing tells. */
+    int64_t moved = fs_boot() - b->head.boot;
+    if (blocks || moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE) {
         b->head.uidnext = (uint32_t)above + 1;
         b->head.reserved = (uint32_t)above + UID_BLOCK;
     }
     return OK;
+}
+
+/* A delivery whose file is gone was not made: the queue's repetition must bring the mail again. */
+static void forget_delivery(struct box *b, uint32_t uid)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < b->ndeliveries; i++)
+        if (b->deliveries[i].uid != uid)
+            b->deliveries[kept++] = b->deliveries[i];
+    b->ndeliveries = kept;
 }
 
 /* Records without file go, unless a rename hid it from us. */
@@ -190,7 +209,10 @@ static void match_records(struct box *b, struct found *f)
         } else if (file_locate(b, rec, path)) {
             rec->modseq = b->head.sequence;
             box_add_tomb(b, rec, fs_time());
+            /* Nobody expunged it: should the file come back, it is a message. */
+            memset(b->tombs[b->ntombs - 1].guid, 0, STORE_GUID);
             rec->bits |= REC_GONE;
+            forget_delivery(b, rec->uid);
         }
     }
 }
@@ -278,7 +300,29 @@ static void count_anew(struct box *b)
         box_tally(b, box_rec(b, i), 1);
 }
 
-static int rebuild_from(struct box *b, struct error *err)
+/* Should we die between the new index and the new log, others go on with the old log. They must not
+ * use numbers that the new index has; and who reads that index with that log must find out: the
+ * transaction's number is one that neither the index nor the new log has. */
+static int mark_old_log(struct box *b, int log, uint64_t previous, struct error *err)
+{
+    struct stat st;
+    const struct disk_txn t = {.uidnext = b->head.uidnext,
+        .reserved = b->head.reserved,
+        .previous = previous,
+        .sequence = b->head.sequence + 1,
+        .visible = 1};
+    txn_start(&b->txn);
+    int rc = txn_seal(&b->txn, &t);
+    if (!rc && fs_fstat(log, &st))
+        return error_sys(err, "veredus.log");
+    if (!rc)
+        rc = io_write(log, buf_slice(&b->txn), (int64_t)st.st_size, err, "veredus.log");
+    if (rc && fs_truncate(log, st.st_size))
+        return rc; /* torn, and cut by the next writer */
+    return rc;
+}
+
+static int rebuild_from(struct box *b, int log, struct error *err)
 {
     struct salvage s = {0};
     struct found f;
@@ -294,6 +338,7 @@ static int rebuild_from(struct box *b, struct error *err)
     if (rc)
         return rc;
     bool fresh = !s.index && !s.log && !s.log_there;
+    uint64_t previous = b->head.sequence;
     b->head.sequence += fresh ? 1 : BOOT_JUMP;
     b->head.modseq = b->head.sequence;
     if (s.lost || !s.index || !s.log)
@@ -316,6 +361,8 @@ static int rebuild_from(struct box *b, struct error *err)
     b->head.new_mtime = f.new_mtime;
     foreign_clear(&fo);
     found_clear(&f);
+    if (!rc && s.log && s.lost == 0)
+        rc = mark_old_log(b, log, previous, err);
     return rc ? rc : box_rotate(b, err);
 }
 
@@ -363,7 +410,7 @@ int box_rebuild(struct store *s, const char *disk, bool force, struct error *err
     int log;
     rc = lock_log(b->dirfd, &log, err);
     if (!rc && (force || !intact(b)))
-        rc = rebuild_from(b, err);
+        rc = rebuild_from(b, log, err);
     fs_close(&log);
     dir_unlock(b->dirfd);
     box_close(b);

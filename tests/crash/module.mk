@@ -1,1 +1,2 @@
 $(eval $(call library,simdisk,tests/crash/simdisk.c))
+$(eval $(call library,simfs,tests/crash/simfs.c))
