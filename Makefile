@@ -115,10 +115,11 @@ check-asan: deps
 fuzz: deps
 	@tests/run --fuzz-seconds 600 --only fuzz
 
-# 200 times kill -9 of everything under load, and as many simulated histories of the spool
+# 200 times kill -9 of everything under load, and as many simulated histories of spool and store
 crash: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests
 	@VEREDUS_HISTORIES=20000 build/tests/unit/qmgr/test_spool_crash
+	@VEREDUS_HISTORIES=20000 build/tests/unit/libstore/test_store_crash
 	@VEREDUS_KILL_ROUNDS=200 tests/run --only crash
 
 bench: deps
