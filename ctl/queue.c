@@ -11,6 +11,8 @@
 #include "ctl/queue_summary.h"
 #include "libutil/log.h"
 
+enum { DOMAINS_SHOWN = 20 };
+
 static char offline_word[] = "--offline";
 
 /* The system is down: qmgr reads the spool for us, and speaks as it would otherwise. */
@@ -114,6 +116,7 @@ static void entry_json(const struct queue_entry *e, void *arg)
     json_int(&j, "next", e->next);
     json_int(&j, "attempts", e->attempts);
     json_str(&j, "reason", e->reason);
+    json_int(&j, "until", e->until);
     json_end(&j, '}');
     printf("%s%.*s", l->messages++ ? ",\n" : "", SLICE_FMT(buf_slice(&l->line)));
 }
@@ -147,6 +150,10 @@ static void entry_text(const struct queue_entry *e, void *arg)
     printf("> -> ");
     print_recipient(e);
     putchar('\n');
+    if (e->until > (int64_t)time(NULL) * 1000 && e->attempts == 0) {
+        print_time(e->until, "%Y-%m-%d %H:%M:%S", when);
+        printf("    deferred until %s, as its sender asked\n", when);
+    }
     if (e->reason.n) {
         printf("    %u attempts%s%s: ", e->attempts, next[0] ? ", next " : "", next);
         print_clean(e->reason);
@@ -228,21 +235,55 @@ static int list(struct ctl *c, int argc, char **argv)
 
 /* --- summary --------------------------------------------------------------------------------- */
 
-static void entry_summary(const struct queue_entry *e, void *arg)
+static int add_shares(struct ipc_sync *s, struct queue_summary *sum)
 {
-    queue_summary_add(arg, e);
+    struct ipc_in in;
+    struct error err = {0};
+    struct queue_shape ask = {.by_sender = sum->by_sender};
+    for (bool more = true; more;) {
+        struct queue_share share;
+        if (ipc_sync_call(s, queue_shape_type, 0, &ask, -1, &in, &err) != OK)
+            return ctl_report(&err);
+        const struct queue_shares *page = in.msg;
+        struct reader r = reader_of(page->shares);
+        while (r.rest.n && record_get(&r, &queue_share_record, &share) == OK)
+            queue_summary_add(sum, &share);
+        more = page->more;
+        ask.after = page->next;
+        ask.from = page->from;
+    }
+    return CTL_OK;
+}
+
+static void print_summary(struct ctl *c, const struct queue_summary *sum, bool all)
+{
+    struct buf out;
+    if (!c->json) {
+        queue_summary_print(sum, all ? SIZE_MAX : DOMAINS_SHOWN);
+        return;
+    }
+    buf_init(&out, 64 * 1024 * 1024);
+    queue_summary_json(sum, &out);
+    printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
 }
 
 static int summary(struct ctl *c, int argc, char **argv)
 {
-    struct queue_summary s;
+    struct queue_summary sum;
+    struct ipc_sync s;
+    bool by_sender = ctl_flag(&argc, argv, "--sender"), all = ctl_flag(&argc, argv, "--all");
     if (argc != 0)
-        return (void)argv, ctl_usage(c);
-    queue_summary_init(&s, (int64_t)time(NULL) * 1000);
-    int status = each_entry(c, SLICE_LIT(""), entry_summary, &s);
+        return ctl_usage(c);
+    int status = queue_open(c, &s, true);
+    if (status != CTL_OK)
+        return status;
+    queue_summary_init(&sum, (int64_t)time(NULL) * 1000, by_sender);
+    status = add_shares(&s, &sum);
     if (status == CTL_OK)
-        queue_summary_print(&s, c->json);
-    queue_summary_clear(&s);
+        print_summary(c, &sum, all);
+    queue_summary_clear(&sum);
+    ipc_sync_close(&s);
     return status;
 }
 
@@ -532,7 +573,8 @@ static int show(struct ctl *c, int argc, char **argv)
 
 const struct ctl_verb queue_verbs[] = {
     {"queue", "list", "[--json | --mailq] " FILTERS, "List the messages that wait.", list},
-    {"queue", "summary", "[--json]", "Count them by state, age and destination.", summary},
+    {"queue", "summary", "[--json] [--sender] [--all]",
+        "Count them by state and age, for each domain of recipients or senders.", summary},
     {"queue", "show", "[--json | --headers | --body] ID",
         "Show one: envelope, recipients and history, or the message.", show},
     {"queue", "flush", "[--dry-run] [ID ... | DOMAIN ... | all | FILTERS as in list]",

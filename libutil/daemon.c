@@ -124,6 +124,8 @@ static void take_peer(struct daemon *d, const struct master_peer *m, int *fd)
         .uid = m->uid,
         .fd = *fd};
     *fd = -1;
+    if (!slice_to_cstr(m->user, peer->user, sizeof(peer->user)))
+        peer->user[0] = '\0';
     list_append(&d->peers, &peer->link);
     if (!d->boot)
         peer_connect(peer);

@@ -26,6 +26,7 @@ struct peer {
     enum role role; /* of the other end; ROLE_CTL for an administrator */
     unsigned worker;
     int64_t uid;     /* of the other end */
+    char user[33];   /* its name, of an administrator; empty: it has none */
     struct ipc *ipc; /* NULL for a raw conversation */
     int fd;          /* raw conversations: the descriptor, to be taken by setting this to -1 */
     void *data;      /* the daemon's own, NULL at first */

@@ -1,3 +1,4 @@
+#include <pwd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -139,6 +140,20 @@ static bool is_offered(enum conversation conv, enum role role)
            (role == ROLE_LOOKUPD && conv == CONV_ROUTE);
 }
 
+/* From the local file alone: master does not wait for a directory service. */
+static void find_name(uid_t uid, char name[33])
+{
+    FILE *file = fopen("/etc/passwd", "re");
+    name[0] = '\0';
+    for (struct passwd *pw; file && (pw = fgetpwent(file)) != NULL;)
+        if (pw->pw_uid == uid) {
+            snprintf(name, 33, "%.32s", pw->pw_name);
+            break;
+        }
+    if (file)
+        fclose(file);
+}
+
 int wiring_admit(struct master *m, enum conversation conv, enum role role, uid_t who)
 {
     if (!is_offered(conv, role))
@@ -149,8 +164,13 @@ int wiring_admit(struct master *m, enum conversation conv, enum role role, uid_t
         return ERR_TEMP;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return ERR_IO;
-    struct master_peer peer = {
-        .conversation = conv, .side = IPC_SERVER, .role = ROLE_CTL, .uid = who};
+    char name[33];
+    find_name(who, name);
+    struct master_peer peer = {.conversation = conv,
+        .side = IPC_SERVER,
+        .role = ROLE_CTL,
+        .uid = who,
+        .user = slice_of(name)};
     ipc_send(p->ipc, master_peer_type, 0, &peer, pair[1]);
     close(pair[1]);
     return pair[0];

@@ -24,7 +24,7 @@ void peek_end(struct peek *p)
     message_free(p->copy);
 }
 
-static const char *state_name(const struct message *m)
+const char *admin_state(const struct message *m)
 {
     if (m->held)
         return "held";
@@ -42,7 +42,7 @@ static int put_entry(
         .sender = SLICE_LIT(""),
         .recipient = SLICE_LIT(""),
         .reason = SLICE_LIT(""),
-        .state = slice_of(state_name(m))};
+        .state = slice_of(admin_state(m))};
     struct peek p;
     struct error err = {.text = ""};
     bool readable = peek_begin(q, m, &p, &err);
@@ -154,7 +154,7 @@ static void on_show(struct peer *peer, struct ipc_in *in)
         reply = (struct queue_details){.code = OK,
             .envelope = p.m->content->envelope_raw,
             .size = m->size,
-            .state = slice_of(state_name(m)),
+            .state = slice_of(admin_state(m)),
             .next = msg->from};
         put_recipients(p.m->content, &reply.next, &recipients);
         reply.recipients = buf_slice(&recipients);
@@ -192,6 +192,7 @@ void admin_message(struct peer *peer, struct ipc_in *in)
         [queue_act_type] = admin_act,
         [queue_body_type] = on_body,
         [queue_history_type] = admin_history,
+        [queue_shape_type] = admin_shape,
     };
     if (in->type < ARRAY_LEN(handlers) && handlers[in->type])
         handlers[in->type](peer, in);

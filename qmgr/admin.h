@@ -16,6 +16,11 @@ struct message *admin_find(struct qmgr *, uint64_t qid);
 /* Nothing is under way with it, so it may be settled or changed. */
 bool admin_idle(const struct message *);
 
+/* What a listing calls the message's state. */
+const char *admin_state(const struct message *);
+
+/* queue_shape. */
+void admin_shape(struct peer *, struct ipc_in *);
 /* queue_history. */
 void admin_history(struct peer *, struct ipc_in *);
 /* queue_act. */

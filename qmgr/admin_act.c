@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "libmail/proto/queue.h"
 #include "qmgr/admin.h"
@@ -16,6 +17,7 @@ struct act {
     struct qmgr *q;
     struct message *m;
     struct slice argument;
+    bool all; /* every message is meant */
     char why[WHY_MAX];
 };
 
@@ -57,28 +59,43 @@ static bool flush_some(struct act *a)
     return true;
 }
 
+/* Which recipients of the message wait, and which of them are meant. Their destinations are tried
+ * again, however dead; others are left alone. */
+static void look_for(struct act *a, const struct content *c, size_t *open, size_t *inside)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        const struct rcpt *r = &c->rcpts[i];
+        if (r->st.state != RCPT_WAITING)
+            continue;
+        ++*open;
+        if (a->argument.n > 0 && !filter_in_domain(r->to.address, a->argument))
+            continue;
+        ++*inside;
+        schedule_revive_one(a->q->schedule, r->to.transport, r->to.nexthop);
+    }
+}
+
 static bool flush_one(struct act *a)
 {
     struct message *m = a->m;
     struct peek p;
     struct error err;
     size_t inside = 0, open = 0;
+    bool future = false;
     if (m->held)
         return refuse(a, "it is on hold");
     if (m->deleted || m->committing || m->busy || m->routing)
         return refuse(a, "it is being worked on");
-    if (a->argument.n == 0)
+    if (a->all && a->argument.n == 0)
         return flush_all(a);
-    bool readable = peek_begin(a->q, m, &p, &err);
-    for (size_t i = 0; readable && i < p.m->content->count; i++) {
-        const struct rcpt *r = &p.m->content->rcpts[i];
-        if (r->st.state != RCPT_WAITING)
-            continue;
-        open++;
-        inside += filter_in_domain(r->to.address, a->argument);
+    if (peek_begin(a->q, m, &p, &err)) {
+        look_for(a, p.m->content, &open, &inside);
+        future = queue_awaits_release(a->q, p.m);
     }
     peek_end(&p);
-    if (inside == 0)
+    if (future)
+        return refuse(a, "its sender does not want it delivered yet: release it");
+    if (a->argument.n > 0 && inside == 0)
         return refuse(a, "no recipient in that domain waits");
     return inside == open ? flush_all(a) : flush_some(a);
 }
@@ -188,7 +205,8 @@ static uint64_t act_all(struct qmgr *q, const struct verb *verb, struct slice ar
     uint64_t n = 0;
     LIST_EACH(it, &q->all)
     {
-        struct act a = {.q = q, .m = LIST_ENTRY(it, struct message, all), .argument = argument};
+        struct act a = {
+            .q = q, .m = LIST_ENTRY(it, struct message, all), .argument = argument, .all = true};
         n += verb->act(&a);
     }
     return n;
@@ -197,8 +215,17 @@ static uint64_t act_all(struct qmgr *q, const struct verb *verb, struct slice ar
 uint64_t admin_flush(struct qmgr *q, struct slice domain)
 {
     static const struct verb flush = {"flush", flush_one};
-    schedule_revive(q->schedule);
     return act_all(q, &flush, domain);
+}
+
+void admin_up(struct peer *peer)
+{
+    struct qmgr *q = peer->daemon->data;
+    uint64_t key = (uint64_t)peer->uid + 1; /* 0 would be none */
+    if (peer->role != ROLE_CTL || !peer->user[0])
+        return;
+    free(map_remove_id(&q->users, key));
+    map_set_id(&q->users, key, xstrdup(peer->user));
 }
 
 void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice verb,
@@ -206,7 +233,8 @@ void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice 
 {
     char by[24];
     snprintf(by, sizeof(by), "%" PRId64, uid); /* as text: a 0 would be left out */
-    log_event(log ? log : q->log, queue_action, .by_uid = slice_of(by), .verb = verb,
+    log_event(log ? log : q->log, queue_action, .by_uid = slice_of(by),
+        .by = slice_of(map_get_id(&q->users, (uint64_t)uid + 1)), .verb = verb,
         .argument = argument, .result = slice_of(result), .count = count);
 }
 
@@ -222,7 +250,7 @@ static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
     if (msg->qid && !m) {
         error_set(&err, ERR_NOT_FOUND, "no such message in the queue");
     } else if (verb->act) {
-        if (verb->act == flush_one)
+        if (verb->act == flush_one && !m && msg->argument.n == 0)
             schedule_revive(q->schedule);
         reply->count = m ? verb->act(&a) : act_all(q, verb, msg->argument);
         snprintf(why, WHY_MAX, "%s", a.why);

@@ -18,6 +18,7 @@
 #define QMGR_MSG_PARK_FIELDS(F, S) F(S, STR, why, 0) F(S, I64, next, 0)
 #define QMGR_ACT_FIELDS(F, S) \
     F(S, STR, by_uid, 0)      \
+    F(S, STR, by, 0)          \
     F(S, STR, verb, 0) F(S, STR, argument, 0) F(S, STR, result, 0) F(S, U64, count, 0)
 #define QMGR_RECOVERED_FIELDS(F, S) \
     F(S, U64, log, 0) F(S, U64, parked, 0) F(S, U64, troubles, 0) F(S, I64, took_ms, 0)

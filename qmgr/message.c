@@ -294,6 +294,7 @@ void message_describe(const struct message *m, const struct content *seen, struc
         return;
     e->sender = seen->envelope.sender;
     e->received = seen->envelope.received;
+    e->until = seen->envelope.hold_until;
     for (size_t i = 0; i < seen->count; i++) {
         const struct rcpt *r = &seen->rcpts[i];
         if (r->st.state == RCPT_DONE)

@@ -19,6 +19,7 @@ int qmgr_configure(struct daemon *d, struct error *err)
     q->daemon = d;
     q->log = &d->log;
     map_init(&q->messages);
+    map_init(&q->users);
     list_init(&q->all);
     list_init(&q->under_way);
     heap_init(&q->due);
@@ -137,6 +138,7 @@ const struct daemon_conv qmgr_convs[] = {
         .side = IPC_SERVER,
         .proto = &inject_proto,
         .on_message = inject_message,
+        .on_up = admin_up,
         .on_down = inject_down},
     {.conv = CONV_DELIVER,
         .side = IPC_CLIENT,
@@ -149,6 +151,7 @@ const struct daemon_conv qmgr_convs[] = {
         .side = IPC_SERVER,
         .proto = &queue_proto,
         .on_message = admin_message,
+        .on_up = admin_up,
         .on_down = admin_down},
     {.proto = NULL},
 };

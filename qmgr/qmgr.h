@@ -69,6 +69,7 @@ struct qmgr {
     struct committer *committer;
     struct schedule *schedule;
     struct map messages;   /* by qid */
+    struct map users;      /* names of administrators, by uid + 1 */
     struct list all;       /* by serial */
     struct list under_way; /* attempts */
     struct heap due;
@@ -196,6 +197,8 @@ void inject_down(struct peer *);
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);
 void admin_down(struct peer *);
+/* Remembers an administrator's name for the log. */
+void admin_up(struct peer *);
 
 /* --- settings.c --- */
 int settings_read(struct settings *, const struct conf *, struct error *) MUST_USE;

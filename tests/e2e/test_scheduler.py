@@ -1,6 +1,7 @@
 """What the scheduler does that a user or an administrator sees."""
-import os
 import json
+import os
+import pwd
 import re
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from conftest import make
 from dns import Dns
 from sink import Sink
-from veredus import ALICE, free_port, wait_for
+from veredus import ALICE, BOB, free_port, wait_for
 
 
 def configured(rooted, queue="", outbound="", extra=""):
@@ -102,3 +103,73 @@ def test_domains_behind_one_mx_host_share_its_limit(provider):
     finally:
         instance.discard()
         sink.stop()
+
+
+# --- looking at the queue -------------------------------------------------------------------------
+@pytest.fixture(scope="module", params=[False, True], ids=["rootless", "rooted"])
+def stuck(request):
+    """An instance whose outgoing mail waits."""
+    instance = configured(request.param, outbound=f"relay-host [127.0.0.1]:{free_port()}")
+    yield instance
+    instance.discard()
+
+
+def waiting(instance, count, sender=ALICE):
+    def found():
+        listed = json.loads(instance.veredus(
+            "queue", "list", "--json", "--sender", sender, "--state", "deferred").stdout)
+        return listed if len(listed) == count else None
+    return wait_for(f"{count} deferred messages", found, 20)
+
+
+def summary(instance, *options):
+    return json.loads(instance.veredus("queue", "summary", "--json", *options).stdout)
+
+
+def test_summary_tells_age_by_recipient_and_by_sender_domain(stuck):
+    for n in range(3):
+        stuck.send(f"sum {n}", to=["a@one.test", "b@one.test", "c@two.test"], sender=ALICE,
+                   login=ALICE)
+    entries = waiting(stuck, 3)
+    whole = summary(stuck)
+    assert whole["messages"] == whole["deferred"] == whole["ages"]["<5m"] == 3
+    assert whole["recipients"] == 9 and whole["bytes"] == sum(e["size"] for e in entries)
+    assert {d["domain"]: (d["messages"], d["recipients"], d["ages"]["<5m"])
+            for d in whole["domains"]} == {"one.test": (3, 6, 3), "two.test": (3, 3, 3)}
+    by_sender = summary(stuck, "--sender")["domains"]
+    assert [(d["domain"], d["deferred"], d["recipients"]) for d in by_sender] == [
+        ("example.test", 3, 9)]
+    text = stuck.veredus("queue", "summary").stdout
+    assert re.search(r"^RECIPIENT DOMAIN +TOTAL +ACTIVE +DEFERRED +HELD +<5m +<10m", text, re.M)
+    assert re.search(r"^one\.test +3 +0 +3 +0 +3 +0", text, re.M)
+    stuck.veredus("queue", "hold", entries[0]["qid"])
+    assert summary(stuck)["held"] == 1
+    stuck.veredus("queue", "delete", "all")
+    wait_for("an empty queue", lambda: not stuck.queue())
+
+
+def test_an_action_is_logged_with_the_name_of_who_did_it(stuck):
+    stuck.send("who", to="a@one.test", sender=ALICE, login=ALICE)
+    qid = waiting(stuck, 1)[0]["qid"]
+    stuck.veredus("queue", "delete", qid)
+    line = wait_for("the log", lambda: stuck.log_find(event="queue.act", qid=qid, verb="delete"))[0]
+    user = pwd.getpwuid(int(line["by_uid"])).pw_name
+    assert line["by"] == user and line["by_uid"] == ("65534" if stuck.as_nobody else
+                                                     str(os.getuid()))
+
+
+def test_mail_with_a_release_time_waits_until_it_is_released(stuck):
+    stuck.send("later", to=BOB, sender=ALICE, login=ALICE, options=["HOLDFOR=7200"])
+    entry = waiting(stuck, 1)[0]
+    assert abs(entry["until"] / 1000 - time.time() - 7200) < 60
+    assert entry["attempts"] == 0 and entry["next"] == entry["until"]
+    assert "deferred until 20" in stuck.veredus("queue", "list").stdout
+    refused = stuck.veredus("queue", "retry", entry["qid"], status=None)
+    assert refused.returncode == 1 and "release it" in refused.stderr
+    stuck.veredus("queue", "flush")
+    stuck.restart()
+    assert waiting(stuck, 1)[0]["until"] == entry["until"]
+    assert not [m for m in stuck.mails(BOB) if m["Subject"] == "later"]
+    stuck.veredus("queue", "release", entry["qid"])
+    stuck.wait_mail("later", user=BOB)
+    wait_for("an empty queue", lambda: not stuck.queue())
