@@ -10,6 +10,17 @@ static void put_field(
     buf_printf(out, "%s\r\n", close);
 }
 
+/* The last one on top, as if each had been added on the way. */
+static void put_delivered_to(struct buf *out, struct slice via, struct slice address)
+{
+    put_field(out, "Delivered-To", "", address, "");
+    while (via.n) {
+        ptrdiff_t at = slice_rchr(via, '\n');
+        put_field(out, "Delivered-To", "", slice_from_index(via, (size_t)(at + 1)), "");
+        via = slice_first(via, at < 0 ? 0 : (size_t)at);
+    }
+}
+
 struct slice store_deliver_folder(struct store *s, struct slice detail)
 {
     bool usable = detail.n > 0 && store_name_check(detail) == OK && store_exists(s, detail);
@@ -22,14 +33,14 @@ int store_deliver(struct store *s, struct slice folder, const struct store_deliv
     struct store_append *a;
     struct buf trace;
     uint64_t size = d->body.n ? d->body.n : d->size;
-    int rc = store_append_begin(s, folder, size + 512, &a, err);
+    int rc = store_append_begin(s, folder, size + 512 + 2 * d->via.n, &a, err);
     if (rc)
         return rc;
     buf_init(&trace, 4096);
     put_field(&trace, "Return-Path", "<", d->sender, ">");
     if (d->original.n && !slice_ieq(d->original, d->address))
         put_field(&trace, "X-Original-To", "", d->original, "");
-    put_field(&trace, "Delivered-To", "", d->address, "");
+    put_delivered_to(&trace, d->via, d->address);
     rc = trace.failed ? error_set(err, ERR_LIMIT, "addresses are too long")
                       : store_append_write(a, buf_slice(&trace), err);
     buf_clear(&trace);

@@ -12,6 +12,7 @@ struct store_delivery {
     struct slice sender;   /* reverse-path without <>; empty: null sender */
     struct slice address;  /* the recipient */
     struct slice original; /* as given in RCPT */
+    struct slice via;      /* recipient.via: one more Delivered-To each */
     struct slice body;     /* the message, or */
     int fd;                /* where it stands from offset 0, when body is empty */
     uint64_t size;

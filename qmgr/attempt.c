@@ -102,6 +102,8 @@ static void take_outcome(struct attempt *a, size_t i, const struct outcome *o)
     case DELIVERED:
     case RELAYED_NO_DSN:
         r->st.attempts++;
+        if (o->targets.n)
+            forward_keep(q, m, a->indexes[i], o->targets);
         if (a->local) {
             sync_add(q, a->peer, m, a->indexes[i]); /* stays busy until it is durable */
             return;
@@ -270,6 +272,10 @@ static int pack_recipients(struct attempt *a, const uint32_t *indexes, size_t n,
     for (size_t i = 0; i < MIN(n, (size_t)DELIVER_RECIPIENTS_MAX); i++) {
         size_t before = buf_len(out);
         if (a->local && i > 0 && index_of(a, indexes[i]) != index_of(a, indexes[i - 1]) + 1)
+            break;
+        /* The agent says to all of them the same of where the message was (Delivered-To). */
+        if (i > 0 && !slice_eq(a->m->content->rcpts[indexes[i]].to.via,
+                         a->m->content->rcpts[indexes[0]].to.via))
             break;
         if (record_put(out, &recipient_record, &a->m->content->rcpts[indexes[i]].to) != OK) {
             out->failed = false;

@@ -34,8 +34,10 @@ void content_free(struct content *c)
 {
     if (!c)
         return;
-    for (size_t i = 0; i < c->count; i++)
+    for (size_t i = 0; i < c->count; i++) {
         free(c->rcpts[i].text);
+        forward_drop(&c->rcpts[i]);
+    }
     free(c->rcpts);
     roster_free(c->roster);
     buf_clear(&c->record);

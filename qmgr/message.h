@@ -17,12 +17,15 @@
 #include "libutil/log.h"
 #include "qmgr/spool.h"
 
+struct forwarding;
+
 struct rcpt {
-    struct recipient to;    /* slices into the content */
-    struct parked_state st; /* slices into text */
-    char *text;             /* dsn, text, mta, one after the other; free(3) */
-    uint64_t known;         /* digest of the state that the parked file has; 0: none */
-    bool busy;              /* queued in the scheduler, under way, or waiting for a sync */
+    struct recipient to;           /* slices into the content */
+    struct parked_state st;        /* slices into text */
+    char *text;                    /* dsn, text, mta, one after the other; free(3) */
+    uint64_t known;                /* digest of the state that the parked file has; 0: none */
+    struct forwarding *forwarding; /* who shall take its place (qmgr/forward.c) */
+    bool busy;                     /* queued in the scheduler, under way, or waiting for a sync */
 };
 
 struct roster;
@@ -74,6 +77,8 @@ struct message {
 struct message *message_new(uint64_t qid, uint64_t size);
 void message_free(struct message *);
 void message_unload(struct message *);
+/* Forgets whom a delivery named (qmgr/forward.c). */
+void forward_drop(struct rcpt *);
 /* Expansions that will not be begun any more (qmgr/expand.c). */
 void message_drop_expansions(struct message *);
 

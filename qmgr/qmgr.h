@@ -4,6 +4,7 @@
  *     inject.c   new messages (server of INJECT)
  *     queue.c    a message's life: load, attempt, settle, park, forget
  *     portion.c  reading parked messages, large ones in portions
+ *     forward.c  recipients that a delivery names (client of ROUTE)
  *     attempt.c  work for agents (client of DELIVER)
  *     agent.c    whether they are alive
  *     sync.c     local deliveries become durable
@@ -150,6 +151,13 @@ bool portion_next(struct qmgr *, struct message *);
 void queue_expand(struct qmgr *, struct message *, uint32_t index, struct slice recipients);
 /* Begins one that waits, if it may: called whenever something was written. */
 void queue_expand_next(struct qmgr *, struct message *);
+
+/* --- forward.c: whom a delivery names to take a recipient's place --- */
+/* Keeps outcome.targets while the delivery is not durable. */
+void forward_keep(struct qmgr *, struct message *, uint32_t index, struct slice targets);
+/* The delivery is durable. False: nothing was kept. Otherwise the recipient stays busy until they
+ * are routed and in its place, or it is deferred, and the message goes on by itself. */
+bool forward_begin(struct message *, uint32_t index);
 
 /* --- attempt.c --- */
 extern const struct schedule_ops attempt_ops;

@@ -42,9 +42,14 @@ static void conclude(struct qmgr *q, const struct sync_item *item, bool durable)
 {
     struct message *m = item->m;
     struct rcpt *r = &m->content->rcpts[item->index];
+    if (durable && forward_begin(m, item->index)) {
+        q->unsynced--;
+        return;
+    }
     if (durable) {
         queue_delivered(q, m, r);
     } else {
+        forward_drop(r);
         rcpt_note(r, DEFERRED, SLICE_LIT("4.3.0"),
             SLICE_LIT("the delivery agent was interrupted before the mailbox was synced"),
             SLICE_LIT(""));

@@ -58,6 +58,7 @@ static struct store_delivery delivery_of(const struct task *t)
         .sender = slice_of(j->sender),
         .address = slice_of(t->address),
         .original = slice_of(t->original),
+        .via = slice_of(t->via),
         .body = slice_from(j->body, j->body_len),
         .fd = j->fd,
         .size = j->size};
@@ -143,6 +144,8 @@ enum { HOPS_MAX = 30, HEADER_MAX = 128 * 1024 };
 static bool has_looped(const struct task *t)
 {
     const struct job *j = t->job;
+    if (via_holds(slice_of(t->via), slice_of(t->address)))
+        return true;
     char *copy = NULL;
     struct slice text = slice_from(j->body, j->body_len);
     if (j->fd >= 0 && text.n == 0) {
@@ -199,8 +202,8 @@ static int read_plan(const struct task *t, int home, struct forward_plan *plan, 
     return rc;
 }
 
-/* Mailbox and files first: a repetition finds its delivery id there. What the spawner does with
- * the addresses is the last step, because it cannot be found again. */
+/* Mailbox and files: a repetition finds its delivery id there. Whom the message goes on to is noted
+ * by qmgr, together with this being done. */
 static void follow(const struct task *t, const struct places *p, const struct forward_plan *plan,
     struct local_result *r, struct buf *forward)
 {
@@ -226,7 +229,7 @@ static void follow(const struct task *t, const struct places *p, const struct fo
             plan->nfiles ? "delivered to a file of the user"
                          : "handled as the user's .forward says");
     say(r, DELIVERED, "2.0.0", "", text);
-    buf_put(forward, buf_slice(&plan->addresses));
+    buf_put(forward, buf_slice(&plan->targets));
 }
 
 static void deliver_at(
@@ -237,7 +240,7 @@ static void deliver_at(
     forward_init(&plan);
     if (read_plan(t, p->home, &plan, &err))
         say(r, DEFERRED, "4.3.5", "forward", err.text);
-    else if (plan.naddresses && has_looped(t))
+    else if (buf_len(&plan.targets) && has_looped(t))
         say(r, FAILED, "5.4.6", "loop", "the mail is forwarded in a loop");
     else
         follow(t, p, &plan, r, forward);
@@ -280,7 +283,7 @@ _Noreturn void local_child(const struct task *t)
     sigprocmask(SIG_SETMASK, &none, NULL);
     umask(077);
     buf_init(&answer, LOCAL_ANSWER_MAX);
-    buf_init(&forward, FORWARD_BYTES_MAX);
+    buf_init(&forward, DELIVER_TARGETS_MAX);
     if (sandbox_become(t->account.uid, t->account.gid, NULL, &err))
         say(&r, DEFERRED, "4.3.0", "child", err.text);
     else

@@ -13,13 +13,13 @@ struct parse {
 void forward_init(struct forward_plan *plan)
 {
     *plan = (struct forward_plan){0};
-    buf_init(&plan->addresses, FORWARD_BYTES_MAX);
+    buf_init(&plan->targets, FORWARD_BYTES_MAX);
     buf_init(&plan->files, FORWARD_BYTES_MAX);
 }
 
 void forward_clear(struct forward_plan *plan)
 {
-    buf_clear(&plan->addresses);
+    buf_clear(&plan->targets);
     buf_clear(&plan->files);
 }
 
@@ -92,8 +92,41 @@ static int add_address(struct parse *p, struct slice text)
     }
     if (text.n > ADDRESS_MAX || address_parse(&a, text, ADDRESS_UTF8 | ADDRESS_NO_DOMAIN))
         return bad(p, ERR_SYNTAX, "has an entry that is not an address");
-    if (++plan->naddresses > FORWARD_ADDRESSES_MAX || buf_lv(&plan->addresses, text))
+    if (++plan->ntargets > FORWARD_ADDRESSES_MAX || buf_lv(&plan->targets, text))
         return bad(p, ERR_LIMIT, "names too many addresses");
+    return OK;
+}
+
+/* A command in quotes, which within it stand behind a backslash. */
+static bool is_quoted_command(struct slice entry)
+{
+    return slice_starts(entry, "\"|") && slice_ends(entry, "\"");
+}
+
+static struct slice plain_command(struct slice entry, char out[FORWARD_COMMAND_MAX + 1])
+{
+    size_t n = 0;
+    entry = slice_first(slice_from_index(entry, 1), entry.n - 2);
+    for (size_t i = 0; i < entry.n && n <= FORWARD_COMMAND_MAX; i++) {
+        bool escaped = entry.p[i] == '\\' && i + 1 < entry.n && strchr("\"\\", entry.p[i + 1]);
+        out[n++] = entry.p[i += escaped];
+    }
+    return slice_trim(slice_from(out, n));
+}
+
+static int add_command(struct parse *p, struct slice text)
+{
+    struct forward_plan *plan = p->plan;
+    char plain[FORWARD_COMMAND_MAX + 1];
+    if (!p->include)
+        return bad(p, ERR_DENIED, "includes a file that names a command");
+    if (is_quoted_command(text))
+        text = plain_command(text, plain);
+    if (text.n < 2 || memchr(text.p, '\0', text.n))
+        return bad(p, ERR_SYNTAX, "has an empty command, or one that is not text");
+    if (text.n > FORWARD_COMMAND_MAX || ++plan->ntargets > FORWARD_ADDRESSES_MAX ||
+        buf_lv(&plan->targets, text))
+        return bad(p, ERR_LIMIT, "names too many commands, or too long a one");
     return OK;
 }
 
@@ -118,9 +151,10 @@ static int add_entries(struct parse *p, struct slice text)
     struct slice entry;
     int rc = OK;
     while (!rc && next_entry(&text, &entry)) {
-        entry = unquote(entry);
-        if (slice_starts(entry, "|"))
-            rc = bad(p, ERR_UNSUPPORTED, "names a command, and this release runs none");
+        bool command = is_quoted_command(entry);
+        entry = command ? entry : unquote(entry);
+        if (command || slice_starts(entry, "|"))
+            rc = add_command(p, entry);
         else if (slice_istarts(entry, ":include:"))
             rc = add_included(p, slice_trim(slice_from_index(entry, 9)));
         else if (slice_starts(entry, "/"))
@@ -136,7 +170,7 @@ int forward_parse(struct forward_plan *plan, struct slice text, const struct for
 {
     struct parse p = {.plan = plan, .owner = owner, .include = include, .arg = arg, .err = err};
     int rc = add_entries(&p, text);
-    if (!rc && !plan->mailbox && !plan->nowhere && !plan->naddresses && !plan->nfiles)
+    if (!rc && !plan->mailbox && !plan->nowhere && !plan->ntargets && !plan->nfiles)
         plan->mailbox = true;
     return rc;
 }

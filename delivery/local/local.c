@@ -86,7 +86,6 @@ int local_configure(struct daemon *d, struct error *err)
     list_init(&l->jobs);
     list_init(&l->tasks);
     list_init(&l->children);
-    list_init(&l->resends);
     d->data = l;
     l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
     if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
@@ -107,7 +106,7 @@ int local_configure(struct daemon *d, struct error *err)
 
 static void exit_when_drained(struct local *l)
 {
-    if (l->daemon->draining && l->nchildren == 0 && l->nresends == 0)
+    if (l->daemon->draining && l->nchildren == 0)
         daemon_exit(l->daemon);
 }
 
@@ -119,7 +118,6 @@ static void job_free(struct job *j)
     fd_close(&j->fd);
     buf_clear(&j->outcomes);
     free(j->sender);
-    free(j->envelope);
     free(j->body);
     free(j);
 }
@@ -143,7 +141,7 @@ static void task_free(struct task *t)
     free(t->address);
     free(t->original);
     free(t->folder);
-    free(t->orcpt);
+    free(t->via);
     free(t);
 }
 
@@ -159,13 +157,25 @@ static void announce(struct local *l, const struct task *t, const struct local_r
         (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
 }
 
-void local_conclude(struct task *t, const struct local_result *r)
+static uint32_t count_targets(struct slice targets)
+{
+    uint32_t n = 0;
+    for (struct reader r = reader_of(targets); r.rest.n && !r.bad; n++)
+        get_lv(&r, DELIVER_TARGETS_MAX);
+    return n;
+}
+
+/* Ends a task with what its child, or the spawner, says. */
+static void conclude(struct task *t, const struct local_result *r, struct slice targets)
 {
     struct local *l = t->local;
     struct job *j = t->job;
     struct log log;
-    struct outcome o = {
-        .index = t->index, .status = r->status, .dsn = slice_of(r->dsn), .text = slice_of(r->text)};
+    struct outcome o = {.index = t->index,
+        .status = r->status,
+        .dsn = slice_of(r->dsn),
+        .text = slice_of(r->text),
+        .targets = targets};
     log_set_id(&log, &l->daemon->log, "qid", j->trace);
     if (r->status == DELIVERED) {
         if (r->system < l->nsystems)
@@ -176,6 +186,9 @@ void local_conclude(struct task *t, const struct local_result *r)
         else if (r->stored)
             log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(r->folder),
                 .uid = r->uid, .size = j->size, .again = r->again);
+        if (targets.n)
+            log_event(&log, local_forward, .to = slice_of(t->address),
+                .account = slice_of(t->account.name), .nrcpt = count_targets(targets));
         announce(l, t, r);
     } else {
         log_event(&log, local_refuse, .to = slice_of(t->address),
@@ -186,8 +199,6 @@ void local_conclude(struct task *t, const struct local_result *r)
     if (record_put(&j->outcomes, &outcome_record, &o))
         j->outcomes.failed = false;
     j->waiting--;
-    if (t->resending)
-        l->nresends--;
     task_free(t);
     job_progress(j);
     exit_when_drained(l);
@@ -200,7 +211,7 @@ static void refuse(
     snprintf(r.dsn, sizeof(r.dsn), "%s", dsn);
     snprintf(r.rule, sizeof(r.rule), "%s", rule);
     snprintf(r.text, sizeof(r.text), "%.399s", text);
-    local_conclude(t, &r);
+    conclude(t, &r, SLICE_LIT(""));
 }
 
 /* --- children -------------------------------------------------------------------------------- */
@@ -293,11 +304,8 @@ static void child_ended(struct task *t)
     }
     r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = '\0';
     r.text[sizeof(r.text) - 1] = r.folder[sizeof(r.folder) - 1] = '\0';
-    struct slice addresses = slice_from(answer + sizeof(r), (size_t)n - sizeof(r));
-    if (r.status == DELIVERED && addresses.n)
-        local_resend(t, &r, addresses);
-    else
-        local_conclude(t, &r);
+    struct slice targets = slice_from(answer + sizeof(r), (size_t)n - sizeof(r));
+    conclude(t, &r, r.status == DELIVERED ? targets : SLICE_LIT(""));
 }
 
 static void on_child(int signo, void *arg)
@@ -342,8 +350,7 @@ static void add_task(struct local *l, struct job *j, uint32_t index, const struc
     t->original = xmemdup0(r->original.p, r->original.n);
     nexthop_split(r->nexthop, &account, &folder);
     t->folder = xmemdup0(folder.p, folder.n);
-    t->orcpt = xmemdup0(r->orcpt.p, r->orcpt.n);
-    t->notify = r->notify;
+    t->via = xmemdup0(r->via.p, r->via.n);
     timer_init(&t->limit, l->daemon->loop, too_late, t);
     list_init(&t->link);
     j->waiting++;
@@ -376,8 +383,6 @@ static void start(struct local *l, struct peer *peer, struct ipc_in *in)
     bool good = record_get(&er, &envelope_record, &envelope) == OK &&
                 (m->body.n == m->size || (m->body.n == 0 && j->fd >= 0));
     if (good) {
-        j->envelope = xmemdup0(m->envelope.p, m->envelope.n);
-        j->envelope_len = m->envelope.n;
         j->sender = xmemdup0(envelope.sender.p, envelope.sender.n);
         j->body = xmemdup0(m->body.p, m->body.n);
         j->body_len = m->body.n;
@@ -457,7 +462,7 @@ void local_drain(struct daemon *d)
 unsigned local_sessions(struct daemon *d)
 {
     struct local *l = d->data;
-    return l->nchildren + l->nresends;
+    return l->nchildren;
 }
 
 void local_children(struct daemon *d, struct buf *out)

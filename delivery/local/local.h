@@ -4,10 +4,10 @@
  * database, and no mail. For each delivery it forks a child that becomes the recipient for good,
  * puts the message into the Maildir under its home and reports over a socket pair.
  *
- * A .forward file in the home is read and followed by the child (forward.h); the addresses in it
- * come back to the spawner, which queues the message for them (resend.c). One that cannot be
- * trusted, cannot be understood or names a command defers the delivery: putting the message
- * somewhere else would be wrong.
+ * A .forward file in the home is read and followed by the child (forward.h); the addresses and
+ * commands in it go back to qmgr with the outcome, and become recipients of the same message. One
+ * that cannot be trusted or understood defers the delivery: putting the message somewhere else
+ * would be wrong.
  */
 #pragma once
 

@@ -3,9 +3,7 @@
 #include "delivery/local/events.h"
 #include "delivery/local/local.h"
 #include "libmail/proto/deliver.h"
-#include "libmail/proto/inject.h"
 #include "libmail/proto/notify.h"
-#include "libmail/proto/route.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
@@ -14,8 +12,6 @@ static const struct daemon_conv convs[] = {
         .on_message = local_message,
         .on_down = local_peer_down},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
-    {.conv = CONV_INJECT, .side = IPC_CLIENT, .proto = &inject_proto},
-    {.conv = CONV_ROUTE, .side = IPC_CLIENT, .proto = &route_proto},
     {.proto = NULL},
 };
 

@@ -150,8 +150,16 @@ static int put_head(struct writer *w, const struct store_delivery *d, bool gap)
     }
     buf_puts(&w->out, "Delivered-To: ");
     put_word(&w->out, d->address, ' ');
+    buf_puts(&w->out, "\n");
+    for (struct slice via = d->via; via.n;) {
+        ptrdiff_t at = slice_rchr(via, '\n');
+        buf_puts(&w->out, "Delivered-To: ");
+        put_word(&w->out, slice_from_index(via, (size_t)(at + 1)), ' ');
+        buf_puts(&w->out, "\n");
+        via = slice_first(via, at < 0 ? 0 : (size_t)at);
+    }
     id_field(d, id);
-    buf_printf(&w->out, "\n%s", d->id ? id : "");
+    buf_puts(&w->out, d->id ? id : "");
     return w->out.failed ? error_set(w->err, ERR_LIMIT, "addresses are too long") : OK;
 }
 

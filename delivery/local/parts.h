@@ -29,8 +29,7 @@ struct local {
     struct list jobs;  /* struct job */
     struct list tasks; /* waiting for a child */
     struct list children;
-    struct list resends; /* on their way into the queue again */
-    unsigned nchildren, nresends;
+    unsigned nchildren;
 };
 
 /* A deliver_start under way, with copies of what it said. */
@@ -39,8 +38,6 @@ struct job {
     struct peer *peer; /* NULL: gone */
     uint32_t id;
     uint64_t trace, delivery;
-    char *envelope; /* packed, as it came */
-    size_t envelope_len;
     char *sender;
     char *body;
     size_t body_len;
@@ -57,8 +54,7 @@ struct task {
     struct job *job;
     uint32_t index;
     char *address, *original;
-    char *orcpt;
-    uint32_t notify;
+    char *via;    /* addresses it was forwarded from */
     char *folder; /* asked for by +detail, or empty */
     struct account account;
     pid_t pid;
@@ -66,7 +62,6 @@ struct task {
     int64_t started;
     struct timer limit;
     bool late;
-    bool resending; /* in resends */
 };
 
 /* What the child tells; it is the recipient's process by then, so nothing in it is believed
@@ -84,16 +79,11 @@ struct local_result {
     uint32_t system; /* index in systems, or LOCAL_TREES: synced */
 };
 
-/* What follows a result: addresses of .forward, packed by buf_lv. They are the recipient's own
- * words: lookupd judges them, nothing here does. */
-enum { LOCAL_ANSWER_MAX = sizeof(struct local_result) + FORWARD_BYTES_MAX };
+/* What follows a result: addresses and commands of .forward, packed by buf_lv. They are the
+ * recipient's own words: qmgr has lookupd judge them, nothing here does. */
+enum { LOCAL_ANSWER_MAX = sizeof(struct local_result) + DELIVER_TARGETS_MAX };
 
 /* The child's side, from fork on. */
 _Noreturn void local_child(const struct task *);
-/* Delivers as the user we are; forward gets the addresses that the spawner must see to. */
+/* Delivers as the user we are; forward gets whom the message goes on to. */
 void local_deliver(const struct task *, struct local_result *, struct buf *forward);
-
-/* resend.c: queues the message again for what .forward names. Ends by local_conclude. */
-void local_resend(struct task *, const struct local_result *, struct slice addresses);
-/* Ends a task with what its child, or the spawner, says. */
-void local_conclude(struct task *, const struct local_result *);

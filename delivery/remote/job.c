@@ -18,6 +18,7 @@ static void free_job(struct job *job)
     route_cancel(job->route);
     buf_clear(&job->envelope_bytes);
     buf_clear(&job->recipient_bytes);
+    buf_clear(&job->prefix);
     buf_clear(&job->body);
     fd_close(&job->fd);
     free(job);
@@ -198,6 +199,21 @@ static bool decode(struct job *job)
     return job->count > 0;
 }
 
+/* The hosts it comes to see where it was, the last place on top. All recipients of a job were
+ * forwarded by the same. */
+static void put_prefix(struct job *job)
+{
+    struct slice via = job->recipients[0].to.via;
+    while (via.n) {
+        ptrdiff_t at = slice_rchr(via, '\n');
+        buf_puts(&job->prefix, "Delivered-To: ");
+        buf_put(&job->prefix, slice_from_index(via, (size_t)(at + 1)));
+        buf_puts(&job->prefix, "\r\n");
+        via = slice_first(via, at < 0 ? 0 : (size_t)at);
+    }
+    job->size += buf_len(&job->prefix);
+}
+
 void job_start(struct peer *peer, struct ipc_in *in)
 {
     const struct deliver_start *start = in->msg;
@@ -211,6 +227,7 @@ void job_start(struct peer *peer, struct ipc_in *in)
     job->fd = in->fd;
     in->fd = -1;
     job->size = start->size;
+    buf_init(&job->prefix, 65536);
     bool fine = copy(&job->envelope_bytes, start->envelope) &&
                 copy(&job->recipient_bytes, start->recipients) && copy(&job->body, start->body) &&
                 decode(job);
@@ -219,6 +236,7 @@ void job_start(struct peer *peer, struct ipc_in *in)
             fine ? "the delivery agent is about to stop" : "malformed work", false);
         return;
     }
+    put_prefix(job);
     struct slice nexthop = job->recipients[0].to.nexthop;
     if (!slice_to_cstr(nexthop, job->nexthop, sizeof(job->nexthop)) ||
         nexthop_parse(nexthop, remote->settings.port, &job->hop, &err) != OK) {
@@ -244,6 +262,13 @@ ssize_t job_body(const struct job *job, uint64_t offset, char *into, size_t room
     if (offset >= job->size)
         return 0;
     room = (size_t)MIN((uint64_t)room, job->size - offset);
+    struct slice prefix = buf_slice(&job->prefix);
+    if (offset < prefix.n) {
+        prefix = slice_first(slice_from_index(prefix, (size_t)offset), room);
+        memcpy(into, prefix.p, prefix.n);
+        return (ssize_t)prefix.n;
+    }
+    offset -= prefix.n;
     if (job->fd >= 0)
         return pread(job->fd, into, room, (off_t)offset);
     struct slice rest = slice_from_index(buf_slice(&job->body), (size_t)offset);

@@ -25,8 +25,9 @@ struct job {
     uint64_t trace;
     struct log log;
     struct buf envelope_bytes, recipient_bytes, body;
-    int fd; /* the body, when it is not inline; -1 */
-    uint64_t size;
+    struct buf prefix; /* Delivered-To fields for recipient.via */
+    int fd;            /* the body, when it is not inline; -1 */
+    uint64_t size;     /* with the prefix */
     struct envelope envelope;
     struct job_recipient recipients[DELIVER_RECIPIENTS_MAX];
     size_t count;

@@ -108,6 +108,7 @@ static void deliver_one(struct agent *v, const struct log *log, const struct rec
     struct error err = {0};
     d->address = r->address;
     d->original = r->original;
+    d->via = r->via;
     struct slice folder = SLICE_LIT("INBOX");
     bool final = false;
     int rc = deliver_into(v, r->nexthop, d, &folder, &done, &final, &err);

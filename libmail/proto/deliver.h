@@ -5,7 +5,7 @@
 #include "libmail/envelope.h"
 #include "libutil/ipc.h"
 
-enum { DELIVER_RECIPIENTS_MAX = 50 };
+enum { DELIVER_RECIPIENTS_MAX = 50, DELIVER_TARGETS_MAX = 16 * 1024 };
 enum deliver_status {
     DELIVERED,
     DEFERRED,
@@ -16,14 +16,17 @@ enum deliver_status {
 };
 
 /* The outcome for one recipient. Every recipient gets exactly one; any left out counts as
- * deferred. */
-#define OUTCOME_FIELDS(F, S)                                        \
-    F(S, U32, index, 0)  /* position in deliver_start.recipients */ \
-    F(S, U32, status, 0) /* enum deliver_status */                  \
-    F(S, STR, dsn, 16)                                              \
-    F(S, STR, text, 480) /* reply or reason */                      \
-    F(S, STR, mta, 255)  /* remote host name */                     \
-    F(S, BOOL, site, 0)  /* the destination as a whole failed: connect, greeting, TLS */
+ * deferred. With DELIVERED and targets, the recipient's own words (~/.forward) name others that
+ * take its place besides what was delivered: qmgr has them routed and notes it in one step, so that
+ * each gets the message once. A target is an address, a name of this host, or |command. */
+#define OUTCOME_FIELDS(F, S)                                                                    \
+    F(S, U32, index, 0)  /* position in deliver_start.recipients */                             \
+    F(S, U32, status, 0) /* enum deliver_status */                                              \
+    F(S, STR, dsn, 16)                                                                          \
+    F(S, STR, text, 480)        /* reply or reason */                                           \
+    F(S, STR, mta, 255)         /* remote host name */                                          \
+    F(S, BOOL, site, 0)         /* the destination as a whole failed: connect, greeting, TLS */ \
+    F(S, BYTES, targets, 16384) /* buf_lv each */
 RECORD_DECLARE(outcome, OUTCOME_FIELDS)
 
 /* The agent has as long as it needs, as long as it answers pings.

@@ -28,10 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error err = {0};
     forward_init(&plan);
     if (forward_parse(&plan, text, &owner, include, &text, &err) == OK) {
-        if (count(&plan.addresses) != plan.naddresses || count(&plan.files) != plan.nfiles ||
-            plan.naddresses > FORWARD_ADDRESSES_MAX || plan.nfiles > FORWARD_FILES_MAX)
+        if (count(&plan.targets) != plan.ntargets || count(&plan.files) != plan.nfiles ||
+            plan.ntargets > FORWARD_ADDRESSES_MAX || plan.nfiles > FORWARD_FILES_MAX)
             abort();
-        if (!plan.mailbox && !plan.nowhere && !plan.naddresses && !plan.nfiles)
+        if (!plan.mailbox && !plan.nowhere && !plan.ntargets && !plan.nfiles)
             abort(); /* mail would vanish */
     }
     forward_clear(&plan);

@@ -49,7 +49,7 @@ static void means(const char *text, const char *wanted)
         fail_msg("%s: %s", text, err.text);
     buf_init(&got, 65536);
     buf_printf(&got, "%s%s:", plan.mailbox ? "m" : "-", plan.nowhere ? "d" : "");
-    put_list(&got, &plan.addresses);
+    put_list(&got, &plan.targets);
     buf_puts(&got, ":");
     put_list(&got, &plan.files);
     if (!slice_is(buf_slice(&got), wanted))
@@ -120,11 +120,19 @@ static void test_includes_name_addresses_only(void **state)
     is_refused(":include:/home/alice/absent", ERR_NOT_FOUND);
 }
 
-static void test_commands_and_nonsense_refuse_the_whole_file(void **state)
+static void test_commands_keep_their_quotes_and_commas(void **state)
 {
     (void)state;
-    is_refused("bob\n|/bin/secret", ERR_UNSUPPORTED);
-    is_refused("\"| /bin/secret a, b\"", ERR_UNSUPPORTED);
+    means("|/bin/cat", "-: |/bin/cat:");
+    means("\\alice, \"|/bin/tee a, b #c\"\n", "m: |/bin/tee a, b #c:");
+    means("\"|sh -c \\\"x y\\\" \\\\\"", "-: |sh -c \"x y\" \\:");
+    means("\"|a\", \"|b\"", "-: |a |b:");
+}
+
+static void test_nonsense_refuses_the_whole_file(void **state)
+{
+    (void)state;
+    is_refused("bob\n|", ERR_SYNTAX);
     is_refused("\\alice\nsecret word here", ERR_SYNTAX);
     is_refused("bob@secret@x", ERR_SYNTAX);
     is_refused("\\", ERR_SYNTAX);
@@ -385,7 +393,8 @@ int main(void)
         cmocka_unit_test(test_the_owner_by_any_name_is_the_mailbox),
         cmocka_unit_test(test_files_and_nowhere),
         cmocka_unit_test(test_includes_name_addresses_only),
-        cmocka_unit_test(test_commands_and_nonsense_refuse_the_whole_file),
+        cmocka_unit_test(test_commands_keep_their_quotes_and_commas),
+        cmocka_unit_test(test_nonsense_refuses_the_whole_file),
         cmocka_unit_test(test_the_number_of_entries_is_bounded),
         TEST(test_only_the_users_own_unshared_files_command),
         TEST(test_links_pipes_and_directories_are_not_read),

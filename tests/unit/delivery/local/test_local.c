@@ -12,9 +12,7 @@
 #include <cmocka.h>
 
 #include "delivery/local/parts.h"
-#include "libmail/proto/inject.h"
 #include "libmail/proto/notify.h"
-#include "libmail/proto/route.h"
 
 #define BODY "Received: x\r\nSubject: s\r\n\r\nText.\r\n"
 
@@ -25,8 +23,8 @@ struct fixture {
     uid_t uid;
     struct daemon daemon;
     struct daemon_spec spec;
-    struct peer qmgr, notify, route, inject;
-    struct ipc *client, *notifyd, *lookupd, *queue;
+    struct peer qmgr, notify;
+    struct ipc *client, *notifyd;
     unsigned answers;
     struct outcome outcome[4];
     char text[4][481];
@@ -34,10 +32,8 @@ struct fixture {
     int64_t synced;
     unsigned announced;
     char owner[256];
-    /* lookupd and qmgr as played here */
-    uint32_t route_code, inject_code;
-    unsigned routed, injected;
-    char asked[4][321], to[512], body[512], sender[64], listener[64];
+    char targets[512]; /* of the first outcome, each with a blank */
+    const char *via;
 };
 
 static void agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
@@ -55,54 +51,8 @@ static void on_notify(struct ipc *ipc, struct ipc_in *in, void *arg)
     assert_true(slice_to_cstr(((const struct notify_changed *)in->msg)->owner, f->owner, 256));
 }
 
-static void on_route(struct ipc *ipc, struct ipc_in *in, void *arg)
-{
-    struct fixture *f = arg;
-    const struct route_check *m = in->msg;
-    struct buf to;
-    struct recipient r = {.address = m->address,
-        .original = m->address,
-        .transport = SLICE_LIT("remote"),
-        .nexthop = SLICE_LIT("x.example")};
-    buf_init(&to, 4096);
-    assert_true(f->routed < 4);
-    assert_true(m->may_relay);
-    assert_true(slice_to_cstr(m->address, f->asked[f->routed++], 321));
-    assert_int_equal(record_put(&to, &recipient_record, &r), OK);
-    struct route_verdict v = {.code = f->route_code};
-    if (v.code == 250)
-        v.recipients = buf_slice(&to);
-    ipc_reply(ipc, in->id, in->trace, route_verdict_type, &v, -1);
-    buf_clear(&to);
-}
-
-static void on_inject(struct ipc *ipc, struct ipc_in *in, void *arg)
-{
-    struct fixture *f = arg;
-    const struct inject_accept *m = in->msg;
-    struct reader er = reader_of(m->envelope), rr = reader_of(m->recipients);
-    struct envelope e;
-    struct recipient r;
-    size_t n = 0;
-    assert_int_equal(in->type, inject_accept_type);
-    assert_int_equal(m->size, m->body.n);
-    assert_int_equal(record_get(&er, &envelope_record, &e), OK);
-    assert_true(slice_to_cstr(e.sender, f->sender, sizeof(f->sender)));
-    assert_true(slice_to_cstr(e.listener, f->listener, sizeof(f->listener)));
-    assert_true(slice_to_cstr(m->body, f->body, sizeof(f->body)));
-    for (f->to[0] = '\0'; rr.rest.n;) {
-        assert_int_equal(record_get(&rr, &recipient_record, &r), OK);
-        n += (size_t)snprintf(f->to + n, sizeof(f->to) - n, "%.*s=%.*s:%.*s/%u ",
-            SLICE_FMT(r.address), SLICE_FMT(r.transport), SLICE_FMT(r.nexthop), r.notify);
-    }
-    f->injected++;
-    struct inject_result done = {.code = f->inject_code, .qid = m->qid};
-    ipc_reply(ipc, in->id, in->trace, inject_result_type, &done, -1);
-}
-
 static const struct ipc_ops agent_ops = {agent_message, NULL}, quiet = {NULL, NULL},
-                            notify_ops = {on_notify, NULL}, route_ops = {on_route, NULL},
-                            inject_ops = {on_inject, NULL};
+                            notify_ops = {on_notify, NULL};
 
 static void connect_peer(struct fixture *f, struct peer *p, enum conversation conv,
     const struct ipc_proto *proto, enum ipc_side side, const struct ipc_ops *ours,
@@ -158,13 +108,6 @@ static int setup(void **state)
         f, &f->qmgr, CONV_DELIVER, &deliver_proto, IPC_SERVER, &agent_ops, &f->client, &quiet);
     connect_peer(
         f, &f->notify, CONV_NOTIFY, &notify_proto, IPC_CLIENT, &quiet, &f->notifyd, &notify_ops);
-    connect_peer(
-        f, &f->route, CONV_ROUTE, &route_proto, IPC_CLIENT, &quiet, &f->lookupd, &route_ops);
-    connect_peer(
-        f, &f->inject, CONV_INJECT, &inject_proto, IPC_CLIENT, &quiet, &f->queue, &inject_ops);
-    f->route.role = ROLE_LOOKUPD;
-    f->inject.role = ROLE_QMGR;
-    f->route_code = f->inject_code = 250;
     *state = f;
     return 0;
 }
@@ -180,10 +123,6 @@ static int teardown(void **state)
     struct fixture *f = *state;
     ipc_free(f->client);
     ipc_free(f->notifyd);
-    ipc_free(f->lookupd);
-    ipc_free(f->queue);
-    ipc_free(f->route.ipc);
-    ipc_free(f->inject.ipc);
     ipc_free(f->qmgr.ipc);
     ipc_free(f->notify.ipc);
     local_free(&f->daemon);
@@ -192,6 +131,17 @@ static int teardown(void **state)
     nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(f);
     return 0;
+}
+
+static void read_targets(struct fixture *f, struct slice packed)
+{
+    size_t n = 0;
+    f->targets[0] = '\0';
+    for (struct reader r = reader_of(packed); r.rest.n;) {
+        struct slice target = get_lv(&r, 1024);
+        assert_false(r.bad);
+        n += (size_t)snprintf(f->targets + n, sizeof(f->targets) - n, "%.*s ", SLICE_FMT(target));
+    }
 }
 
 static void on_done(struct ipc_in *in, void *arg)
@@ -210,6 +160,8 @@ static void on_done(struct ipc_in *in, void *arg)
         assert_true(o.index < 4);
         f->outcome[o.index] = o;
         assert_true(slice_to_cstr(o.text, f->text[o.index], 481));
+        if (o.index == 0)
+            read_targets(f, o.targets);
     }
 }
 
@@ -235,7 +187,7 @@ static void deliver_to(struct fixture *f, uint64_t id, const char *const *accoun
     for (size_t i = 0; i < n; i++) {
         struct recipient r = {.address = SLICE_LIT("tester@host.example.test"),
             .original = SLICE_LIT("tester@host.example.test"),
-            .notify = NOTIFY_SUCCESS | NOTIFY_FAILURE,
+            .via = slice_of(f->via ? f->via : ""),
             .nexthop = slice_of(accounts[i])};
         assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
     }
@@ -320,76 +272,52 @@ static void test_an_empty_forward_means_the_mailbox(void **state)
     assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1");
 }
 
-static void test_forwarded_mail_goes_into_the_queue_with_its_sender_and_a_mark(void **state)
+static void test_forward_is_told_to_the_queue_with_the_outcome(void **state)
 {
     struct fixture *f = *state;
-    put_forward(f, "one@x.example, two\none@x.example\n");
+    put_forward(f, "one@x.example, two\n\"|/bin/cat >'a b'\"\n");
     deliver(f, 100, "tester");
     assert_int_equal(f->outcome[0].status, DELIVERED);
-    assert_int_equal(f->routed, 3);
-    assert_string_equal(f->asked[1], "two");
-    assert_int_equal(f->injected, 1);
-    assert_string_equal(f->to, "one@x.example=remote:x.example/4 two=remote:x.example/4 ");
-    assert_string_equal(f->sender, "sender@example.org");
-    assert_string_equal(f->listener, "bounce");
-    assert_string_equal(f->body, "Delivered-To: tester@host.example.test\r\n" BODY);
-    assert_int_equal(strncmp(f->text[0], "forwarded as ", 13), 0);
+    assert_string_equal(f->targets, "one@x.example two |/bin/cat >'a b' ");
+    assert_string_equal(f->text[0], "handled as the user's .forward says");
     char path[256];
     snprintf(path, sizeof(path), "%s/Maildir", f->home);
     assert_int_equal(access(path, F_OK), -1);
 }
 
-static void test_an_address_without_a_place_comes_back_by_itself(void **state)
-{
-    struct fixture *f = *state;
-    put_forward(f, "lost@x.example\n");
-    f->route_code = 550;
-    deliver(f, 100, "tester");
-    assert_int_equal(f->outcome[0].status, DELIVERED);
-    assert_string_equal(f->to, "lost@x.example=local:@lost@x.example/4 ");
-    deliver(f, 200, "@lost@x.example");
-    assert_int_equal(f->outcome[0].status, FAILED);
-}
-
-static void test_what_cannot_be_queued_now_defers_and_the_copy_is_kept_once(void **state)
+static void test_a_copy_is_kept_beside_forwarding_and_only_once(void **state)
 {
     struct fixture *f = *state;
     put_forward(f, "\\tester\none@x.example\n");
-    f->route_code = 451;
     deliver(f, 100, "tester");
-    assert_int_equal(f->outcome[0].status, DEFERRED);
-    assert_int_equal(f->injected, 0);
-    f->route_code = 250;
-    f->inject_code = 452;
-    deliver(f, 100, "tester");
-    assert_int_equal(f->outcome[0].status, DEFERRED);
-    f->inject_code = 250;
+    assert_string_equal(f->targets, "one@x.example ");
     deliver(f, 100, "tester");
     assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1 (by an attempt before)");
-    assert_int_equal(f->injected, 2);
-    assert_int_equal(local_sessions(&f->daemon), 0);
+    assert_string_equal(f->targets, "one@x.example ");
 }
 
-static void test_without_lookupd_or_queue_forwarding_defers(void **state)
+static void test_what_the_same_recipient_has_forwarded_before_is_a_loop(void **state)
 {
     struct fixture *f = *state;
     put_forward(f, "one@x.example\n");
-    list_remove(&f->inject.link);
+    f->via = "other@x.example\ntester@host.example.test";
     deliver(f, 100, "tester");
-    assert_int_equal(f->outcome[0].status, DEFERRED);
-    list_remove(&f->route.link);
-    deliver(f, 100, "tester");
-    assert_int_equal(f->outcome[0].status, DEFERRED);
+    assert_int_equal(f->outcome[0].status, FAILED);
+    assert_string_equal(f->targets, "");
+    f->via = "other@x.example";
+    deliver(f, 200, "tester");
+    assert_int_equal(f->outcome[0].status, DELIVERED);
 }
 
-static void test_a_command_in_forward_defers(void **state)
+static void test_an_included_file_names_no_command(void **state)
 {
     struct fixture *f = *state;
-    put_forward(f, "one@x.example\n|/bin/true\n");
+    char text[256];
+    snprintf(text, sizeof(text), "one@x.example\n:include:%s/.forward\n|/bin/true\n", f->home);
+    put_forward(f, text);
     deliver(f, 100, "tester");
     assert_int_equal(f->outcome[0].status, DEFERRED);
-    assert_non_null(strstr(f->text[0], ".forward"));
-    assert_int_equal(f->routed, 0);
+    assert_string_equal(f->targets, "");
 }
 
 static void test_each_recipient_gets_its_own_outcome(void **state)
@@ -477,11 +405,10 @@ int main(void)
         TEST(test_detail_goes_into_its_folder_when_there_is_one),
         TEST(test_redo_is_delivered_once),
         TEST(test_an_empty_forward_means_the_mailbox),
-        TEST(test_forwarded_mail_goes_into_the_queue_with_its_sender_and_a_mark),
-        TEST(test_an_address_without_a_place_comes_back_by_itself),
-        TEST(test_what_cannot_be_queued_now_defers_and_the_copy_is_kept_once),
-        TEST(test_without_lookupd_or_queue_forwarding_defers),
-        TEST(test_a_command_in_forward_defers),
+        TEST(test_forward_is_told_to_the_queue_with_the_outcome),
+        TEST(test_a_copy_is_kept_beside_forwarding_and_only_once),
+        TEST(test_what_the_same_recipient_has_forwarded_before_is_a_loop),
+        TEST(test_an_included_file_names_no_command),
         TEST(test_each_recipient_gets_its_own_outcome),
         TEST(test_an_account_has_few_children_at_a_time_and_all_its_mail),
         TEST(test_accounts_below_the_floor_and_others_without_root_are_deferred),
