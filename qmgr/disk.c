@@ -1,9 +1,30 @@
 #include "qmgr/disk.h"
 
 #include <errno.h>
+#include <stdlib.h>
+
+#include "libutil/crc32c.h"
 
 int disk_error(struct error *err, int code, const char *what)
 {
     errno = -code;
     return error_sys(err, "%s", what);
+}
+
+int body_crc(struct disk *disk, int fd, uint64_t size, uint32_t *crc)
+{
+    enum { CHUNK = 256 * 1024 };
+    char *chunk = xcalloc(1, (size_t)MIN(size, (uint64_t)CHUNK) + 1);
+    ssize_t got = 0;
+    *crc = 0;
+    for (uint64_t at = 0; got >= 0 && at < size; at += (uint64_t)got) {
+        got =
+            disk->ops->read(disk, fd, chunk, (size_t)MIN(size - at, (uint64_t)CHUNK), (int64_t)at);
+        if (got == 0)
+            got = -EIO;
+        if (got > 0)
+            *crc = crc32c(*crc, slice_from(chunk, (size_t)got));
+    }
+    free(chunk);
+    return got < 0 ? (int)got : 0;
 }

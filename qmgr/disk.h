@@ -63,5 +63,8 @@ struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *) 
 struct disk *disk_posix_read_only(int dir_fd) MUST_USE;
 void disk_posix_free(struct disk *);
 
+/* CRC32C of the first size bytes of an open file. Negative errno; -EIO when it is shorter. */
+int body_crc(struct disk *, int fd, uint64_t size, uint32_t *crc) MUST_USE;
+
 /* ERR_NO_SPACE for ENOSPC and EDQUOT, else ERR_IO, with a text; code is a negative errno. */
 int disk_error(struct error *, int code, const char *what);

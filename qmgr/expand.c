@@ -71,6 +71,12 @@ static void written(struct spool_job *job, void *arg)
             .reason = slice_of(job->error.text));
         undo(x);
         message_update_failed(m);
+    } else if (job->op == SPOOL_PARK) {
+        m->parked = true;
+        m->generation = 0;
+        m->big[0] = '\0';
+        m->saved = x->changes;
+        m->parked_end = job->size + buf_len(&job->text);
     } else if (m->parked) {
         m->saved = x->changes;
         m->parked_end = job->offset + buf_len(&job->text);
@@ -85,6 +91,19 @@ static int fill_update(struct expansion *x, struct spool_job *job)
     job->offset = m->parked_end;
     job->due = m->held ? 0 : MAX(m->due_wall, (int64_t)1);
     return message_put_growth(m, x->known, &job->text);
+}
+
+/* The log of format 1 cannot say it: the message gets a file now. */
+static int fill_park(struct expansion *x, struct spool_job *job)
+{
+    struct message *m = x->m;
+    job->body = m->content->body.p ? m->content->body : (struct slice){"", 0};
+    snprintf(job->big, sizeof(job->big), "%s", m->big);
+    job->generation = m->generation;
+    job->due = m->held ? 0 : MAX(m->due_wall, (int64_t)1);
+    logrec_begin(&job->record, LOGREC_FORGET, m->qid);
+    int rc = logrec_finish(&job->record);
+    return rc == OK ? message_put_parked(m, &job->text) : rc;
 }
 
 static int fill_record(struct expansion *x, struct spool_job *job)
@@ -117,12 +136,15 @@ static void begin(struct expansion *x)
     r = &c->rcpts[x->index];
     r->st.state = RCPT_DONE;
     x->changes = ++m->changes;
-    struct spool_job *job = spool_job_new(m->parked ? SPOOL_UPDATE : SPOOL_EXPAND, m->qid);
+    enum spool_op in_log = spool_format(x->q->spool) > 1 ? SPOOL_EXPAND : SPOOL_PARK;
+    struct spool_job *job = spool_job_new(m->parked ? SPOOL_UPDATE : in_log, m->qid);
     job->size = m->size;
     job->done = written;
     job->arg = x;
     m->moving = true;
-    int rc = m->parked ? fill_update(x, job) : fill_record(x, job);
+    int rc = m->parked                ? fill_update(x, job)
+             : in_log == SPOOL_EXPAND ? fill_record(x, job)
+                                      : fill_park(x, job);
     if (rc == OK) {
         committer_submit(x->q->committer, job);
         return;

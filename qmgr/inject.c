@@ -217,6 +217,33 @@ static bool valid_recipients(const struct qmgr *q, struct slice packed, int *cod
     return n > 0 && n <= q->set.max_recipients;
 }
 
+/* The record in the format that this spool is written in. */
+static int put_record(struct qmgr *q, uint64_t qid, const struct envelope *envelope,
+    struct logrec_accept *a, struct spool_job *job)
+{
+    unsigned format = spool_format(q->spool);
+    struct buf e, to;
+    if (format == SPOOL_FORMAT)
+        return logrec_put_accept(&job->record, format, qid, a);
+    if (format_lacks(format, envelope)) {
+        log_event(q->log, spool_failed, .what = SLICE_LIT("a message was refused"),
+            .reason = SLICE_LIT("a release time or a hold needs `veredus upgrade --commit`"));
+        return ERR_TEMP;
+    }
+    buf_init(&e, spool_record_max(q->spool));
+    buf_init(&to, spool_record_max(q->spool));
+    int code = format_convert(a->envelope, &envelope_record, format_envelope(format), &e);
+    if (code == OK)
+        code = format_convert(a->recipients, &recipient_record, format_recipient(format), &to);
+    a->envelope = buf_slice(&e);
+    a->recipients = buf_slice(&to);
+    if (code == OK)
+        code = logrec_put_accept(&job->record, format, qid, a);
+    buf_clear(&e);
+    buf_clear(&to);
+    return code;
+}
+
 /* Builds the record. Returns OK, or what is wrong with what the client sent. */
 static int build(
     struct qmgr *q, struct txn *t, const struct inject_accept *msg, struct spool_job *job)
@@ -243,7 +270,7 @@ static int build(
              valid_recipients(q, accept.recipients, &code) &&
              (job->big[0] ? msg->body.n == 0 : msg->body.n == msg->size) &&
              msg->size <= q->set.message_size + 65536)
-        code = logrec_put_accept(&job->record, msg->qid, &accept);
+        code = put_record(q, msg->qid, &envelope, &accept, job);
     if (code == OK && buf_len(&job->record) > spool_record_max(q->spool))
         code = ERR_LIMIT;
     job->size = msg->size;

@@ -4,7 +4,7 @@
 
 #include "libutil/crc32c.h"
 
-enum { AT_SEQUENCE = 8, AT_COMMITTED = 16, AT_LENGTH = 32, AT_CRC = 36 };
+enum { AT_VERSION = 4, AT_SEQUENCE = 8, AT_COMMITTED = 16, AT_LENGTH = 32, AT_CRC = 36 };
 
 int logrec_begin(struct buf *b, enum logrec_type type, uint64_t qid)
 {
@@ -42,9 +42,10 @@ static uint32_t checksum(struct slice header, struct slice payload)
     return crc32c(crc32c(crc, SLICE_LIT("\0\0\0\0")), payload);
 }
 
-void logrec_seal(struct buf *b, uint64_t sequence, uint64_t committed)
+void logrec_seal(struct buf *b, unsigned format, uint64_t sequence, uint64_t committed)
 {
     char *p = b->data + b->off;
+    put_le(p + AT_VERSION, format, 2);
     put_le(p + AT_SEQUENCE, sequence, 8);
     put_le(p + AT_COMMITTED, committed, 8);
     struct reader r = reader_of(slice_from(p + AT_LENGTH, 4));
@@ -52,15 +53,23 @@ void logrec_seal(struct buf *b, uint64_t sequence, uint64_t committed)
         checksum(slice_from(p, LOGREC_HEADER), slice_from(p + LOGREC_HEADER, get_u32(&r))), 4);
 }
 
-int logrec_put_accept(struct buf *b, uint64_t qid, const struct logrec_accept *a)
+int logrec_put_accept(struct buf *b, unsigned format, uint64_t qid, const struct logrec_accept *a)
 {
     logrec_begin(b, LOGREC_ACCEPT, qid);
+    put_le(b->data + b->off + AT_VERSION, format, 2);
+    if (format > 1)
+        buf_u32(b, a->crc);
     buf_lv(b, a->envelope);
     buf_lv(b, a->recipients);
     buf_u64(b, a->size);
     buf_lv(b, a->big);
     buf_lv(b, a->body);
     return logrec_finish(b);
+}
+
+void logrec_set_crc(struct buf *b, uint32_t crc)
+{
+    put_le(b->data + b->off + LOGREC_HEADER, crc, 4);
 }
 
 int logrec_put_expand(struct buf *b, uint64_t qid, const struct logrec_expand *e)
@@ -97,9 +106,10 @@ int logrec_decode(struct slice s, struct logrec *out)
     return checksum(slice_first(s, LOGREC_HEADER), out->payload) == crc ? OK : ERR_CORRUPT;
 }
 
-int logrec_get_accept(struct slice payload, struct logrec_accept *out)
+int logrec_get_accept(struct slice payload, unsigned format, struct logrec_accept *out)
 {
     struct reader r = reader_of(payload);
+    out->crc = format > 1 ? get_u32(&r) : 0;
     out->envelope = get_lv(&r, payload.n);
     out->recipients = get_lv(&r, payload.n);
     out->size = get_u64(&r);

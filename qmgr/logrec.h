@@ -12,10 +12,11 @@
 
 #include "libutil/buf.h"
 #include "libutil/error.h"
+#include "qmgr/format.h"
 
 enum {
     LOGREC_MAGIC = 0x52515631, /* "1VQR" on disk */
-    LOGREC_VERSION = 1,
+    LOGREC_VERSION = SPOOL_FORMAT,
     LOGREC_HEADER = 40,
     LOGREC_ALIGN = 8,
     LOGREC_BIG_NAME = 32,
@@ -39,6 +40,7 @@ struct logrec {
 };
 
 struct logrec_accept {
+    uint32_t crc;            /* CRC32C of a large body; 0: not known. Not in format 1 */
     struct slice envelope;   /* encoded struct envelope */
     struct slice recipients; /* encoded struct recipient, one after the other */
     uint64_t size;           /* of the body */
@@ -60,14 +62,17 @@ int logrec_begin(struct buf *, enum logrec_type, uint64_t qid);
 /* Sets the length and pads. ERR_LIMIT when any put had failed. */
 int logrec_finish(struct buf *) MUST_USE;
 /* Gives a finished record its place in the log and its checksum. May be repeated. */
-void logrec_seal(struct buf *, uint64_t sequence, uint64_t committed);
-/* ACCEPT in one go. */
-int logrec_put_accept(struct buf *, uint64_t qid, const struct logrec_accept *) MUST_USE;
+void logrec_seal(struct buf *, unsigned format, uint64_t sequence, uint64_t committed);
+/* ACCEPT in one go; envelope and recipients are encoded in this format already. */
+int logrec_put_accept(
+    struct buf *, unsigned format, uint64_t qid, const struct logrec_accept *) MUST_USE;
+/* Enters the checksum of a large body into a finished ACCEPT that is not of format 1. */
+void logrec_set_crc(struct buf *, uint32_t crc);
 
 int logrec_put_expand(struct buf *, uint64_t qid, const struct logrec_expand *) MUST_USE;
 
 /* Decodes the record at the start of s. ERR_VERSION: a newer version's record (out->version is
  * set); ERR_CORRUPT: not a whole, sound record. Slices point into s. */
 int logrec_decode(struct slice s, struct logrec *out) MUST_USE;
-int logrec_get_accept(struct slice payload, struct logrec_accept *out) MUST_USE;
+int logrec_get_accept(struct slice payload, unsigned format, struct logrec_accept *out) MUST_USE;
 int logrec_get_expand(struct slice payload, struct logrec_expand *out) MUST_USE;

@@ -3,6 +3,7 @@
 
 #include "qmgr/offline.h"
 #include "qmgr/qmgr.h"
+#include "qmgr/upgrade.h"
 #include "qmgr/verify.h"
 
 static const struct daemon_spec spec = {
@@ -26,5 +27,7 @@ int main(int argc, char **argv)
         return offline_serve(argv[2], STDIN_FILENO);
     if (argc >= 3 && strcmp(argv[1], "--verify") == 0)
         return verify_main(argv[2], argc > 3);
+    if (argc >= 3 && strcmp(argv[1], "--format") == 0)
+        return upgrade_main(argv[2], argc > 3 ? argv[3] : "");
     return daemon_run(&spec, argc, argv);
 }

@@ -1,10 +1,13 @@
 #include "qmgr/message.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "libutil/crc32c.h"
 
 #include "qmgr/roster.h"
 
@@ -62,12 +65,12 @@ void message_free(struct message *m)
 }
 
 /* Slices point into packed. ERR_CORRUPT: some may have been appended. */
-static int load_recipients(struct content *c, struct slice packed)
+static int load_recipients(struct content *c, const struct record *record, struct slice packed)
 {
     struct reader r = reader_of(packed);
     while (r.rest.n > 0) {
         struct recipient to;
-        if (record_get(&r, &recipient_record, &to) != OK)
+        if (record_get(&r, record, &to) != OK)
             return ERR_CORRUPT;
         if (c->count == c->cap) {
             c->cap = c->cap ? 2 * c->cap : 8;
@@ -85,14 +88,26 @@ static int load_recipients(struct content *c, struct slice packed)
     return c->count > 0 ? OK : ERR_CORRUPT;
 }
 
-static int load_accept(struct content *c, const struct logrec_accept *a)
+static int load_accept(struct content *c, unsigned format, const struct logrec_accept *a)
 {
     struct reader r = reader_of(a->envelope);
-    if (record_get(&r, &envelope_record, &c->envelope) != OK || !reader_done(&r))
+    if (record_get(&r, format_envelope(format), &c->envelope) != OK || !reader_done(&r))
         return ERR_CORRUPT;
     c->envelope_raw = a->envelope;
+    if (format != SPOOL_FORMAT) {
+        /* What agents are sent is of today's format. */
+        if (record_put(&c->encoded, &envelope_record, &c->envelope) != OK)
+            return ERR_CORRUPT;
+        c->envelope_raw = buf_slice(&c->encoded);
+    }
     c->body = a->big.n ? (struct slice){NULL, 0} : a->body;
-    return load_recipients(c, a->recipients);
+    return load_recipients(c, format_recipient(format), a->recipients);
+}
+
+static void set_crc(struct message *m, uint32_t crc)
+{
+    if (crc)
+        snprintf(m->crc, sizeof(m->crc), "%08" PRIx32, crc);
 }
 
 int message_load_record(struct message *m, struct buf *record, struct error *err)
@@ -103,16 +118,20 @@ int message_load_record(struct message *m, struct buf *record, struct error *err
     c->record = *record;
     buf_init(record, record->max);
     struct slice s = buf_slice(&c->record);
+    struct reader v = reader_of(slice_from_index(s, 4));
+    unsigned format = get_u16(&v);
     /* The record may not have been sealed yet, so its checksum is not looked at. */
     struct reader r = reader_of(s);
     get_bytes(&r, LOGREC_HEADER - 8);
     rec.payload = slice_first(slice_from_index(s, LOGREC_HEADER), get_u32(&r));
-    if (logrec_get_accept(rec.payload, &accept) != OK || load_accept(c, &accept) != OK ||
+    if (logrec_get_accept(rec.payload, format, &accept) != OK ||
+        load_accept(c, format, &accept) != OK ||
         !slice_to_cstr(accept.big, m->big, sizeof(m->big))) {
         content_free(c);
         return error_set(err, ERR_CORRUPT, "malformed envelope");
     }
     m->size = accept.size;
+    set_crc(m, accept.crc);
     m->held = c->envelope.hold.n > 0; /* until it is parked, where releasing it is noted */
     message_unload(m);
     m->content = c;
@@ -130,7 +149,7 @@ int message_add_recipients(struct message *m, struct slice packed)
     struct content *c = m->content;
     size_t known = c->count;
     struct slice copy = arena_dup(&c->arena, packed);
-    int rc = copy.n == packed.n ? load_recipients(c, copy) : ERR_LIMIT;
+    int rc = copy.n == packed.n ? load_recipients(c, &recipient_record, copy) : ERR_LIMIT;
     if (rc != OK)
         message_cut_recipients(m, known);
     return rc;
@@ -190,6 +209,7 @@ static void take_parked(struct message *m, struct content *c, const struct parke
     m->warned = p->message.warned;
     m->delivered = p->message.delivered;
     m->bounced = p->message.bounced;
+    snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(p->message.crc));
     m->parked_end = m->size + p->end;
     message_unload(m);
     m->content = c;
@@ -245,6 +265,25 @@ int message_read_body(struct message *m, struct disk *disk, size_t from, size_t 
         return ERR_IO;
     buf_claim(b, n);
     return OK;
+}
+
+int message_check_body(struct message *m, struct disk *disk, struct error *err)
+{
+    char found[9];
+    uint32_t crc;
+    if (!m->crc[0] || (m->content && m->content->body.p))
+        return OK;
+    int fd = open_file(m, disk);
+    int rc = fd < 0 ? fd : body_crc(disk, fd, m->size, &crc);
+    if (fd >= 0)
+        disk->ops->close(disk, fd);
+    if (rc < 0)
+        return disk_error(err, rc, "cannot read a message body");
+    snprintf(found, sizeof(found), "%08" PRIx32, crc);
+    return strcmp(found, m->crc) == 0
+               ? OK
+               : error_set(err, ERR_CORRUPT,
+                     "the message body is damaged: its checksum is %s, not %s", found, m->crc);
 }
 
 int message_open_body(struct message *m, struct disk *disk)
@@ -317,7 +356,8 @@ static struct parked_message message_line(const struct message *m, char id[ID_TE
         .held = m->held,
         .warned = m->warned,
         .delivered = m->delivered,
-        .bounced = m->bounced};
+        .bounced = m->bounced,
+        .crc = slice_of(m->crc)};
 }
 
 /* FNV-1a. */
@@ -372,11 +412,14 @@ int message_put_parked(struct message *m, struct buf *b)
     char id[ID_TEXT];
     size_t n;
     struct recipient *to = xcalloc(c->count, sizeof(*to));
+    if (c->body.p)
+        set_crc(m, crc32c(0, c->body));
     for (size_t i = 0; i < c->count; i++)
         to[i] = c->rcpts[i].to;
     struct parked p = {.message = message_line(m, id),
         .envelope = c->envelope,
         .recipients = to,
+        .format = m->format,
         .states = take_states(c, true, &n),
         .count = c->count};
     int rc = parked_put(b, &p);
@@ -395,7 +438,7 @@ int message_put_growth(struct message *m, size_t known, struct buf *b)
     struct recipient *added = xcalloc(c->count - known + 1, sizeof(*added));
     for (size_t i = known; i < c->count; i++)
         added[i - known] = c->rcpts[i].to;
-    int rc = parked_put_growth(b, &line, added, c->count - known, states, n);
+    int rc = parked_put_growth(b, m->format, &line, added, c->count - known, states, n);
     free(added);
     free(states);
     if (c->roster && c->count > known)

@@ -72,6 +72,8 @@ struct message {
     uint32_t agent_failures;
     int64_t report_after; /* ms since 1970: the bounce agent is not asked again before */
     char big[LOGREC_BIG_NAME];
+    char crc[9];     /* checksum of the body for the parked file, or empty */
+    unsigned format; /* of the spool; 0: the newest */
 };
 
 struct message *message_new(uint64_t qid, uint64_t size);
@@ -98,6 +100,8 @@ int message_read_trailer(struct message *, struct disk *, struct buf *out, struc
 /* The body into b (young or parked, at most b->max bytes). */
 int message_read_body(
     struct message *, struct disk *, size_t from, size_t n, struct buf *b) MUST_USE;
+/* Compares the body, where it is a file, with its checksum. ERR_CORRUPT: damaged. */
+int message_check_body(struct message *, struct disk *, struct error *) MUST_USE;
 /* A descriptor from which exactly the first `size` bytes are the body; -errno. */
 int message_open_body(struct message *, struct disk *);
 

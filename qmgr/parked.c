@@ -39,35 +39,53 @@ static int put_end(struct buf *b, size_t from)
     return buf_printf(b, "end crc=%08" PRIx32 "\n", b->failed ? 0 : crc32c(0, block));
 }
 
+/* The message line of format 1. */
+#define MESSAGE_1_FIELDS(F, S) \
+    F(S, STR, qid, 16)         \
+    F(S, I64, due, 0)          \
+    F(S, BOOL, held, 0) F(S, BOOL, warned, 0) F(S, U32, delivered, 0) F(S, U32, bounced, 0)
+
+static const struct field message_1_fields[] = {
+    MESSAGE_1_FIELDS(FIELD_ROW, parked_message) FIELD_END};
+static const struct record message_1_record = {
+    "message", message_1_fields, ARRAY_LEN(message_1_fields) - 1, sizeof(struct parked_message)};
+
+static void put_message(struct buf *b, unsigned format, const struct parked_message *m)
+{
+    text_put(b, "message", format == 1 ? &message_1_record : &parked_message_record, m);
+}
+
 int parked_put(struct buf *b, const struct parked *p)
 {
     size_t from = buf_len(b);
-    buf_printf(b, "%s%d ==\n", magic_start, PARKED_FORMAT);
-    text_put(b, "message", &parked_message_record, &p->message);
-    text_put(b, "envelope", &envelope_record, &p->envelope);
+    unsigned format = p->format ? p->format : PARKED_FORMAT;
+    buf_printf(b, "%s%u ==\n", magic_start, format);
+    put_message(b, format, &p->message);
+    text_put(b, "envelope", format_envelope(format), &p->envelope);
     for (size_t i = 0; i < p->count; i++)
-        text_put(b, "recipient", &recipient_record, &p->recipients[i]);
+        text_put(b, "recipient", format_recipient(format), &p->recipients[i]);
     for (size_t i = 0; i < p->count; i++)
         text_put(b, "state", &parked_state_record, &p->states[i]);
     return put_end(b, from);
 }
 
-int parked_put_growth(struct buf *b, const struct parked_message *message,
+int parked_put_growth(struct buf *b, unsigned format, const struct parked_message *message,
     const struct recipient *added, size_t n, const struct parked_state *states, size_t count)
 {
     size_t from = buf_len(b);
-    text_put(b, "message", &parked_message_record, message);
+    format = format ? format : PARKED_FORMAT;
+    put_message(b, format, message);
     for (size_t i = 0; i < n; i++)
-        text_put(b, "recipient", &recipient_record, &added[i]);
+        text_put(b, "recipient", format_recipient(format), &added[i]);
     for (size_t i = 0; i < count; i++)
         text_put(b, "state", &parked_state_record, &states[i]);
     return put_end(b, from);
 }
 
-int parked_put_update(struct buf *b, const struct parked_message *message,
+int parked_put_update(struct buf *b, unsigned format, const struct parked_message *message,
     const struct parked_state *states, size_t count)
 {
-    return parked_put_growth(b, message, NULL, 0, states, count);
+    return parked_put_growth(b, format, message, NULL, 0, states, count);
 }
 
 /* Finds the end of the block at the start of s: its `end` line is sound. *block is what the
@@ -155,8 +173,9 @@ int parked_check_format(struct slice line, struct error *err)
         return error_set(err, ERR_CORRUPT, "not a parked message");
     if (format > PARKED_FORMAT)
         return error_set(err, ERR_VERSION,
-            "parked message of format %" PRIu64 ", this release reads up to format %d", format,
-            PARKED_FORMAT);
+            "parked message of format %" PRIu64
+            ", written by a newer release; this one reads up to %d",
+            format, PARKED_FORMAT);
     return OK;
 }
 

@@ -2,7 +2,7 @@
  * Parked messages: one self-contained, readable file each, parked/QID-SIZE. The first SIZE bytes
  * are the message as it came; then follow blocks of text lines:
  *
- *     == veredus parked message, format 1 ==
+ *     == veredus parked message, format 2 ==
  *     message qid=... due=... held=no warned=no
  *     envelope sender=... received=...
  *     recipient address=... transport=... nexthop=...        in order, one line each
@@ -22,8 +22,9 @@
 #include "libmail/envelope.h"
 #include "libutil/arena.h"
 #include "libutil/error.h"
+#include "qmgr/format.h"
 
-enum { PARKED_NAME = 48, PARKED_FORMAT = 1 };
+enum { PARKED_NAME = 48, PARKED_FORMAT = SPOOL_FORMAT };
 
 /* What a recipient is at; numbers are on disk. */
 enum rcpt_state {
@@ -42,11 +43,14 @@ enum rcpt_state {
     F(S, I64, last, 0) F(S, STR, dsn, 16) F(S, STR, text, 480) F(S, STR, mta, 255)
 RECORD_DECLARE(parked_state, PARKED_STATE_FIELDS)
 
-#define PARKED_MESSAGE_FIELDS(F, S) \
-    F(S, STR, qid, 16)              \
-    F(S, I64, due, 0)               \
-    F(S, BOOL, held, 0)             \
-    F(S, BOOL, warned, 0) F(S, U32, delivered, 0) F(S, U32, bounced, 0) /* recipients so far */
+#define PARKED_MESSAGE_FIELDS(F, S)               \
+    F(S, STR, qid, 16)                            \
+    F(S, I64, due, 0)                             \
+    F(S, BOOL, held, 0)                           \
+    F(S, BOOL, warned, 0)                         \
+    F(S, U32, delivered, 0)                       \
+    F(S, U32, bounced, 0) /* recipients so far */ \
+        F(S, STR, crc, 8) /* CRC32C of the body, 8 hexadecimal digits; empty: not known */
 RECORD_DECLARE(parked_message, PARKED_MESSAGE_FIELDS)
 
 struct parked {
@@ -55,7 +59,8 @@ struct parked {
     struct recipient *recipients;
     struct parked_state *states;
     size_t count;
-    size_t end; /* offset in the trailer after the last sound block: where to append */
+    unsigned format; /* to write; 0: the newest */
+    size_t end;      /* offset in the trailer after the last sound block: where to append */
 };
 
 /* "parked/QID-SIZE" */
@@ -66,11 +71,11 @@ bool parked_parse_name(const char *name, uint64_t *qid, uint64_t *size);
 /* The first block. */
 int parked_put(struct buf *, const struct parked *) MUST_USE;
 /* An update: message line, and the states of count recipients. */
-int parked_put_update(struct buf *, const struct parked_message *, const struct parked_state *,
-    size_t count) MUST_USE;
+int parked_put_update(struct buf *, unsigned format, const struct parked_message *,
+    const struct parked_state *, size_t count) MUST_USE;
 /* An update with more recipients: the last n of count. */
-int parked_put_growth(struct buf *, const struct parked_message *, const struct recipient *added,
-    size_t n, const struct parked_state *, size_t count) MUST_USE;
+int parked_put_growth(struct buf *, unsigned format, const struct parked_message *,
+    const struct recipient *added, size_t n, const struct parked_state *, size_t count) MUST_USE;
 /* Reads everything after the body. All strings live in the arena. ERR_VERSION when a newer
  * release wrote it, ERR_CORRUPT when the first block is not whole. */
 int parked_parse(struct slice trailer, struct arena *, struct parked *out, struct error *) MUST_USE;

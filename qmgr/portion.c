@@ -85,6 +85,10 @@ void queue_load_failed(struct qmgr *q, struct message *m, const struct error *er
         .reason = slice_of(err->text));
     m->damaged = err->code == ERR_CORRUPT || err->code == ERR_VERSION;
     m->held = m->held || m->damaged;
+    if (m->parked && m->content) { /* its envelope was sound, its body is not */
+        message_unload(m);
+        q->loaded--;
+    }
     if (!m->damaged)
         queue_wake_in(q, m, 30 * DISK_RETRY_MS);
 }

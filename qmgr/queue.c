@@ -18,6 +18,7 @@ int queue_add(struct qmgr *q, struct message *m)
         return ERR_EXISTS;
     map_set_id(&q->messages, m->qid, m);
     m->serial = ++q->serial;
+    m->format = q->spool ? spool_format(q->spool) : 0; /* at start: recover.c */
     log_set_id(&m->log, q->log, "qid", m->qid);
     list_append(&q->all, &m->all);
     q->loaded += m->content != NULL;
@@ -507,7 +508,7 @@ void queue_due(void *arg)
             continue;
         if (m->deleted)
             queue_settle(q, m);
-        else if (queue_load(q, m, &err) != OK)
+        else if (queue_load(q, m, &err) != OK || message_check_body(m, q->disk, &err) != OK)
             queue_load_failed(q, m, &err);
         else
             queue_deliver(q, m);

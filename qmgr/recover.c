@@ -57,6 +57,10 @@ int recover_open(struct qmgr *q, struct error *err)
     q->spool = spool_open(q->disk, &q->set.spool, &ops, &rec, err);
     if (!q->spool)
         return err->code;
+    LIST_EACH(it, &q->all)
+    {
+        LIST_ENTRY(it, struct message, all)->format = spool_format(q->spool);
+    }
     log_event(q->log, spool_recovered, .log = rec.log, .parked = rec.parked,
         .troubles = q->troubles, .took_ms = loop_wall(q->loop) - begun);
     return OK;

@@ -311,6 +311,7 @@ static int load_head(struct loading *l, struct message *m, const struct roster *
         m->delivered = line.delivered;
         m->bounced = line.bounced;
     }
+    snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(line.crc));
     return OK;
 }
 

@@ -35,6 +35,11 @@ struct disk *spool_disk(struct spool *spool)
     return spool->disk;
 }
 
+unsigned spool_format(const struct spool *spool)
+{
+    return spool->log.format;
+}
+
 size_t spool_record_max(const struct spool *spool)
 {
     return MIN(spool->log.segment_size / 2, RECORD_BUF_MAX - LOGREC_ALIGN);
@@ -67,8 +72,9 @@ static int job_failed(struct spool_job *job, int rc, const char *what)
 }
 
 /* A large body: nobody can change it any more, it is complete, and it is on the disk. */
-static void settle_big(struct disk *disk, struct spool_job *job)
+static void settle_big(struct disk *disk, unsigned format, struct spool_job *job)
 {
+    uint32_t crc = 0;
     char path[SPOOL_BIG_PATH];
     struct disk_stat st;
     spool_big_path(job->big, path);
@@ -87,6 +93,10 @@ static void settle_big(struct disk *disk, struct spool_job *job)
             "a message body of %" PRIu64 " bytes has %" PRId64, job->size, st.size);
     if (rc == 0 && (rc = disk->ops->sync(disk, fd)) < 0)
         job_failed(job, rc, "cannot sync a message body");
+    if (rc == 0 && format > 1 && (rc = body_crc(disk, fd, job->size, &crc)) < 0)
+        job_failed(job, rc, "cannot read a message body");
+    if (rc == 0 && format > 1)
+        logrec_set_crc(&job->record, crc);
     disk->ops->close(disk, fd);
 }
 
@@ -234,7 +244,7 @@ static void before_log(
     struct disk *disk = spool->disk;
     for (size_t i = 0; i < n; i++) {
         if (jobs[i]->op == SPOOL_ACCEPT && jobs[i]->big[0])
-            settle_big(disk, jobs[i]);
+            settle_big(disk, spool->log.format, jobs[i]);
         else if (jobs[i]->op == SPOOL_PARK)
             park(disk, jobs[i]);
         else if (jobs[i]->op == SPOOL_UPDATE)

@@ -101,6 +101,9 @@ int spool_peek(struct disk *, const struct spool_found_ops *, void *arg, struct 
 /* Runs a batch (list of spool_job); every job has its code afterwards. Nothing is called back. */
 void spool_run(struct spool *, struct list *batch);
 void spool_figures(const struct spool *, struct spool_figures *);
+/* The format it is written in (qmgr/format.h): ACCEPT records and parked files have to be built in
+ * it. Expansions of messages in the log (SPOOL_EXPAND) need format 2. */
+unsigned spool_format(const struct spool *);
 /* The largest record an ACCEPT may have. */
 size_t spool_record_max(const struct spool *);
 

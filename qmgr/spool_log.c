@@ -71,7 +71,7 @@ static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
     logrec_begin(&record, LOGREC_SEGMENT, 0);
     buf_u64(&record, log->committed);
     int rc = logrec_finish(&record);
-    logrec_seal(&record, log->sequence + 1, log->committed);
+    logrec_seal(&record, log->format, log->sequence + 1, log->committed);
     *offset = (uint32_t)buf_len(&record);
     spool_log_path(log->spare[0].number, path);
     if (rc == 0)
@@ -172,7 +172,7 @@ static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t
     struct iovec *iov = xcalloc(n, sizeof(*iov));
     uint64_t committed = log->committed;
     for (size_t i = 0; i < n; i++) {
-        logrec_seal(&jobs[i]->record, ++log->sequence, committed);
+        logrec_seal(&jobs[i]->record, log->format, ++log->sequence, committed);
         struct slice s = buf_slice(&jobs[i]->record);
         iov[i] = (struct iovec){(char *)s.p, s.n};
     }

@@ -41,6 +41,28 @@ static int settle(struct disk *disk, struct error *err)
     return OK;
 }
 
+static void note_any(const char *name, void *arg)
+{
+    (void)name;
+    *(bool *)arg = true;
+}
+
+/* The format to write. A spool that holds nothing begins with the newest. */
+static int choose_format(struct disk *disk, unsigned *format, struct error *err)
+{
+    bool used = false;
+    int rc = format_read(disk, format, err);
+    if (rc != OK || *format > 0)
+        return rc;
+    rc = disk->ops->list(disk, "log", note_any, &used);
+    if (rc == 0)
+        rc = disk->ops->list(disk, "parked", note_any, &used);
+    if (rc < 0)
+        return disk_error(err, rc, "cannot list the spool");
+    *format = used ? SPOOL_FORMAT_OLDEST : SPOOL_FORMAT;
+    return used ? OK : format_write(disk, SPOOL_FORMAT, err);
+}
+
 /* As many segments as configured, and always one to begin with. */
 static int complete_log(struct spool_log *log, struct error *err)
 {
@@ -66,6 +88,8 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
         .fd = -1};
     int rc = make_directories(disk, err);
     if (rc == OK)
+        rc = choose_format(disk, &spool->log.format, err);
+    if (rc == OK)
         rc = settle(disk, err);
     struct spool_scan *scan = rc == OK ? spool_scan_run(disk, false, ops, arg, err) : NULL;
     if (scan)
@@ -88,10 +112,24 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
 
 int spool_peek(struct disk *disk, const struct spool_found_ops *ops, void *arg, struct error *err)
 {
+    unsigned format;
+    int rc = format_read(disk, &format, err);
+    if (rc != OK)
+        return rc;
     struct spool_scan *scan = spool_scan_run(disk, true, ops, arg, err);
     if (!scan)
         return err->code;
-    int rc = spool_scan_report(scan, NULL, err);
+    rc = spool_scan_report(scan, NULL, err);
     spool_scan_free(scan);
     return rc;
+}
+
+struct spool *spool_without_log(struct disk *disk, unsigned format)
+{
+    struct spool *spool = NEW(struct spool);
+    spool->disk = disk;
+    list_init(&spool->chores);
+    map_init(&spool->unsettled);
+    spool->log = (struct spool_log){.disk = disk, .format = format, .fd = -1};
+    return spool;
 }

@@ -17,6 +17,7 @@ struct segment {
 struct spool_log {
     struct disk *disk;
     uint32_t segment_size;
+    unsigned format;
     unsigned nominal; /* segments to keep; more were made when there was no other way */
     struct segment *used, *spare;
     unsigned nused, nspare, cap;
@@ -44,9 +45,12 @@ void spool_log_close(struct spool_log *);
 struct spool {
     struct disk *disk;
     struct spool_log log;
-    struct list chores; /* jobs of our own: what failures left to be done */
+    struct list chores;   /* jobs of our own: what failures left to be done */
     struct map unsettled; /* parked files (qid) of which an update failed */
 };
+
+/* For parking only: without a log, nothing else can be run. */
+struct spool *spool_without_log(struct disk *, unsigned format);
 
 /* What the log says about one message (spool_live.c). */
 struct live {
@@ -82,3 +86,5 @@ void spool_scan_free(struct spool_scan *);
 int spool_scan_report(struct spool_scan *, struct spool_log *log, struct error *) MUST_USE;
 /* Moves the FORGET jobs for what the parked files override to out. */
 void spool_scan_overridden(struct spool_scan *, struct list *out);
+/* Removes all segments, oldest first; durable when it returns 0. */
+int spool_scan_remove_log(struct spool_scan *) MUST_USE;

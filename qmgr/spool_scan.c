@@ -60,8 +60,6 @@ static void trouble(struct spool_scan *scan, const char *what, const char *fmt, 
     scan->ops->trouble(what, text, scan->arg);
 }
 
-/* --- segments ------------------------------------------------------------------------------ */
-
 static void note_segment(const char *name, void *arg)
 {
     struct spool_scan *scan = arg;
@@ -139,8 +137,8 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
     int rc = logrec_decode(all, &rec);
     if (rc == ERR_VERSION) {
         error_set(&scan->error, ERR_VERSION,
-            "the spool log was written by a newer release (format %u; this one reads up to %d)",
-            rec.version, LOGREC_VERSION);
+            "log/%05u is of format %u, written by a newer release; this one reads up to %d",
+            seg->number, rec.version, LOGREC_VERSION);
         free(data);
         return ERR_VERSION;
     }
@@ -165,15 +163,13 @@ static int by_generation(const void *a, const void *b)
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-/* --- records ------------------------------------------------------------------------------- */
-
 static void take_accept(
     struct spool_scan *scan, const struct logrec *rec, struct slice raw, uint64_t generation)
 {
     struct logrec_accept accept;
     char id[ID_TEXT];
     id_print(rec->qid, id);
-    if (rec->qid == 0 || logrec_get_accept(rec->payload, &accept) != OK) {
+    if (rec->qid == 0 || logrec_get_accept(rec->payload, rec->version, &accept) != OK) {
         trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed ACCEPT",
             rec->sequence, id);
         return;
@@ -365,6 +361,17 @@ static int read_segments(struct spool_scan *scan)
     return OK;
 }
 
+int spool_scan_remove_log(struct spool_scan *scan)
+{
+    char path[SPOOL_PATH];
+    int rc = 0;
+    for (size_t i = 0; i < scan->nsegments && rc == 0; i++) {
+        spool_log_path(scan->segments[i].number, path);
+        rc = scan->disk->ops->unlink(scan->disk, path);
+    }
+    return rc == 0 ? scan->disk->ops->sync_dir(scan->disk, "log") : rc;
+}
+
 struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
     const struct spool_found_ops *ops, void *arg, struct error *err)
 {
@@ -425,8 +432,6 @@ void spool_scan_overridden(struct spool_scan *scan, struct list *out)
         list_append(out, it);
     }
 }
-
-/* --- parked files and bodies ---------------------------------------------------------------- */
 
 static void note_parked(const char *name, void *arg)
 {
@@ -542,7 +547,7 @@ static void report_live(struct spool_scan *scan, struct spool_log *log)
         struct logrec rec;
         bool parked = map_get_id(&scan->parked, l->qid) != NULL;
         bool usable = !parked && logrec_decode(buf_slice(&l->record), &rec) == OK &&
-                      logrec_get_accept(rec.payload, &found.accept) == OK &&
+                      logrec_get_accept(rec.payload, rec.version, &found.accept) == OK &&
                       has_body(scan, l, &found.accept);
         if (!usable) {
             /* Nor may it come back: a body that is missing now could turn up again later. */

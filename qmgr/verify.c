@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "libutil/crc32c.h"
 #include "libutil/log.h"
 #include "libutil/map.h"
 #include "qmgr/message.h"
@@ -27,10 +28,12 @@ static void note(struct pass *p, bool harmless, const char *name, const char *re
     map_set(&p->found, slice_from(key, (size_t)n + 1), p);
 }
 
-/* All bytes of a body can be read. */
-static void read_body(struct pass *p, const char *path, uint64_t size)
+/* All bytes of a body can be read, and are those that came (crc: as in struct message). */
+static void read_body(struct pass *p, const char *path, uint64_t size, const char *crc)
 {
     struct error err;
+    uint32_t sum = 0;
+    char found[9];
     int fd = p->disk->ops->open(p->disk, path, DISK_READ);
     uint64_t at = 0;
     ssize_t got = fd < 0 ? fd : 0;
@@ -39,8 +42,11 @@ static void read_body(struct pass *p, const char *path, uint64_t size)
             p->disk, fd, p->chunk, (size_t)MIN(size - at, (uint64_t)CHUNK), (int64_t)at);
         if (got == 0)
             break;
+        if (got > 0)
+            sum = crc32c(sum, slice_from(p->chunk, (size_t)got));
         at += got > 0 ? (uint64_t)got : 0;
     }
+    snprintf(found, sizeof(found), "%08" PRIx32, sum);
     if (fd >= 0)
         p->disk->ops->close(p->disk, fd);
     p->sum.bytes += at;
@@ -49,6 +55,8 @@ static void read_body(struct pass *p, const char *path, uint64_t size)
         note(p, false, path, err.text);
     } else if (at < size) {
         note(p, false, path, "is cut off");
+    } else if (crc[0] && strcmp(found, crc) != 0) {
+        note(p, false, path, "the message itself is damaged: its checksum is wrong");
     }
 }
 
@@ -96,7 +104,7 @@ static void found_message(struct spool_found *found, void *arg)
         note(p, false, name, err.text);
     } else if (m->big[0]) {
         spool_big_path(m->big, path);
-        read_body(p, path, m->size);
+        read_body(p, path, m->size, m->crc);
     } else {
         p->sum.bytes += m->size; /* its record's checksum was right */
     }
@@ -116,7 +124,7 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
     if (message_load_parked(m, p->disk, &err) != OK) {
         note(p, false, path, err.text);
     } else {
-        read_body(p, path, size);
+        read_body(p, path, size, m->crc);
         look_behind(p, path, m->parked_end);
     }
     message_free(m);

@@ -267,6 +267,8 @@ static int sim_sync(struct disk *d, int fd)
 static bool in_directory(const char *path, const char *dir)
 {
     size_t n = strlen(dir);
+    if (strcmp(dir, ".") == 0)
+        return !strchr(path, '/');
     return strncmp(path, dir, n) == 0 && path[n] == '/';
 }
 
@@ -496,7 +498,7 @@ static void tear(struct simdisk *s, struct inode *inode)
 /* Of each directory's changes the first few happened. */
 static void replay_names(struct simdisk *s)
 {
-    static const char *const dirs[] = {"log", "big", "parked", "corrupt"};
+    static const char *const dirs[] = {".", "log", "big", "parked", "corrupt"};
     for (size_t d = 0; d < ARRAY_LEN(dirs); d++) {
         size_t of_dir = 0;
         for (size_t i = 0; i < s->nchanges; i++)

@@ -13,7 +13,7 @@ static void as_record(struct slice s)
     if (logrec_decode(s, &rec) == OK && rec.total > s.n)
         abort();
     /* Without the checksum, which no fuzzer finds. */
-    (void)logrec_get_accept(s, &accept);
+    (void)logrec_get_accept(s, SPOOL_FORMAT, &accept);
     struct error err;
     struct message *m = message_new(1, 0);
     struct buf b;

@@ -72,7 +72,7 @@ static void accept(struct spool *spool, uint64_t qid)
         .size = 6,
         .big = SLICE_LIT(""),
         .body = SLICE_LIT("hello\n")};
-    assert_int_equal(logrec_put_accept(&job->record, qid, &a), OK);
+    assert_int_equal(logrec_put_accept(&job->record, SPOOL_FORMAT, qid, &a), OK);
     list_init(&batch);
     list_append(&batch, &job->link);
     spool_run(spool, &batch);

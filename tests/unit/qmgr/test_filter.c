@@ -131,7 +131,7 @@ static void put_grown(struct buf *b)
     states[0].state = RCPT_WAITING;
     assert_int_equal(parked_put(b, &p), OK);
     states[0].state = RCPT_DONE;
-    assert_int_equal(parked_put_growth(b, &line, to + 1, 2, states, 3), OK);
+    assert_int_equal(parked_put_growth(b, SPOOL_FORMAT, &line, to + 1, 2, states, 3), OK);
 }
 
 static void test_an_update_may_add_recipients(void **state)
@@ -148,7 +148,8 @@ static void test_an_update_may_add_recipients(void **state)
     assert_int_equal(p.end, buf_len(&b));
     assert_int_equal(p.states[0].state, RCPT_DONE);
     assert_true(slice_is(p.recipients[2].address, "c@three.test"));
-    assert_int_equal(parked_put_update(&b, &line, states, 3), OK); /* and later ones know them */
+    assert_int_equal(
+        parked_put_update(&b, SPOOL_FORMAT, &line, states, 3), OK); /* and later ones know them */
     assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), OK);
     assert_int_equal(p.count, 3);
     arena_reset(&arena);
@@ -185,7 +186,7 @@ static void test_an_added_recipient_without_a_state_is_corrupt(void **state)
     buf_init(&b, 65536);
     arena_init(&arena, 1 << 20);
     assert_int_equal(parked_put(&b, &p), OK);
-    assert_int_equal(parked_put_growth(&b, &line, to + 1, 1, states, 1), OK);
+    assert_int_equal(parked_put_growth(&b, SPOOL_FORMAT, &line, to + 1, 1, states, 1), OK);
     assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), ERR_CORRUPT);
     arena_reset(&arena);
     buf_clear(&b);

@@ -19,8 +19,8 @@ static void make_record(struct buf *b)
         .size = 4,
         .body = SLICE_LIT("body")};
     buf_init(b, 4096);
-    assert_int_equal(logrec_put_accept(b, 77, &a), OK);
-    logrec_seal(b, 5, 4);
+    assert_int_equal(logrec_put_accept(b, SPOOL_FORMAT, 77, &a), OK);
+    logrec_seal(b, SPOOL_FORMAT, 5, 4);
 }
 
 static void test_a_record_comes_back_as_it_was(void **state)
@@ -37,7 +37,7 @@ static void test_a_record_comes_back_as_it_was(void **state)
     assert_int_equal(rec.qid, 77);
     assert_int_equal(rec.total, buf_len(&b));
     assert_int_equal(rec.total % LOGREC_ALIGN, 0);
-    assert_int_equal(logrec_get_accept(rec.payload, &a), OK);
+    assert_int_equal(logrec_get_accept(rec.payload, rec.version, &a), OK);
     assert_true(slice_is(a.body, "body") && slice_is(a.recipients, "rcpts"));
     buf_clear(&b);
 }
@@ -145,7 +145,7 @@ static void put_second(struct buf *b)
 {
     struct parked_message m = {.qid = SLICE_LIT("bcdf"), .due = 8, .held = true};
     struct parked_state done = {.index = 1, .state = RCPT_DONE};
-    assert_int_equal(parked_put_update(b, &m, &done, 1), OK);
+    assert_int_equal(parked_put_update(b, SPOOL_FORMAT, &m, &done, 1), OK);
 }
 
 static void test_a_parked_message_comes_back_with_its_last_update(void **state)
@@ -215,10 +215,10 @@ static void test_a_parked_message_of_a_newer_format_is_refused_by_name(void **st
     struct parked p;
     struct error err;
     arena_init(&arena, 65536);
-    assert_int_equal(parked_parse(SLICE_LIT("== veredus parked message, format 2 ==\nwhatever\n"),
+    assert_int_equal(parked_parse(SLICE_LIT("== veredus parked message, format 3 ==\nwhatever\n"),
                          &arena, &p, &err),
         ERR_VERSION);
-    assert_non_null(strstr(err.text, "format 2"));
+    assert_non_null(strstr(err.text, "format 3"));
     arena_reset(&arena);
 }
 

@@ -160,7 +160,7 @@ static struct spool_job *accept_job(struct history *h)
         .size = m->size,
         .big = slice_of(m->big),
         .body = m->big[0] ? SLICE_LIT("") : body_of(m)};
-    assert_int_equal(logrec_put_accept(&job->record, m->qid, &a), OK);
+    assert_int_equal(logrec_put_accept(&job->record, SPOOL_FORMAT, m->qid, &a), OK);
     buf_clear(&envelope);
     buf_clear(&recipients);
     return job;
@@ -225,7 +225,7 @@ static struct spool_job *update_job(struct model *m)
     struct parked_message line = line_of(m, id);
     put_states(m, states);
     job->offset = m->parked_end;
-    assert_int_equal(parked_put_update(&job->text, &line, states, RCPTS), OK);
+    assert_int_equal(parked_put_update(&job->text, SPOOL_FORMAT, &line, states, RCPTS), OK);
     return job;
 }
 

@@ -77,7 +77,7 @@ static int setup(void **state)
         .count = 1};
     buf_puts(&b, body);
     assert_int_equal(parked_put(&b, &p), OK);
-    assert_int_equal(parked_put_update(&b, &p.message, &parked_state, 1), OK);
+    assert_int_equal(parked_put_update(&b, SPOOL_FORMAT, &p.message, &parked_state, 1), OK);
     parked_path(77, sizeof(body) - 1, w->path);
     write_at(w, w->path, buf_slice(&b), 0);
     buf_clear(&b);
