@@ -9,7 +9,8 @@ static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
         .side = IPC_SERVER,
         .proto = &deliver_proto,
-        .on_message = virtual_message},
+        .on_message = virtual_message,
+        .on_down = virtual_down},
     {.conv = CONV_QUOTA, .side = IPC_SERVER, .proto = &quota_proto, .on_message = virtual_quota},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
     {.proto = NULL},
@@ -20,10 +21,11 @@ static const struct daemon_spec spec = {
     .profile = {.name = "virtual",
         .account = "veredus-mail",
         .root = SANDBOX_ROOT_DIR,
-        .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE},
+        .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE | SANDBOX_THREADS},
     .convs = convs,
     .events = virtual_events,
     .configure = virtual_configure,
+    .drain = virtual_drain,
 };
 
 int main(int argc, char **argv)

@@ -48,16 +48,33 @@ static struct stores_entry *choose(struct stores *s, struct slice path)
     return best;
 }
 
-static int note_dirty(struct stores *s, const struct stores_entry *e, struct error *err)
+static bool is_dirty(const struct stores *s, dev_t device)
 {
     for (size_t i = 0; i < s->ndirty; i++)
-        if (s->dirty[i].device == e->device)
-            return OK;
-    if (s->ndirty == STORES_FILE_SYSTEMS) {
-        int rc = stores_sync(s, err);
+        if (s->dirty[i].device == device)
+            return true;
+    return false;
+}
+
+/* More file systems than there is room for: those so far are synced here and now. */
+static int sync_now(struct stores *s, struct error *err)
+{
+    while (s->ndirty) {
+        int rc = store_sync(s->dirty[s->ndirty - 1].fd, err);
         if (rc)
             return rc;
+        fd_close(&s->dirty[--s->ndirty].fd);
     }
+    return OK;
+}
+
+static int note_dirty(struct stores *s, const struct stores_entry *e, struct error *err)
+{
+    if (is_dirty(s, e->device))
+        return OK;
+    int rc = s->ndirty == STORES_FILE_SYSTEMS ? sync_now(s, err) : OK;
+    if (rc)
+        return rc;
     int fd = fcntl(store_dirfd(e->store), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return error_sys(err, "mail directory");
@@ -131,13 +148,26 @@ void stores_drop(struct stores *s, struct slice path)
             release(&s->kept[i]);
 }
 
-int stores_sync(struct stores *s, struct error *err)
+size_t stores_take_dirty(struct stores *s, int fds[STORES_FILE_SYSTEMS])
 {
-    while (s->ndirty) {
-        int rc = store_sync(s->dirty[s->ndirty - 1].fd, err);
-        if (rc)
-            return rc;
-        fd_close(&s->dirty[--s->ndirty].fd);
+    size_t n = s->ndirty;
+    for (size_t i = 0; i < n; i++)
+        fds[i] = s->dirty[i].fd;
+    s->ndirty = 0;
+    return n;
+}
+
+void stores_give_back(struct stores *s, int *fds, size_t n, bool synced)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct stat st;
+        bool again = !synced && s->ndirty < STORES_FILE_SYSTEMS && fstat(fds[i], &st) == 0 &&
+                     !is_dirty(s, st.st_dev);
+        if (!again) {
+            fd_close(&fds[i]);
+            continue;
+        }
+        s->dirty[s->ndirty].device = st.st_dev;
+        s->dirty[s->ndirty++].fd = fds[i];
     }
-    return OK;
 }

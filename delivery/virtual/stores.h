@@ -42,5 +42,7 @@ int stores_get(
     struct stores *, struct slice path, int64_t now, struct store **, struct error *) MUST_USE;
 /* Forgets an open directory, after an error in it. */
 void stores_drop(struct stores *, struct slice path);
-/* Makes all deliveries so far durable. */
-int stores_sync(struct stores *, struct error *) MUST_USE;
+/* Descriptors of the file systems with deliveries that were not synced yet; the caller's until
+ * stores_give_back. synced: they need no further sync for what they had been taken for. */
+size_t stores_take_dirty(struct stores *, int fds[STORES_FILE_SYSTEMS]);
+void stores_give_back(struct stores *, int *fds, size_t n, bool synced);

@@ -5,6 +5,7 @@
 
 #include "delivery/virtual/events.h"
 #include "delivery/virtual/stores.h"
+#include "delivery/virtual/syncer.h"
 #include "libmail/nexthop.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
@@ -18,6 +19,7 @@ struct agent {
     struct daemon *daemon;
     char root[4096];
     struct stores stores;
+    struct syncer *syncer; /* NULL until it is needed */
 };
 
 static void announce(void *arg, struct slice path, struct slice folder, uint64_t sequence)
@@ -48,6 +50,7 @@ int virtual_configure(struct daemon *d, struct error *err)
 void virtual_free(struct daemon *d)
 {
     struct agent *v = d->data;
+    syncer_free(v->syncer);
     stores_clear(&v->stores);
     fd_close(&v->stores.root);
     free(v);
@@ -161,15 +164,67 @@ static void start(struct agent *v, struct peer *peer, struct ipc_in *in)
     buf_clear(&outcomes);
 }
 
+/* Who asked for a sync. */
+struct asker {
+    struct peer *peer; /* NULL: gone */
+    uint32_t id;
+    uint64_t trace;
+};
+
+static void synced(struct sync_job *job, void *arg)
+{
+    struct agent *v = arg;
+    struct asker *asker = job->arg;
+    struct deliver_synced done = {
+        .code = job->code, .text = slice_first(slice_of(job->error.text), 255)};
+    if (job->code)
+        log_event(&v->daemon->log, log_trouble, .what = SLICE_LIT("sync"),
+            .reason = slice_of(job->error.text));
+    stores_give_back(&v->stores, job->fds, job->n, job->code == OK);
+    if (asker->peer)
+        (void)!ipc_reply(asker->peer->ipc, asker->id, asker->trace, deliver_synced_type, &done, -1);
+    free(asker);
+    free(job);
+    if (v->daemon->draining && !(v->syncer && syncer_busy(v->syncer)))
+        daemon_exit(v->daemon);
+}
+
 static void sync_stores(struct agent *v, struct peer *peer, struct ipc_in *in)
 {
-    struct error err = {0};
-    int rc = stores_sync(&v->stores, &err);
-    struct deliver_synced done = {.code = rc, .text = slice_first(slice_of(err.text), 255)};
-    if (rc)
-        log_event(
-            &v->daemon->log, log_trouble, .what = SLICE_LIT("sync"), .reason = slice_of(err.text));
-    (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_synced_type, &done, -1);
+    struct sync_job *job = NEW(struct sync_job);
+    struct asker *asker = NEW(struct asker);
+    *asker = (struct asker){peer, in->id, in->trace};
+    job->arg = asker;
+    job->n = stores_take_dirty(&v->stores, job->fds);
+    if (!v->syncer)
+        v->syncer = syncer_new(v->daemon->loop, synced, v, &job->error);
+    if (v->syncer) {
+        syncer_add(v->syncer, job);
+        return;
+    }
+    job->code = ERR_TEMP;
+    synced(job, v);
+}
+
+static void forget_asker(struct sync_job *job, void *gone)
+{
+    struct asker *asker = job->arg;
+    if (asker->peer == gone)
+        asker->peer = NULL;
+}
+
+void virtual_down(struct peer *peer)
+{
+    struct agent *v = peer->daemon->data;
+    if (v->syncer)
+        syncer_each(v->syncer, forget_asker, peer);
+}
+
+void virtual_drain(struct daemon *d)
+{
+    struct agent *v = d->data;
+    if (!v->syncer || !syncer_busy(v->syncer))
+        daemon_exit(d);
 }
 
 void virtual_quota(struct peer *peer, struct ipc_in *in)

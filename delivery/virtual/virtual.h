@@ -8,8 +8,10 @@
 #include "libutil/daemon.h"
 
 int virtual_configure(struct daemon *, struct error *);
-/* Closes what virtual_configure and deliveries opened. */
+/* Closes what virtual_configure and deliveries opened; before the loop is freed. */
 void virtual_free(struct daemon *);
 void virtual_message(struct peer *, struct ipc_in *);
+void virtual_down(struct peer *);
+void virtual_drain(struct daemon *);
 /* Serves QUOTA: whether mail for a mailbox would be accepted now. Remembers the limits told. */
 void virtual_quota(struct peer *, struct ipc_in *);

@@ -100,9 +100,9 @@ static int teardown(void **state)
     ipc_free(f->notifyd);
     ipc_free(f->qmgr.ipc);
     ipc_free(f->notify.ipc);
+    virtual_free(&f->daemon);
     loop_free(f->daemon.loop);
     conf_free(f->daemon.conf);
-    virtual_free(&f->daemon);
     nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(f);
     return 0;
@@ -308,8 +308,29 @@ static void test_sync_answers_after_deliveries(void **state)
     deliver(f, 100, "example.test/alice", NULL, -1);
     f->synced = -1;
     ipc_call(f->client, deliver_sync_type, 0, &(struct deliver_sync){}, -1, on_done, f);
-    settle(f);
+    for (int i = 0; i < 10000 && f->synced == -1; i++) {
+        settle(f);
+        usleep(1000);
+    }
     assert_int_equal(f->synced, OK);
+}
+
+static void on_nothing(struct ipc_in *in, void *arg)
+{
+    (void)arg;
+    assert_null(in);
+}
+
+static void test_a_peer_that_goes_during_its_sync_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    ipc_call(f->client, deliver_sync_type, 0, &(struct deliver_sync){}, -1, on_nothing, f);
+    loop_poll(f->daemon.loop);
+    loop_poll(f->daemon.loop);
+    virtual_down(&f->qmgr);
+    deliver(f, 101, "example.test/alice", NULL, -1);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -325,6 +346,7 @@ int main(void)
         TEST(test_detail_without_a_folder_goes_into_inbox_and_makes_none),
         TEST(test_removed_mailbox_is_made_again),
         TEST(test_sync_answers_after_deliveries),
+        TEST(test_a_peer_that_goes_during_its_sync_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
