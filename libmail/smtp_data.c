@@ -50,7 +50,7 @@ static size_t plain_run(struct smtp_data *d, struct slice s)
 /* One octet that is not part of a plain run, or any octet in a state other than DATA_LINE. */
 static void step(struct smtp_data *d, char c, struct buf *out)
 {
-    if (d->state == DATA_BOL && c == '.') {
+    if (d->state == DATA_BOL && c == '.' && !d->chunks) {
         d->state = DATA_DOT;
         return;
     }
@@ -101,6 +101,15 @@ size_t smtp_data_feed(struct smtp_data *d, struct slice in, struct buf *out)
         step(d, in.p[i++], out);
     }
     return i;
+}
+
+void smtp_data_end(struct smtp_data *d, struct buf *out)
+{
+    if (d->state == DATA_CR)
+        fault(d, SMTP_DATA_BARE_CR);
+    else if (d->state == DATA_LINE)
+        content(d, SLICE_LIT("\r\n"), out);
+    d->state = DATA_END;
 }
 
 void smtp_stuff_init(struct smtp_stuff *s)

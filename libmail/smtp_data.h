@@ -30,6 +30,7 @@ struct smtp_data {
     size_t line; /* octets of the current line */
     size_t max_line;
     bool eight_bit; /* an octet over 127 was seen */
+    bool chunks;    /* behind BDAT (RFC 3030): dots are text, smtp_data_end ends it */
 };
 
 void smtp_data_init(struct smtp_data *, uint64_t max_size, size_t max_line);
@@ -41,6 +42,8 @@ void smtp_data_init(struct smtp_data *, uint64_t max_size, size_t max_line);
  */
 size_t smtp_data_feed(struct smtp_data *, struct slice in, struct buf *out);
 bool smtp_data_done(const struct smtp_data *);
+/* The last chunk is over: completes the last line, which needs 2 octets of room in out. */
+void smtp_data_end(struct smtp_data *, struct buf *out);
 
 /* The other way: content with CRLF line ends to dots stuffed. */
 struct smtp_stuff {

@@ -17,6 +17,10 @@ void cmd_data(struct session *s, struct slice args)
         session_refuse(s, "DATA", 503, "5.5.1", "sequence", SLICE_LIT("Say MAIL first"));
         return;
     }
+    if (t->state >= TXN_HEADER) { /* RFC 3030 §3: not after BDAT */
+        session_refuse(s, "DATA", 503, "5.5.1", "sequence", SLICE_LIT("Content came by BDAT"));
+        return;
+    }
     if (t->accepted == 0) {
         /* RFC 2033 §4.2 has 503 for LMTP, RFC 5321 §3.3 either. */
         bool lmtp = session_is_lmtp(s);
@@ -135,7 +139,10 @@ static void on_file(struct ipc_in *in, void *arg)
         transaction_fail(t, 451, "4.3.0", "Queue is not available, try again later", "queue-away");
     }
     if (!smtp_data_done(&t->data)) {
-        session_resume(s, SESSION_DATA);
+        if (t->data.chunks)
+            chunk_resume(s);
+        else
+            session_resume(s, SESSION_DATA);
         return;
     }
     commit_start(s);
@@ -198,19 +205,34 @@ static void judge(struct transaction *t)
             faults[t->data.fault].why.text, faults[t->data.fault].rule);
 }
 
-void data_arrived(struct session *s)
+/* Takes content; returns how much of it was consumed. */
+static size_t take(struct session *s, struct slice content, bool end)
 {
     struct transaction *t = s->txn;
-    struct buf *in = stream_in(s->stream), out;
-    struct slice chunk = slice_first(buf_slice(in), TXN_LINE_MAX);
-    buf_init(&out, chunk.n + 2);
-    size_t used = smtp_data_feed(&t->data, chunk, &out);
-    buf_consume(in, used);
+    struct buf out;
+    buf_init(&out, content.n + 4);
+    size_t used = smtp_data_feed(&t->data, content, &out);
+    if (end)
+        smtp_data_end(&t->data, &out);
     judge(t);
     if (!t->failure.code && buf_put(&t->content, buf_slice(&out)))
         transaction_fail(t, 552, "5.3.4", "Message header is too big", "header-size");
     settle(s, buf_len(&out));
     buf_clear(&out);
+    return used;
+}
+
+void data_take(struct session *s, struct slice content, bool end)
+{
+    (void)take(s, content, end);
+}
+
+void data_arrived(struct session *s)
+{
+    struct transaction *t = s->txn;
+    struct buf *in = stream_in(s->stream);
+    size_t used = take(s, slice_first(buf_slice(in), TXN_LINE_MAX), false);
+    buf_consume(in, used);
     if (smtp_data_done(&t->data) && s->state == SESSION_DATA)
         commit_start(s);
 }

@@ -178,6 +178,11 @@ void cmd_rcpt(struct session *s, struct slice args)
         session_refuse(s, "RCPT", 503, "5.5.1", "sequence", SLICE_LIT("Say MAIL first"));
         return;
     }
+    if (t->state >= TXN_HEADER) { /* between two chunks */
+        t->rcpt_text = slice_of("");
+        session_refuse(s, "RCPT", 503, "5.5.1", "sequence", SLICE_LIT("Content has begun"));
+        return;
+    }
     if (t->accepted >= s->service->max_recipients) {
         t->rcpt_text = slice_of("");
         session_refuse(s, "RCPT", 452, "4.5.3", "max-recipients", SLICE_LIT("Too many recipients"));

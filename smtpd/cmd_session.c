@@ -52,7 +52,7 @@ void cmd_ehlo(struct session *s, struct slice args)
     s->esmtp = true;
     (void)buf_printf(out,
         "250-%.*s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n"
-        "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-SMTPUTF8\r\n250-MT-PRIORITY\r\n",
+        "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-CHUNKING\r\n250-SMTPUTF8\r\n250-MT-PRIORITY\r\n",
         SLICE_FMT(s->server->hostname), (unsigned long long)s->server->message_size);
     put_future_release(s, out);
     if (session_may_etrn(s))

@@ -14,20 +14,22 @@
 #define SMTP_REJECT_FIELDS(F, S)                                                                \
     F(S, STR, client, 0)                                                                        \
     F(S, STR, verb, 0)                                                                          \
-    F(S, U32, code, 0) F(S, STR, dsn, 0) F(S, STR, rule, 0) F(S, STR, from, 0) F(S, STR, to, 0) \
-        F(S, STR, helo, 0) F(S, STR, text, 0)
-#define MSG_ACCEPT_FIELDS(F, S)                                                            \
-    F(S, STR, from, 0)                                                                     \
-    F(S, U32, nrcpt, 0)                                                                    \
-    F(S, U64, size, 0) F(S, STR, message_id, 0) F(S, STR, commit_ms, 0) F(S, STR, user, 0) \
-        F(S, I64, priority, 0) F(S, BOOL, bulk, 0) F(S, STR, rule, 0) F(S, I64, hold_until, 0)
+    F(S, U32, code, 0)                                                                          \
+    F(S, STR, dsn, 0) F(S, STR, rule, 0) F(S, STR, from, 0) F(S, STR, to, 0) F(S, STR, helo, 0) \
+        F(S, STR, text, 0)
+#define MSG_ACCEPT_FIELDS(F, S)                                                                \
+    F(S, STR, from, 0)                                                                         \
+    F(S, U32, nrcpt, 0)                                                                        \
+    F(S, U64, size, 0)                                                                         \
+    F(S, STR, message_id, 0) F(S, STR, commit_ms, 0) F(S, STR, user, 0) F(S, I64, priority, 0) \
+        F(S, BOOL, bulk, 0) F(S, STR, rule, 0) F(S, I64, hold_until, 0)
 #define SMTP_ETRN_FIELDS(F, S) \
     F(S, STR, client, 0) F(S, STR, domain, 0) F(S, STR, user, 0) F(S, U64, count, 0)
-#define SMTP_CLOSE_FIELDS(F, S)                                            \
-    F(S, STR, reason, 0)                                                   \
-    F(S, STR, client, 0)                                                   \
-    F(S, STR, client_name, 0) F(S, U32, seconds, 0) F(S, U32, messages, 0) \
-        F(S, U32, recipients, 0) F(S, U32, errors, 0)
+#define SMTP_CLOSE_FIELDS(F, S) \
+    F(S, STR, reason, 0)        \
+    F(S, STR, client, 0)        \
+    F(S, STR, client_name, 0)   \
+    F(S, U32, seconds, 0) F(S, U32, messages, 0) F(S, U32, recipients, 0) F(S, U32, errors, 0)
 
 #define SMTPD_EVENTS(E)                                                                         \
     E(smtp_listen, "smtp.listen", LOG_DEBUG, SMTP_LISTEN_FIELDS, "A socket accepts clients.")   \

@@ -190,6 +190,10 @@ static bool step(struct session *s, struct buf *in)
         data_arrived(s);
         return s->state != SESSION_DATA;
     }
+    if (s->state == SESSION_CHUNK) {
+        chunk_arrived(s);
+        return s->state != SESSION_CHUNK;
+    }
     return (s->state == SESSION_COMMAND || s->state == SESSION_AUTH) && take_line(s, in);
 }
 

@@ -6,6 +6,7 @@
  *     COMMAND   the next line is a command
  *     AUTH      the next line is an answer to an AUTH challenge
  *     DATA      content of the transaction arrives
+ *     CHUNK     content announced by BDAT arrives
  *     WAITING   another process is asked; input stays where it is, so replies keep their order
  *     TLS       STARTTLS was answered, the handshake is under way
  *     CLOSING   the last reply was given
@@ -24,6 +25,7 @@ enum session_state {
     SESSION_COMMAND,
     SESSION_AUTH,
     SESSION_DATA,
+    SESSION_CHUNK,
     SESSION_WAITING,
     SESSION_TLS,
     SESSION_CLOSING,
@@ -55,6 +57,10 @@ struct session {
     int64_t uid; /* of a local submitter; -1 */
     unsigned pending;
     unsigned errors, auth_failures, messages, recipients;
+    uint64_t chunk_left; /* octets of a BDAT that are still to come */
+    bool chunk_last;
+    struct smtp_refusal chunk_refusal; /* code 0: it is taken; else what to say after it */
+    const char *chunk_rule;
     bool esmtp;     /* EHLO or LHLO, not HELO */
     bool loopback;  /* the client is on this host */
     bool trusted;   /* in `networks` */
@@ -113,6 +119,12 @@ void auth_line(struct session *, struct slice line);
 void auth_free(struct auth_exchange *);
 /* cmd_data.c: content; consumes what it can from the stream's input. */
 void data_arrived(struct session *);
+/* cmd_data.c: content for the transaction; end: the last chunk of it. */
+void data_take(struct session *, struct slice content, bool end);
+/* cmd_bdat.c: the same for a chunk. */
+void chunk_arrived(struct session *);
+/* cmd_bdat.c: goes on after qmgr has lent a file. */
+void chunk_resume(struct session *);
 /* client_name.c: begins to find the client's name. */
 void client_name_start(struct session *);
 /* commit.c: hands the finished message to qmgr: the session waits afterwards, or is back in

@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
     {"MAIL", SMTP | LMTP | HELLO, cmd_mail},
     {"RCPT", SMTP | LMTP | HELLO, cmd_rcpt},
     {"DATA", SMTP | LMTP | HELLO | NO_ARGS, cmd_data},
+    {"BDAT", SMTP | LMTP | HELLO, cmd_bdat},
     {"RSET", SMTP | LMTP | NO_ARGS | CLEAR | OPEN, cmd_rset},
     {"NOOP", SMTP | LMTP | CLEAR | OPEN, cmd_noop},
     {"VRFY", SMTP | LMTP, cmd_vrfy},

@@ -23,3 +23,5 @@ void cmd_mail(struct session *, struct slice args);
 void cmd_rcpt(struct session *, struct slice args);
 /* cmd_data.c */
 void cmd_data(struct session *, struct slice args);
+/* cmd_bdat.c */
+void cmd_bdat(struct session *, struct slice args);

@@ -245,6 +245,105 @@ static void test_success_of_a_list_is_reported_as_expanded(void **state)
     assert_int_equal(reader.rest.n, 0);
 }
 
+/* --- BDAT --- */
+
+static void test_chunks_make_a_message(void **state)
+{
+    (void)state;
+    hello();
+    envelope();
+    say("BDAT 10\r\nSubject: xBDAT 9\r\n\r\n\r\n.\r\n.yBDAT 0 LAST\r\n");
+    expect("250 250 250");
+    assert_true(body_has("\r\nSubject: x\r\n\r\n.\r\n.y\r\n"));
+    assert_int_equal(f.accepts, 1);
+}
+
+static void test_a_chunk_byte_by_byte_is_the_same(void **state)
+{
+    (void)state;
+    static const char text[] = "BDAT 14 LAST\r\nA: b\r\n\r\nhi\r\n"
+                               "\r\nNOOP\r\n";
+    hello();
+    envelope();
+    for (size_t i = 0; i < sizeof(text) - 1; i++)
+        send_bytes(slice_from(text + i, 1));
+    expect("250 250");
+    assert_true(body_has("\r\nA: b\r\n\r\nhi\r\n\r\n"));
+}
+
+static void test_a_refused_chunk_is_read_to_its_end(void **state)
+{
+    (void)state;
+    hello();
+    say("BDAT 6\r\nQUIT\r\nMAIL FROM:<a@b.test>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
+    expect("503 250 554 250");
+    say("BDAT\r\nBDAT x\r\nBDAT 1 LATE\r\nBDAT -1\r\n");
+    expect("501 501 501 501");
+}
+
+static void test_between_chunks_only_chunks_are_taken(void **state)
+{
+    (void)state;
+    hello();
+    envelope();
+    say("BDAT 3\r\nA: RCPT TO:<bob@example.test>\r\nDATA\r\nMAIL FROM:<>\r\nNOOP\r\nRSET\r\n"
+        "BDAT 1 LAST\r\nx");
+    expect("250 503 503 503 250 250 503");
+    assert_int_equal(f.accepts, 0);
+}
+
+static void test_lines_in_chunks_are_checked_as_behind_data(void **state)
+{
+    (void)state;
+    hello();
+    envelope();
+    say("BDAT 3 LAST\r\na\nb");
+    expect("550");
+    envelope();
+    say("BDAT 4 LAST\r\nx: \r");
+    expect("550");
+    envelope();
+    say("BDAT 2\r\na\rBDAT 3 LAST\r\n\nb\n");
+    expect("250 550");
+    assert_int_equal(f.accepts, 0);
+}
+
+static void test_big_chunks_go_to_a_file(void **state)
+{
+    (void)state;
+    char *text = xcalloc(1, 100001);
+    hello();
+    envelope();
+    memset(text, 'x', 100000);
+    for (size_t i = 78; i < 100000; i += 80)
+        memcpy(text + i, "\r\n", 2);
+    memcpy(text, "A: b\r\n\r\n", 8);
+    say("BDAT 100000\r\n");
+    send_bytes(slice_from(text, 100000));
+    say("BDAT 100000\r\n");
+    send_bytes(slice_from(text, 100000));
+    expect("250 250");
+    say("BDAT 2 LAST\r\n\r\n");
+    expect("250");
+    assert_int_equal(f.opens, 1);
+    assert_true(buf_len(&f.body) > 200000);
+    envelope();
+    say("BDAT 300000 LAST\r\n");
+    for (size_t i = 0; i < 3; i++)
+        send_bytes(slice_from(text, 100000));
+    expect("552");
+    free(text);
+}
+
+static void test_lmtp_answers_the_last_chunk_for_each_recipient(void **state)
+{
+    (void)state;
+    connect_client("lmtp", "127.0.0.1");
+    say("LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\n"
+        "BDAT 2\r\nA:BDAT 4 LAST\r\n\r\n\r\n");
+    expect("220 250 250 250 250 250 250 250");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -267,6 +366,13 @@ int main(void)
         TEST(test_bulk_mail_is_recognised),
         TEST(test_a_rule_puts_the_message_on_hold),
         TEST(test_success_of_a_list_is_reported_as_expanded),
+        TEST(test_chunks_make_a_message),
+        TEST(test_a_chunk_byte_by_byte_is_the_same),
+        TEST(test_a_refused_chunk_is_read_to_its_end),
+        TEST(test_between_chunks_only_chunks_are_taken),
+        TEST(test_lines_in_chunks_are_checked_as_behind_data),
+        TEST(test_big_chunks_go_to_a_file),
+        TEST(test_lmtp_answers_the_last_chunk_for_each_recipient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
