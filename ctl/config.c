@@ -41,7 +41,8 @@ static void check_file(struct slice path, const char *key, struct buf *errors)
 /* What the file names must be there: those who start with it cannot do without. */
 static void check_world(const struct conf *conf, struct buf *errors)
 {
-    static const char *const tables[] = {"users", "aliases", "virtual-aliases", "transport"};
+    static const char *const tables[] = {
+        "users", "aliases", "virtual-aliases", "transport", "hold"};
     const struct conf_block *tls = conf_one(conf, "tls");
     for (size_t i = 0; i < ARRAY_LEN(tables); i++)
         check_table(conf, tables[i], errors);

@@ -41,7 +41,7 @@ static void put_recipients(struct buf *out, struct slice packed)
          r.rest.n && record_get(&r, &queue_recipient_record, &q) == OK;) {
         struct exported e = {
             .address = q.address, .original = q.original, .orcpt = q.orcpt, .notify = q.notify};
-        if (!slice_is(q.state, "done"))
+        if (!slice_is(q.state, "done") && !slice_is(q.transport, TRANSPORT_EXPANDED))
             text_put(out, "recipient", &exported_record, &e);
     }
 }

@@ -4,7 +4,7 @@
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 
-static const char *const keys[] = {"users", "aliases", "virtual-aliases", "transport"};
+static const char *const keys[] = {"users", "aliases", "virtual-aliases", "transport", "hold"};
 
 static bool is_key(const char *word)
 {

@@ -47,9 +47,17 @@ static struct slice given(const struct rcpt *rcpt)
     return rcpt->to.original.n ? rcpt->to.original : rcpt->to.address;
 }
 
+/* Stands for a report only; those it was expanded to are recipients of their own. */
+static bool is_expanded(const struct rerouting *r, size_t i)
+{
+    return slice_is(rcpt_at(r, i)->to.transport, TRANSPORT_EXPANDED);
+}
+
 /* Recipients that the present question is about. */
 static bool concerned(const struct rerouting *r, size_t i)
 {
+    if (is_expanded(r, i))
+        return false;
     return r->address[0] || slice_eq(given(rcpt_at(r, i)), given(rcpt_at(r, r->at)));
 }
 
@@ -238,7 +246,7 @@ static void drain(struct rerouting *r)
         const struct rcpt *rcpt = rcpt_at(r, i);
         bool there =
             slice_is(rcpt->to.transport, TRANSPORT_DRAIN) && slice_eq(rcpt->to.nexthop, node);
-        if (rcpt->st.state != RCPT_WAITING || slice_is(rcpt->to.transport, TRANSPORT_EXPANDED))
+        if (rcpt->st.state != RCPT_WAITING || is_expanded(r, i))
             continue;
         r->fates[i] = there ? FATE_KEPT : FATE_REPLACED;
         r->changed++;
@@ -299,8 +307,8 @@ static void ask(struct rerouting *r)
 
 static void ask_next(struct rerouting *r)
 {
-    while (r->at < r->known &&
-           (rcpt_at(r, r->at)->st.state != RCPT_WAITING || r->fates[r->at] != FATE_UNKNOWN))
+    while (r->at < r->known && (rcpt_at(r, r->at)->st.state != RCPT_WAITING ||
+                                   is_expanded(r, r->at) || r->fates[r->at] != FATE_UNKNOWN))
         r->at++;
     if (r->at < r->known)
         ask(r);

@@ -13,6 +13,7 @@ static const char CONF[] = "hostname mail.example.org\n"
                            "virtual-aliases text:%1$s/virtual\n"
                            "aliases text:%1$s/aliases\n"
                            "transport text:%1$s/transport\n"
+                           "hold text:%1$s/hold\n"
                            "domain example.org { catch-all catcher@nocatch.example }\n"
                            "domain nocatch.example strict.example { plus-address yes }\n"
                            "domain noplus.example { plus-address no }\n"
@@ -51,6 +52,11 @@ static const char TRANSPORT[] = "example.net smtp:[198.51.100.1]:26\n"
 static const char *const mailboxes[] = {"alice@example.org", "bob@strict.example",
     "self@strict.example", "catcher@nocatch.example", "a+b@strict.example", NULL};
 
+static const char HOLD[] = "192.0.2.66 looks bad\n"
+                           "suspect.example a list\n"
+                           "<> reports\n"
+                           "bob@strict.example on leave\n";
+
 struct fixture {
     char dir[64];
     struct conf *conf;
@@ -58,7 +64,7 @@ struct fixture {
     /* of the last route */
     bool done, fault, trouble;
     uint32_t code;
-    char dsn[16], rule[64], recipients[4096], reason[400];
+    char dsn[16], rule[64], hold[65], recipients[4096], reason[400];
     struct route *asked;
     char asking[321];
 };
@@ -89,6 +95,7 @@ static int setup(void **state)
     put(f, "virtual", VIRTUAL);
     put(f, "aliases", ALIASES);
     put(f, "transport", TRANSPORT);
+    put(f, "hold", HOLD);
     put(f, "members", "# people\nalice@example.org\ndave\n");
     put(f, "passwd",
         "root:x:0:0::/root:/x\ncarol:x:1001:1001::/home/c:/x\n"
@@ -108,7 +115,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    const char *const names[] = {"virtual", "aliases", "transport", "members", "passwd", "conf"};
+    const char *const names[] = {
+        "virtual", "aliases", "transport", "hold", "members", "passwd", "conf"};
     char path[128];
     maps_free(f->maps);
     conf_free(f->conf);
@@ -140,6 +148,7 @@ static void done(
     snprintf(f->reason, sizeof(f->reason), "%s", reason);
     assert_true(slice_to_cstr(v->dsn, f->dsn, sizeof(f->dsn)));
     assert_true(slice_to_cstr(v->rule, f->rule, sizeof(f->rule)));
+    assert_true(slice_to_cstr(v->hold, f->hold, sizeof(f->hold)));
     while (in.rest.n) {
         struct recipient to;
         assert_int_equal(record_get(&in, &recipient_record, &to), OK);
@@ -395,11 +404,48 @@ static void test_members_are_cut_as_aliases_write_them(void **state)
     assert_int_equal(member_next(&rest, &text), MEMBER_END);
 }
 
+static void assert_held(
+    void **state, const char *client, const char *sender, const char *to, const char *by)
+{
+    struct fixture *f = *state;
+    struct route_check check = {
+        .address = slice_of(to), .sender = slice_of(sender), .client = slice_of(client)};
+    f->done = false;
+    f->recipients[0] = '\0';
+    route_run(route_new(f->maps, &check, ask, done, f));
+    play_authd(f);
+    assert_int_equal(f->code, 250);
+    assert_string_equal(f->hold, by);
+}
+
+static void test_mail_is_held_by_client_sender_or_recipient(void **state)
+{
+    const char *alice = "alice@example.org";
+    assert_held(state, "192.0.2.66", "a@b.example", alice, "client=192.0.2.66");
+    assert_held(state, "192.0.2.1", "a@Suspect.example", alice, "sender=Suspect.example");
+    assert_held(state, "192.0.2.1", "", alice, "sender=<>");
+    assert_held(
+        state, "192.0.2.1", "a@b.example", "bob@strict.example", "recipient=bob@strict.example");
+    assert_held(state, "192.0.2.1", "a@b.example", alice, "");
+    assert_held(state, "", "", alice, ""); /* our own */
+}
+
+static void test_u_labels_are_the_same_domain_as_a_labels(void **state)
+{
+    relayed(state,
+        "a@b\xc3\xbc"
+        "cher.example",
+        "a@xn--bcher-kva.example=remote:xn--bcher-kva.example");
+    refused(state, "a@\xe2\x80\x8e.example", 501, "5.1.3", "syntax");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_virtual_mailbox_goes_to_its_directory),
+        TEST(test_mail_is_held_by_client_sender_or_recipient),
+        TEST(test_u_labels_are_the_same_domain_as_a_labels),
         TEST(test_unknown_user_is_refused),
         TEST(test_malformed_address_is_refused),
         TEST(test_plus_detail_falls_back_to_the_user),
