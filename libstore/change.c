@@ -162,7 +162,7 @@ int store_expunge(struct store_mailbox *mb, const struct uidset *uids, bool dele
     }
     /* The files last, while the log is ours: what it calls expunged may go. */
     for (uint32_t uid = 0; !rc && uidset_next(&set, &uid);)
-        file_unlink(b, box_rec(b, box_find(b, uid)));
+        file_discard(b, box_rec(b, box_find(b, uid)));
     box_unlock(b);
     if (!rc && set.n)
         box_announce(b);

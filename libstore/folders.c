@@ -308,6 +308,9 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     int lock_rc = box_load(b, &ignored);
     if (!lock_rc)
         lock_rc = box_lock(b, &ignored);
+    for (size_t i = 0; !lock_rc && s->opt.keep_deleted && i < box_count(b); i++)
+        if (!(box_rec(b, i)->bits & REC_GONE))
+            file_discard(b, box_rec(b, i));
     if (lock_rc == ERR_BUSY)
         rc = error_set(err, lock_rc, "another process is writing to the folder");
     else if (fs_rename(s->fd, disk, s->fd, trash))

@@ -207,6 +207,8 @@ int file_open(struct box *, const struct disk_rec *, int *fd, struct error *) MU
 /* Finds where it really is; ERR_NOT_FOUND. */
 int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) MUST_USE;
 void file_unlink(struct box *, const struct disk_rec *);
+/* The same for what a user expunged, which may have to be kept (deleted.c). */
+void file_discard(struct box *, const struct disk_rec *);
 int found_read(int dirfd, struct found *, struct error *) MUST_USE;
 void found_clear(struct found *);
 struct found_file *found_get(const struct found *, const char *base);

@@ -37,6 +37,7 @@ enum {
 struct store_options {
     bool coexist;       /* other tools use this Maildir: LF bodies, flags in file names */
     unsigned tomb_days; /* how long expunged UIDs are remembered; 0: 30 */
+    bool keep_deleted;  /* expunged mail is put aside (libstore/deleted.h) */
     bool create; /* make the directory (0700, and its parents below `at`) when it is not there */
     /* Called after each committed change that others may want to see; for notify_changed. */
     void (*changed)(void *arg, struct slice folder, uint64_t sequence);

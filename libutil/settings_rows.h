@@ -20,5 +20,7 @@
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 
+/* settings_mailbox.c */
+extern const struct conf_schema mailbox_schema, expire_schema;
 /* settings_queue.c */
 extern const struct conf_schema queue_schema, destination_schema, mx_host_schema, transport_schema;

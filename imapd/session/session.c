@@ -97,8 +97,11 @@ static void loop(struct session *s)
 static int begin(struct session *s)
 {
     struct error err;
-    const struct store_options opts = {
-        .coexist = s->env->coexist, .create = true, .changed = notify_changed_folder, .arg = s};
+    const struct store_options opts = {.coexist = s->env->coexist,
+        .create = true,
+        .changed = notify_changed_folder,
+        .arg = s,
+        .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = store_open(s->env->mail, ".", &opts, &s->store, &err);
     if (rc) {
         log_event(&s->env->log, log_trouble, .what = SLICE_LIT("open mail directory"),

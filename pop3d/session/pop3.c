@@ -383,8 +383,11 @@ static int lock_maildrop(struct pop3 *p, struct error *err)
 
 static int open_maildrop(struct pop3 *p, struct error *err)
 {
-    struct store_options options = {
-        .coexist = p->env->coexist, .create = true, .changed = on_changed, .arg = p};
+    struct store_options options = {.coexist = p->env->coexist,
+        .create = true,
+        .changed = on_changed,
+        .arg = p,
+        .keep_deleted = conf_int(conf_one(p->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = store_open(p->env->mail, ".", &options, &p->store, err);
     if (rc == OK)
         rc = lock_maildrop(p, err);

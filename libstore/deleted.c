@@ -1,0 +1,260 @@
+#include "libstore/deleted.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "libstore/private.h"
+
+static const char top_name[] = "veredus.deleted";
+/* Longer keywords of a message are not kept: a file's name has 255 bytes. */
+enum { KEYWORDS_MAX = 140 };
+
+/* Names in names: letters and digits as they stand, all else as =XX. */
+static void put_word(struct buf *out, struct slice word)
+{
+    for (size_t i = 0; i < word.n; i++) {
+        unsigned char c = (unsigned char)word.p[i];
+        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            c == '$' || c == '-' || c == '_')
+            buf_putc(out, (char)c);
+        else
+            buf_printf(out, "=%02x", c);
+    }
+}
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool get_words(struct slice words, char out[DELETED_NAME])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < words.n && n + 1 < DELETED_NAME; i++) {
+        int c = (unsigned char)words.p[i];
+        if (c == '=') {
+            int high = i + 2 < words.n ? hex(words.p[i + 1]) : -1;
+            int low = i + 2 < words.n ? hex(words.p[i + 2]) : -1;
+            if (high < 0 || low < 0 || high + low == 0)
+                return false;
+            c = high * 16 + low;
+            i += 2;
+        }
+        out[n++] = (char)c;
+    }
+    out[n] = '\0';
+    return true;
+}
+
+/* TIME.GUID.DATE.FLAGS.KEYWORD,KEYWORD */
+static void make_name(const struct box *b, const struct disk_rec *rec, char out[DELETED_NAME])
+{
+    char guid[2 * STORE_GUID + 1];
+    struct buf words, word;
+    buf_init(&words, KEYWORDS_MAX);
+    buf_init(&word, 1024);
+    guid_hex(rec->guid, guid);
+    for (size_t i = 0; i < b->nkeywords; i++) {
+        if (!(rec->keywords >> i & 1))
+            continue;
+        buf_reset(&word);
+        if (buf_len(&words))
+            buf_putc(&word, ',');
+        put_word(&word, slice_of(b->keywords[i]));
+        (void)!buf_put(&words, buf_slice(&word));
+    }
+    snprintf(out, DELETED_NAME, "%u.%s.%u.%u.%.*s", fs_time(), guid, rec->date, rec->flags,
+        (int)buf_len(&words), buf_slice(&words).p ? buf_slice(&words).p : "");
+    buf_clear(&words);
+    buf_clear(&word);
+}
+
+static bool parse_name(const char *name, struct deleted *d)
+{
+    struct slice rest = slice_of(name), time = slice_cut(&rest, '.'), guid = slice_cut(&rest, '.');
+    struct slice date = slice_cut(&rest, '.'), flags = slice_cut(&rest, '.');
+    uint64_t flag_bits;
+    if (slice_i64(time, 0, UINT32_MAX, &d->time) || slice_i64(date, 0, UINT32_MAX, &d->date) ||
+        slice_u64(flags, 0, STORE_RECENT - 1, &flag_bits) || guid.n != 2 * STORE_GUID)
+        return false;
+    for (size_t i = 0; i < STORE_GUID; i++) {
+        int high = hex(guid.p[2 * i]), low = hex(guid.p[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        d->guid[i] = (unsigned char)(high * 16 + low);
+    }
+    d->flags = (uint32_t)flag_bits;
+    snprintf(d->file, sizeof(d->file), "%s", name);
+    return get_words(rest, d->keywords);
+}
+
+static const char *place_of(const char *disk)
+{
+    return strcmp(disk, ".") == 0 ? "INBOX" : disk;
+}
+
+/* The directory for what is expunged in a folder; -1 when it cannot be had. */
+static int open_place(struct store *s, const char *disk, bool make)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+    if (make && fs_mkdir(s->fd, top_name, 0700) && errno != EEXIST)
+        return -1;
+    int top = fs_open(s->fd, top_name, flags, 0);
+    if (top < 0)
+        return -1;
+    if (make && fs_mkdir(top, place_of(disk), 0700) && errno != EEXIST) {
+        fs_close(&top);
+        return -1;
+    }
+    int fd = fs_open(top, place_of(disk), flags, 0);
+    fs_close(&top);
+    return fd;
+}
+
+static bool keep(struct box *b, const struct disk_rec *rec)
+{
+    char path[FILE_NAME_MAX], name[DELETED_NAME];
+    struct stat st;
+    file_path(b, rec, path);
+    if (fs_stat(b->dirfd, path, &st) && (file_locate(b, rec, path) || fs_stat(b->dirfd, path, &st)))
+        return false;
+    if (st.st_nlink > 1)
+        return false;
+    int place = open_place(b->store, b->disk, true);
+    if (place < 0)
+        return false;
+    make_name(b, rec, name);
+    bool done = fs_rename(b->dirfd, path, place, name) == 0;
+    fs_close(&place);
+    return done;
+}
+
+void file_discard(struct box *b, const struct disk_rec *rec)
+{
+    if (!b->store->opt.keep_deleted || !keep(b, rec))
+        file_unlink(b, rec);
+}
+
+static int each_in(struct store *s, const char *place, deleted_fn *fn, void *arg, struct error *err)
+{
+    struct deleted d;
+    struct buf folder;
+    struct fs_entry e;
+    const char *disk = strcmp(place, "INBOX") == 0 ? "." : place;
+    int fd = open_place(s, disk, false), walk = fd < 0 ? -1 : fs_dup(fd), rc = OK;
+    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    buf_init(&folder, sizeof(d.folder) - 1);
+    if (strcmp(disk, ".") == 0)
+        buf_puts(&folder, "INBOX");
+    else if (name_from_disk(slice_of(disk), &folder))
+        buf_reset(&folder); /* nobody calls a folder so: not ours */
+    while (dir && buf_len(&folder) && !rc && fs_dir_next(dir, &e)) {
+        struct stat st;
+        d = (struct deleted){0};
+        if (!parse_name(e.name, &d) || fs_stat(fd, e.name, &st) || !S_ISREG(st.st_mode) ||
+            !slice_to_cstr(buf_slice(&folder), d.folder, sizeof(d.folder)))
+            continue;
+        d.size = (uint64_t)st.st_size;
+        rc = fn(arg, &d, err);
+    }
+    buf_clear(&folder);
+    if (dir)
+        fs_dir_close(dir);
+    fs_close(&fd);
+    return rc;
+}
+
+int store_deleted_each(struct store *s, deleted_fn *fn, void *arg, struct error *err)
+{
+    struct fs_entry e;
+    int fd = fs_open(s->fd, top_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), rc = OK;
+    struct fs_dir *dir = fd < 0 ? NULL : fs_dir_open(fd);
+    if (!dir) {
+        fs_close(&fd);
+        return OK;
+    }
+    while (!rc && fs_dir_next(dir, &e))
+        if (strcmp(e.name, ".") != 0 && strcmp(e.name, "..") != 0)
+            rc = each_in(s, e.name, fn, arg, err);
+    fs_dir_close(dir);
+    return rc;
+}
+
+static int place_fd(struct store *s, const struct deleted *d, int *fd, struct error *err)
+{
+    char disk[NAME_DISK_MAX];
+    *fd = -1;
+    if (name_to_disk(slice_of(d->folder), disk) || strchr(d->file, '/'))
+        return error_set(err, ERR_SYNTAX, "not the name of a deleted message");
+    *fd = open_place(s, disk, false);
+    return *fd < 0 ? error_sys(err, "%s", top_name) : OK;
+}
+
+/* Whether an undelete before us was cut off after the message was back. */
+static bool is_back(struct store *s, const struct deleted *d)
+{
+    struct box *b;
+    struct error ignored;
+    if (store_box(s, slice_of(d->folder), &b, &ignored) || box_catch_up(b, &ignored))
+        return false;
+    for (size_t i = box_count(b); i--;) {
+        const struct disk_rec *rec = box_rec(b, i);
+        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, d->guid, STORE_EMAIL) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int append(
+    struct store *s, const struct deleted *d, int fd, struct store_appended *out, struct error *err)
+{
+    struct slice words[STORE_KEYWORDS_MAX], rest = slice_of(d->keywords);
+    struct store_append *a;
+    struct store_append_options opt = {.flags = d->flags & ~(unsigned)STORE_DELETED,
+        .keywords = words,
+        .date = d->date,
+        .guid = d->guid};
+    while (rest.n && opt.nkeywords < STORE_KEYWORDS_MAX)
+        words[opt.nkeywords++] = slice_cut(&rest, ',');
+    int rc = store_append_begin(s, slice_of(d->folder), d->size, &a, err);
+    if (rc)
+        return rc;
+    rc = store_append_fd(a, fd, d->size, err);
+    if (rc) {
+        store_append_abort(a);
+        return rc;
+    }
+    return store_append_commit(a, &opt, out, err);
+}
+
+int store_undelete(
+    struct store *s, const struct deleted *d, struct store_appended *out, struct error *err)
+{
+    int place, fd = -1, rc = place_fd(s, d, &place, err);
+    *out = (struct store_appended){0};
+    if (!rc && !store_exists(s, slice_of(d->folder)))
+        rc = store_create(s, slice_of(d->folder), err);
+    if (!rc && is_back(s, d)) {
+        out->duplicate = true;
+    } else if (!rc) {
+        fd = fs_open(place, d->file, O_RDONLY | O_NOFOLLOW, 0);
+        rc = fd < 0 ? error_sys(err, "a deleted message") : append(s, d, fd, out, err);
+    }
+    /* It must not be in neither place when the machine stops. */
+    if (!rc)
+        rc = store_sync(s->fd, err);
+    if (!rc && fs_unlink(place, d->file, 0))
+        rc = error_sys(err, "a deleted message");
+    fs_close(&fd);
+    fs_close(&place);
+    return rc;
+}
+
+int store_deleted_remove(struct store *s, const struct deleted *d, struct error *err)
+{
+    int place, rc = place_fd(s, d, &place, err);
+    if (!rc && fs_unlink(place, d->file, 0) && errno != ENOENT)
+        rc = error_sys(err, "a deleted message");
+    fs_close(&place);
+    return rc;
+}

@@ -1,0 +1,155 @@
+"""Expire rules, mail that is kept after expunging, and housekeeping."""
+import glob
+import os
+import random
+import time
+
+import pytest
+
+from veredus import ALICE, BOB, Instance
+
+CONF = """
+mailbox { keep-deleted 14d }
+expire Trash "Old/*" { after 1s }
+expire INBOX { after 300d }
+"""
+
+
+def make(rooted):
+    if rooted and os.getuid() != 0:
+        pytest.skip("needs root")
+    instance = Instance(rooted=rooted).init()
+    instance.edit_conf(append=CONF)
+    return instance
+
+
+@pytest.fixture(scope="module", params=["rootless", "rooted"])
+def keeping(request):
+    instance = make(request.param == "rooted")
+    try:
+        yield instance.start()
+    finally:
+        instance.discard()
+
+
+def unique(text):
+    return f"{text}-{random.getrandbits(32):x}"
+
+
+def fill(client, folder, *subjects):
+    client.create(f'"{folder}"')
+    for subject in subjects:
+        client.append(f'"{folder}"', "(\\Flagged $Work)", '"20-Nov-2025 02:00:00 +0000"',
+                      f"Subject: {subject}\r\n\r\nabout {subject}\r\n".encode())
+
+
+def expunge(client, folder, which="1:*"):
+    client.select(f'"{folder}"')
+    client.store(which, "+FLAGS", "\\Deleted")
+    client.expunge()
+
+
+def listing(client, folder):
+    assert client.select(f'"{folder}"')[0] == "OK"
+    found = client.fetch("1:*", "(UID FLAGS INTERNALDATE BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+    return [(p[0].decode(), p[1].decode().strip()) for p in found if isinstance(p, tuple)]
+
+
+def deleted(instance, user):
+    name, domain = user.split("@")
+    top = instance.path(f"mail/{domain}/{name}/veredus.deleted")
+    return glob.glob(f"{top}/.*/*") + glob.glob(f"{top}/*/*")
+
+
+def test_expunged_mail_comes_back_with_flags_and_a_new_uid(keeping):
+    client, folder = keeping.imap_client(BOB), unique("Lost")
+    fill(client, folder, "one", "two", "three")
+    expunge(client, folder, "1:2")
+    assert [s for _, s in listing(client, folder)] == ["Subject: three"]
+    listed = keeping.veredus("mailbox", "undelete", BOB, "--folder", folder, "--list").stdout
+    assert len(listed.splitlines()) == 2 and "date=2025-11-20T02:00:00Z" in listed
+    keeping.veredus("mailbox", "undelete", BOB, "--folder", folder, "--since", "1h")
+    found = listing(client, folder)
+    assert sorted(s for _, s in found) == ["Subject: one", "Subject: three", "Subject: two"]
+    assert all("\\Flagged" in about and "$Work" in about and "20-Nov-2025" in about and
+               "\\Deleted" not in about for about, _ in found)
+    assert [int(about.split("UID ")[1].split()[0]) for about, _ in found] == [3, 4, 5]
+    assert "0 messages" in keeping.veredus(
+        "mailbox", "undelete", BOB, "--folder", folder).stdout
+    client.logout()
+    keeping.veredus("mailbox", "undelete", BOB, "--since", "yesterday", status=2)
+
+
+def test_mail_of_a_deleted_folder_is_kept_too(keeping):
+    client, folder = keeping.imap_client(BOB), unique("Gone/x")
+    fill(client, folder, "a", "b")
+    client.delete(f'"{folder}"')
+    assert folder not in keeping.veredus("mailbox", "list", BOB).stdout
+    keeping.veredus("mailbox", "undelete", BOB, "--folder", folder)
+    assert sorted(s for _, s in listing(client, folder)) == ["Subject: a", "Subject: b"]
+    client.logout()
+
+
+def test_a_moved_message_is_not_kept_and_clients_see_nothing_of_the_others(keeping):
+    client, folder = keeping.imap_client(BOB), unique("From")
+    fill(client, folder, "moved")
+    client.create(folder + "2")
+    client.select(folder)
+    before = len(deleted(keeping, BOB))
+    assert client.uid("MOVE", "1", folder + "2")[0] == "OK"
+    assert len(deleted(keeping, BOB)) == before
+    names = b" ".join(client.list()[1])
+    assert b"veredus" not in names and b"deleted" not in names
+    client.logout()
+
+
+def test_rules_expire_by_save_date_and_count(keeping):
+    client = keeping.imap_client(ALICE)
+    for folder in ("Trash", "Old/2020", "Older", "INBOX"):
+        fill(client, folder, "x", "y")
+    time.sleep(2.1)
+    dry = keeping.veredus("mailbox", "expire", ALICE, "--dry-run").stdout
+    assert len(listing(client, "Trash")) == 2
+    done = keeping.veredus("mailbox", "housekeep", "--all").stdout
+    assert dry.splitlines() == [f"{ALICE}: Old/2020: 2 messages expired",
+                                f"{ALICE}: Trash: 2 messages expired"]
+    assert set(dry.splitlines()) <= set(done.splitlines())
+    assert [len(listing(client, f)) for f in ("Trash", "Old/2020", "Older", "INBOX")] == [0, 0, 2, 2]
+    # What expires can be taken back like anything else.
+    keeping.veredus("mailbox", "undelete", ALICE, "--folder", "Trash")
+    assert len(listing(client, "Trash")) == 2
+    client.logout()
+
+
+def test_housekeeping_purges_and_sweeps(keeping):
+    client, folder = keeping.imap_client(BOB), unique("purge")
+    fill(client, folder, "young", "old")
+    expunge(client, folder)
+    client.logout()
+    mine = [p for p in deleted(keeping, BOB) if folder in p]
+    stale = keeping.path(f"mail/example.test/bob/.{folder}/tmp/stale")
+    fresh = keeping.path(f"mail/example.test/bob/.{folder}/tmp/fresh")
+    old = str(int(time.time()) - 15 * 86400)
+    os.rename(mine[0], os.path.join(os.path.dirname(mine[0]),
+                                    ".".join([old] + os.path.basename(mine[0]).split(".")[1:])))
+    for path in (stale, fresh):
+        with open(path, "w"):
+            pass
+    assert "1 deleted messages purged" in keeping.veredus("mailbox", "housekeep", BOB).stdout
+    assert len([p for p in deleted(keeping, BOB) if folder in p]) == 1
+    assert os.path.exists(fresh)
+
+
+def test_compacting_keeps_everything(keeping):
+    client, folder = keeping.imap_client(BOB), unique("compact")
+    fill(client, folder, *[f"m{i}" for i in range(30)])
+    expunge(client, folder, "1:10")
+    before = listing(client, folder)
+    log = keeping.path(f"mail/example.test/bob/.{folder}/veredus.log")
+    size = os.path.getsize(log)
+    keeping.veredus("mailbox", "compact", "example.test")
+    assert os.path.getsize(log) < size
+    client.noop()
+    assert listing(client, folder) == before
+    client.logout()
+    assert "whole" in keeping.veredus("mailbox", "verify", BOB, folder).stdout
