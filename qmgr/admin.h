@@ -25,8 +25,30 @@ void admin_shape(struct peer *, struct ipc_in *);
 void admin_history(struct peer *, struct ipc_in *);
 /* queue_act. */
 void admin_act(struct peer *, struct ipc_in *);
-/* Everything that waits for the domain is due now (ETRN). Returns how many messages. */
-uint64_t admin_flush(struct qmgr *, struct slice domain);
+/* Everything that waits for the domain is due now (ETRN); answers the peer's request when it has
+ * gone through the queue. */
+void admin_etrn(struct peer *, uint32_t id, struct slice domain);
+
+/* All were looked at, or qmgr stops. */
+struct sweep_end {
+    struct qmgr *q;
+    struct peer *peer; /* NULL: it has gone */
+    uint32_t id;       /* of its request */
+    int64_t uid;
+    struct slice argument;
+    uint64_t count; /* act said true */
+    const void *arg;
+};
+
+/* Something to be done with every message. */
+struct sweep_ops {
+    bool (*act)(struct qmgr *, struct message *, struct slice argument, const void *arg);
+    void (*done)(const struct sweep_end *);
+    const void *arg;
+};
+void admin_sweep(
+    struct qmgr *, struct peer *, uint32_t id, struct slice argument, const struct sweep_ops *);
+void admin_sweep_peer_down(struct peer *);
 /* One line about who did what, with what result; m NULL: all messages. */
 void admin_log(struct qmgr *, const struct log *, int64_t uid, struct slice verb,
     struct slice argument, const char *result, uint64_t count);

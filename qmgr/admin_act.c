@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "libmail/proto/inject.h"
 #include "libmail/proto/queue.h"
 #include "qmgr/admin.h"
 #include "qmgr/filter.h"
@@ -200,22 +201,42 @@ static const struct verb *find_verb(struct slice name)
     return NULL;
 }
 
-static uint64_t act_all(struct qmgr *q, const struct verb *verb, struct slice argument)
+static bool sweep_act(struct qmgr *q, struct message *m, struct slice argument, const void *verb)
 {
-    uint64_t n = 0;
-    LIST_EACH(it, &q->all)
-    {
-        struct act a = {
-            .q = q, .m = LIST_ENTRY(it, struct message, all), .argument = argument, .all = true};
-        n += verb->act(&a);
-    }
-    return n;
+    struct act a = {.q = q, .m = m, .argument = argument, .all = true};
+    return ((const struct verb *)verb)->act(&a);
 }
 
-uint64_t admin_flush(struct qmgr *q, struct slice domain)
+static void sweep_done(const struct sweep_end *e)
 {
-    static const struct verb flush = {"flush", flush_one};
-    return act_all(q, &flush, domain);
+    const struct verb *verb = e->arg;
+    const struct queue_acted reply = {.code = OK, .count = e->count, .text = SLICE_LIT("")};
+    if (e->peer)
+        ipc_reply(e->peer->ipc, e->id, 0, queue_acted_type, &reply, -1);
+    admin_log(e->q, NULL, e->uid, slice_of(verb->name), e->argument, "done", e->count);
+}
+
+/* All messages. The answer comes later. */
+static void act_all(struct peer *peer, uint32_t id, const struct verb *verb, struct slice argument)
+{
+    struct qmgr *q = peer->daemon->data;
+    const struct sweep_ops ops = {sweep_act, sweep_done, verb};
+    if (verb->act == flush_one && argument.n == 0)
+        schedule_revive(q->schedule);
+    admin_sweep(q, peer, id, argument, &ops);
+}
+
+static void etrn_done(const struct sweep_end *e)
+{
+    const struct inject_etrned reply = {.count = e->count};
+    if (e->peer)
+        ipc_reply(e->peer->ipc, e->id, 0, inject_etrned_type, &reply, -1);
+}
+
+void admin_etrn(struct peer *peer, uint32_t id, struct slice domain)
+{
+    const struct sweep_ops ops = {sweep_act, etrn_done, find_verb(SLICE_LIT("flush"))};
+    admin_sweep(peer->daemon->data, peer, id, domain, &ops);
 }
 
 void admin_up(struct peer *peer)
@@ -249,10 +270,11 @@ static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
     struct error err = {0};
     if (msg->qid && !m) {
         error_set(&err, ERR_NOT_FOUND, "no such message in the queue");
+    } else if (verb->act && !m) {
+        act_all(peer, id, verb, msg->argument);
+        return false;
     } else if (verb->act) {
-        if (verb->act == flush_one && !m && msg->argument.n == 0)
-            schedule_revive(q->schedule);
-        reply->count = m ? verb->act(&a) : act_all(q, verb, msg->argument);
+        reply->count = verb->act(&a);
         snprintf(why, WHY_MAX, "%s", a.why);
     } else if (!m) {
         error_set(&err, ERR_UNSUPPORTED, "this is done with one message at a time");

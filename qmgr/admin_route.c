@@ -383,6 +383,7 @@ int admin_route(struct peer *peer, uint32_t id, struct message *m, struct slice 
 void admin_down(struct peer *peer)
 {
     struct list *mine = peer->data;
+    admin_sweep_peer_down(peer);
     if (!mine)
         return;
     LIST_EACH(it, mine)

@@ -76,6 +76,7 @@ void inject_down(struct peer *peer)
 {
     struct injector *inj = peer->data;
     void *value;
+    admin_sweep_peer_down(peer);
     if (!inj)
         return;
     for (size_t pos = 0; map_next(&inj->txns, &pos, NULL, &value);)
@@ -321,8 +322,11 @@ static void on_etrn(struct peer *peer, struct ipc_in *in)
 {
     const struct inject_etrn *msg = in->msg;
     struct qmgr *q = injector_of(peer)->q;
-    struct inject_etrned reply = {.count = q->draining ? 0 : admin_flush(q, msg->domain)};
-    ipc_reply(peer->ipc, in->id, in->trace, inject_etrned_type, &reply, -1);
+    if (!q->draining)
+        admin_etrn(peer, in->id, msg->domain);
+    else
+        ipc_reply(peer->ipc, in->id, in->trace, inject_etrned_type,
+            &(struct inject_etrned){.count = 0}, -1);
 }
 
 void inject_message(struct peer *peer, struct ipc_in *in)

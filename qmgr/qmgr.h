@@ -73,6 +73,7 @@ struct qmgr {
     struct map users;      /* names of administrators, by uid + 1 */
     struct list all;       /* by serial */
     struct list under_way; /* attempts */
+    struct list sweeps;    /* qmgr/admin_sweep.c */
     struct heap due;
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;

@@ -5,6 +5,9 @@
 #include "qmgr/qmgr.h"
 #include "qmgr/roster.h"
 
+/* So many messages are in memory that others have to wait. */
+enum { FULL_PAUSE_MS = 200 };
+
 static const int64_t far_future = INT64_C(365) * 86400 * 1000;
 
 struct message *queue_find(struct qmgr *q, uint64_t qid)
@@ -500,7 +503,7 @@ void queue_due(void *arg)
         struct message *m = CONTAINER_OF(node, struct message, due);
         struct error err;
         if (!m->content && (q->loaded >= q->set.max_loaded || q->active >= q->set.max_active)) {
-            queue_wake_in(q, m, 1000);
+            queue_wake_in(q, m, FULL_PAUSE_MS);
             continue;
         }
         heap_remove(&q->due, node);

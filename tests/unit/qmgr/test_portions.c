@@ -184,6 +184,27 @@ static void test_a_refused_update_is_written_in_full_later(void **state)
     teardown(&w);
 }
 
+static void test_a_damaged_file_of_many_recipients_is_held(void **state)
+{
+    (void)state;
+    struct world w;
+    char path[PARKED_NAME];
+    setup_portions(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 30);
+    for (int i = 0; i < 20; i++)
+        pass(&w, 100);
+    parked_path(100, 6, path);
+    assert_null(queue_find(&w.q, 100)->content);
+    assert_true(simdisk_flip(w.sim, path, 200));
+    w.answer = DELIVERED;
+    for (int i = 0; i < 10; i++)
+        pass(&w, 60000);
+    assert_int_equal(queued(&w), 1);
+    assert_true(queue_find(&w.q, 100)->damaged && queue_find(&w.q, 100)->held);
+    teardown(&w);
+}
+
 /* --- release at a time (RFC 4865) ------------------------------------------------------------ */
 
 static const int64_t hour = 3600000;
@@ -288,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_failures_are_reported_after_the_last_portion),
         cmocka_unit_test(test_an_update_names_only_what_has_changed),
         cmocka_unit_test(test_a_refused_update_is_written_in_full_later),
+        cmocka_unit_test(test_a_damaged_file_of_many_recipients_is_held),
         cmocka_unit_test(test_a_message_waits_for_the_time_its_sender_gave),
         cmocka_unit_test(test_the_lifetime_begins_at_the_release),
         cmocka_unit_test(test_a_restart_does_not_release_a_message),

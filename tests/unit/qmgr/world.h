@@ -175,6 +175,7 @@ static inline void open_spool(struct world *w)
     map_init(&q->messages);
     list_init(&q->all);
     list_init(&q->under_way);
+    list_init(&q->sweeps);
     heap_init(&q->due);
     timer_init(&q->due_timer, q->loop, queue_due, q);
     assert_int_equal(recover_open(q, &err), OK);
