@@ -80,6 +80,9 @@ int spawner_configure(struct daemon *d, const struct spawner_kind *kind, struct 
     s->root_fd = open(s->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->root_fd < 0)
         return error_sys(err, "mail-root %s", s->root);
+    int rc = shares_configure(s, err);
+    if (rc)
+        return rc;
     s->filter = sandbox_filter_new(&child, err);
     if (!s->filter)
         return ERR_IO;
@@ -121,6 +124,7 @@ static void child_ended(struct spawner *s, struct spawner_child *c, int status)
     count_user(s, c->user, -1);
     list_remove(&c->link);
     free(c->user);
+    free(c->mail);
     free(c);
     s->nchildren--;
 }
@@ -131,6 +135,7 @@ static void on_child(int signo, void *arg)
     struct spawner *s = arg;
     int status;
     pid_t pid;
+    shares_read(s);
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         LIST_EACH(it, &s->children)
         {
@@ -161,17 +166,18 @@ static int open_notify(struct spawner *s, struct slice owner)
 }
 
 static void child_note(
-    struct spawner *s, const struct spawner_ask *a, pid_t pid, uid_t uid, const char *user)
+    struct spawner *s, const struct spawner_ask *a, pid_t pid, const struct spawner_place *place)
 {
     struct spawner_child *c = NEW(struct spawner_child);
     c->pid = pid;
-    c->uid = uid;
+    c->uid = place->uid;
     c->trace = a->trace;
     c->started = time(NULL);
-    c->user = xstrdup(user);
+    c->user = xstrdup(place->user);
+    c->mail = place->below_root ? xstrdup(place->mail) : NULL;
     list_append(&s->children, &c->link);
     s->nchildren++;
-    count_user(s, user, 1);
+    count_user(s, place->user, 1);
 }
 
 /* Clients on this host are exempt from limits. */
@@ -227,7 +233,7 @@ static void start_session(struct spawner *s, struct spawner_ask *a, const struct
     if (pid < 0) {
         reply(a->front, a->id, a->trace, ERR_TEMP, 0, strerror(errno));
     } else {
-        child_note(s, a, pid, place.uid, place.user);
+        child_note(s, a, pid, &place);
         reply(a->front, a->id, a->trace, OK, pid, "");
     }
     fd_close(&notify);
@@ -318,6 +324,7 @@ int spawner_start(struct daemon *d, struct error *err)
     s->pid = getpid();
     timer_init(&s->grace, d->loop, grace_over, s);
     loop_signal(d->loop, SIGCHLD, on_child, s);
+    shares_start(s);
     return OK;
 }
 

@@ -57,10 +57,10 @@ static void close_others(int *keep, size_t n)
 }
 
 /* Makes every level below the mail root, never following a link or leaving it. Returns the last
- * level's descriptor; the root's is closed. */
+ * level's descriptor. */
 static int open_below_root(const struct spawner *s, const char *path, struct error *err)
 {
-    int dir = s->root_fd;
+    int dir = fcntl(s->root_fd, F_DUPFD_CLOEXEC, 3);
     struct slice rest = slice_of(path);
     while (dir >= 0 && rest.n) {
         char name[256];
@@ -114,9 +114,11 @@ _Noreturn void spawner_child_main(
     struct spawner *s, const struct spawner_ask *a, const struct spawner_place *place, int notify)
 {
     struct error err = {0};
+    struct shares shares = {.n = 0};
+    int trees[1 + SHARES_MAX];
     struct session_env env = {.fd = a->fd,
         .notify = notify,
-        .wake = -1,
+        .wake = place->below_root ? s->wake[1] : -1,
         .tls = a->tls,
         .coexist = place->coexist,
         .user = place->user,
@@ -127,13 +129,21 @@ _Noreturn void spawner_child_main(
         .conf = s->daemon->conf,
         .trace = a->trace,
         .stopping = &self.stopping};
-    int keep[] = {a->fd, notify, log_fd(), s->root_fd};
+    int keep[] = {a->fd, notify, log_fd(), s->root_fd, env.wake};
     reset_signals(a->fd);
     close_others(keep, ARRAY_LEN(keep));
     log_set_id(&env.log, &s->daemon->log, "sid", a->trace);
     fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) & ~O_NONBLOCK);
+    if (place->below_root)
+        shares_gather(s, place->user, &shares);
     env.mail = settle(s, place, &err);
-    if (env.mail < 0 || sandbox_tighten(s->filter, env.mail, &err) != OK) {
+    fd_close(&s->root_fd);
+    trees[0] = env.mail;
+    for (size_t i = 0; i < shares.n; i++)
+        trees[i + 1] = shares.list[i].fd;
+    env.shares = shares.list;
+    env.nshares = shares.n;
+    if (env.mail < 0 || sandbox_tighten_to(s->filter, trees, shares.n + 1, &err) != OK) {
         log_event(&env.log, session_refuse, .user = slice_of(env.user),
             .rule = SLICE_LIT("sandbox"), .why = slice_of(err.text));
         _exit(1);

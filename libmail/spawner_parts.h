@@ -5,7 +5,7 @@
 #include "libmail/spawner_events.h"
 #include "libutil/map.h"
 
-enum { SPAWNER_TREES = 16 };
+enum { SPAWNER_TREES = 16, SHARES_MAX = 200 };
 
 struct spawner {
     struct daemon *daemon;
@@ -20,6 +20,7 @@ struct spawner {
     size_t ntrees;
     char root[4096]; /* mail-root, for messages */
     int root_fd;     /* opened while its parents could be walked */
+    int wake[2];     /* pipe: trace ids of sessions whose user changed what he shares; -1: off */
 };
 
 struct spawner_child {
@@ -29,6 +30,7 @@ struct spawner_child {
     uint64_t trace;
     int64_t started;
     char *user;
+    char *mail; /* below the mail root; NULL: an account's */
 };
 
 /* A request whose ticket is being redeemed. */
@@ -53,6 +55,19 @@ struct spawner_place {
     bool chroot, coexist;
     char user[256], mail[1025], quota[1025];
 };
+
+struct shares {
+    struct session_share list[SHARES_MAX];
+    size_t n;
+};
+
+/* --- spawner_shares.c --- */
+int shares_configure(struct spawner *, struct error *) MUST_USE;
+void shares_start(struct spawner *);
+/* Takes what sessions told; before any of them is forgotten. */
+void shares_read(struct spawner *);
+/* In the child, before it is closed in: opens what others share with this user. */
+void shares_gather(struct spawner *, const char *user, struct shares *);
 
 /* The child: becomes the owner, closes itself in, runs the session. */
 _Noreturn void spawner_child_main(

@@ -186,6 +186,14 @@ static const struct conf_key domain_keys[] = {
         .readers = R(LOOKUPD),
         .help = "Deliver user+anything to user: into the folder of that name where there is one, "
                 "otherwise into INBOX."},
+    {.name = "public-folders",
+        .type = CONF_STRING,
+        .readers = R(IMAP_SESSION),
+        .check = conf_word_address,
+        .example = "public@example.org",
+        .help = "The user whose folders are the public ones of these domains: what is shared of "
+                "them (veredus acl set) stands below Public/ for the others. Mail for "
+                "public+NEWS@example.org goes into the folder NEWS."},
     QUOTA_KEYS(R(AUTHD) | R(CTL)), {0}};
 static const struct conf_schema domain_schema = {domain_keys};
 
@@ -427,6 +435,12 @@ static const struct conf_key imap_keys[] = {
         .check = conf_word_special_use,
         .help = "What folders are for (RFC 6154) by their names, where clients did not say "
                 "otherwise: FOLDER=USE, with the uses sent, drafts, trash, junk, archive."},
+    {.name = "shared-folders",
+        .type = CONF_BOOL,
+        .def = "yes",
+        .readers = R(IMAP_SESSION),
+        .help = "Whether users may share folders with others (RFC 4314). Virtual users only; new "
+                "shares are seen from the next login on."},
     {0}};
 static const struct conf_schema imap_schema = {imap_keys};
 
@@ -556,7 +570,7 @@ static const struct conf_key root_keys[] = {
         .min = 1,
         .max = 256,
         .repeat = true,
-        .readers = R(LOOKUPD) | R(AUTHD) | R(SMTPD) | ADMIN,
+        .readers = R(LOOKUPD) | R(AUTHD) | R(SMTPD) | R(IMAP_SESSION) | ADMIN,
         .block = &domain_schema,
         .example = "example.org",
         .help = "Domains that we receive mail for: domain NAME ... { ... }."},

@@ -241,3 +241,149 @@ def test_a_delivery_that_does_not_fit_goes_back_or_waits(fresh):
     instance.send("too big", to=BOB, sender=ALICE, body=("z" * 62 + "\r\n") * 160)
     wait_for("the report", lambda: any("5.2.2" in str(m) for m in instance.mails(ALICE)))
     assert len(instance.mails(BOB)) == 1
+
+
+# --- shared folders -------------------------------------------------------------------------------
+def shared(instance, rights, texts=1):
+    """A folder of alice's that bob has these rights in; its name, and its name for bob."""
+    folder = name_of("shared")
+    with login(instance, **ALICE_LOGIN) as alice:
+        ok(alice.imap(f"CREATE {folder}"))
+        for number in range(texts):
+            append(alice, folder, message(f"m{number}", ALICE, BOB, "x\r\n"))
+        ok(alice.imap(f"SETACL {folder} {BOB} {rights}"))
+    theirs = f'"Other Users/{ALICE}/{folder}"'
+
+    def seen():
+        with login(instance) as bob:
+            return any(folder in line for line in ok(bob.imap('LIST "" "*"')))
+    if "l" in rights:
+        wait_for("the share", seen)
+    return folder, theirs
+
+
+def test_acl_commands_of_the_owner(rootless, alice):
+    folder = name_of("acl")
+    words = ok(alice.imap("CAPABILITY"))[0].split()
+    assert "ACL" in words and "RIGHTS=kxte" in words
+    ok(alice.imap(f"CREATE {folder}"))
+    assert ok(alice.imap(f"MYRIGHTS {folder}")) == [f'* MYRIGHTS "{folder}" lrswipkxtea']
+    ok(alice.imap(f"SETACL {folder} {BOB} lrs"))
+    ok(alice.imap(f"SETACL {folder} {BOB} +te"))
+    ok(alice.imap(f"SETACL {folder} {BOB} -s"))
+    ok(alice.imap(f"SETACL {folder} anyone l"))
+    assert ok(alice.imap(f"GETACL {folder}")) == [
+        f'* ACL "{folder}" "{ALICE}" lrswipkxtea "{BOB}" lrte "anyone" l']
+    ok(alice.imap(f"DELETEACL {folder} anyone"))
+    assert "anyone" not in ok(alice.imap(f"GETACL {folder}"))[0]
+    assert ok(alice.imap(f"LISTRIGHTS {folder} {BOB}")) == [
+        f'* LISTRIGHTS "{folder}" "{BOB}" "" l r s w i p t e']
+    assert alice.imap(f"SETACL {folder} {BOB} lrq")[0].startswith("BAD")
+    assert alice.imap(f"SETACL {folder} {BOB} lra")[0].startswith("NO")
+    assert alice.imap(f"SETACL INBOX {BOB} lr")[0].startswith("NO")
+    assert alice.imap(f"SETACL {folder} {ALICE} lr")[0].startswith("NO")
+    assert alice.imap(f"GETACL {name_of('none')}")[0].startswith("NO [NONEXISTENT]")
+    # What is below a shared folder is shared alike.
+    ok(alice.imap(f"CREATE {folder}/below"))
+    assert BOB in ok(alice.imap(f"GETACL {folder}/below"))[0]
+
+
+def test_a_shared_folder_is_read_by_others_and_nothing_else(either):
+    folder, theirs = shared(either, "lr", 2)
+    with login(either) as bob:
+        lines = ok(bob.imap("NAMESPACE"))
+        assert lines == ['* NAMESPACE (("" "/")) (("Other Users/" "/")) (("Public/" "/"))']
+        names = [line.split('"/" ')[1] for line in ok(bob.imap('LIST "" "Other*"'))]
+        assert '"Other Users"' in names and theirs in names
+        assert not any("INBOX" in name for name in names)
+        assert ok(bob.imap(f"MYRIGHTS {theirs}"))[0].endswith(" lr")
+        status, lines = bob.imap(f"SELECT {theirs}")
+        assert status.startswith("OK [READ-ONLY]") and "* 2 EXISTS" in lines
+        assert "Subject: m1" in fetch(bob, "2", "BODY[HEADER]")[2]
+        assert bob.imap("STORE 1 +FLAGS (\\Flagged)")[0].startswith("NO")
+        ok(bob.imap("COPY 1 INBOX"))
+        for command in (f"CREATE \"Other Users/{ALICE}/new\"", f"DELETE {theirs}",
+                        f"RENAME {theirs} mine", f"SETACL {theirs} {BOB} lrswite",
+                        f"GETACL {theirs}", f"STATUS \"Other Users/{ALICE}/INBOX\" (MESSAGES)",
+                        f"COPY 1 {theirs}", f'SETMETADATA {theirs} (/shared/comment "x")',
+                        f"EXAMINE \"Other Users/{ALICE}\""):
+            assert bob.imap(command)[0].startswith("NO"), command
+        data = b"Subject: x\r\n\r\nx\r\n"
+        bob.send(b"ap APPEND %s {%d+}\r\n%s\r\n" % (theirs.encode(), len(data), data))
+        assert bob.imap_answer("ap")[0].startswith("NO [NOPERM]")
+
+
+def test_a_right_taken_away_is_gone_at_once(rootless, alice):
+    folder, theirs = shared(rootless, "lrswite")
+    with login(rootless) as bob:
+        assert bob.imap(f"SELECT {theirs}")[0].startswith("OK [READ-WRITE]")
+        ok(bob.imap("STORE 1 +FLAGS (\\Flagged)"))
+        ok(alice.imap(f"DELETEACL {folder} {BOB}"))
+        assert bob.imap("FETCH 1 BODY[]")[0].startswith("NO [")
+        assert bob.imap("STORE 1 -FLAGS (\\Flagged)")[0].startswith("NO")
+        assert bob.imap("SEARCH ALL")[0].startswith("NO")
+        assert bob.imap(f"SELECT {theirs}")[0].startswith("NO [NONEXISTENT]")
+        assert not any(folder in line for line in ok(bob.imap('LIST "" "*"')))
+
+
+def test_seen_is_each_users_own(rootless, alice):
+    folder, theirs = shared(rootless, "lrsw", 2)
+    with login(rootless) as bob:
+        ok(bob.imap(f"SELECT {theirs}"))
+        fetch(bob, "1", "BODY[]")
+        assert "\\Seen" in fetch(bob, "1", "FLAGS")[1]
+        ok(bob.imap("STORE 2 FLAGS (\\Flagged work)"))
+        assert "(UNSEEN 1)" in ok(bob.imap(f"STATUS {theirs} (UNSEEN)"))[0]
+    ok(alice.imap(f"SELECT {folder}"))
+    flags = fetch(alice, "1:2", "FLAGS")
+    assert "\\Seen" not in flags[1] and "\\Flagged" in flags[2] and "work" in flags[2]
+    ok(alice.imap("STORE 2 +FLAGS (\\Seen)"))
+    ok(alice.imap(f"RENAME {folder} {folder}-2"))
+    theirs = theirs.replace(folder, f"{folder}-2")
+    wait_for("the new name", lambda: folder_listed(rootless, f"{folder}-2"))
+    with login(rootless) as bob:
+        ok(bob.imap(f"SELECT {theirs}"))
+        flags = fetch(bob, "1:2", "FLAGS")
+        assert "\\Seen" in flags[1] and "\\Seen" not in flags[2]
+        assert ok(bob.imap("SEARCH UNSEEN")) == ["* SEARCH 2"]
+
+
+def folder_listed(instance, folder):
+    with login(instance) as bob:
+        return any(folder in line for line in ok(bob.imap('LIST "" "*"')))
+
+
+@pytest.mark.parametrize("rights,allowed", [
+    ("lr", set()), ("lrs", {"seen"}), ("lrw", {"flag"}), ("lrt", {"deleted"}),
+    ("lrte", {"deleted", "expunge"}), ("lri", {"append"}), ("lrswite",
+     {"seen", "flag", "deleted", "expunge", "append"})])
+def test_each_right_allows_what_it_says(rootless, rights, allowed):
+    folder, theirs = shared(rootless, rights, 2)
+    commands = {"seen": "STORE 1 +FLAGS (\\Seen)", "flag": "STORE 1 +FLAGS (\\Flagged)",
+                "deleted": "STORE 1 +FLAGS (\\Deleted)"}
+    with login(rootless) as bob:
+        ok(bob.imap(f"SELECT {theirs}"))
+        for name, command in commands.items():
+            assert bob.imap(command)[0].startswith("OK") == (name in allowed), name
+        assert bob.imap("EXPUNGE")[0].startswith("OK") == ("expunge" in allowed)
+        bob.send(f"ap APPEND {theirs} (\\Seen \\Flagged) {{12+}}\r\nA: b\r\n\r\nx\r\n\r\n\r\n")
+        status = bob.imap_answer("ap")[0]
+        assert status.startswith("OK") == ("append" in allowed), status
+
+
+def test_public_folders(fresh):
+    instance = fresh()
+    instance.edit_conf((r"^domain example.test \{",
+                        "domain example.test {\n    public-folders alice@example.test\n"))
+    instance.start()
+    with login(instance, **ALICE_LOGIN) as alice:
+        ok(alice.imap("CREATE News/2026"))
+        ok(alice.imap("SETACL News/2026 anyone lrs"))
+    wait_for("the folder", lambda: folder_listed(instance, "Public/News/2026"))
+    instance.send("to all", to="alice+News/2026@example.test")
+    with login(instance) as bob:
+        wait_for("the mail", lambda: "(MESSAGES 1)" in
+                 ok(bob.imap('STATUS "Public/News/2026" (MESSAGES)'))[0])
+        ok(bob.imap('SUBSCRIBE "Public/News/2026"'))
+        lines = ok(bob.imap('LIST (SUBSCRIBED) "" "*"'))
+        assert any('"Public/News/2026"' in line and "NonExistent" not in line for line in lines)

@@ -247,7 +247,7 @@ static int virtual_case(struct rig *r)
     CHECK(r->pid > 0 && spawner_sessions(&r->daemon) == 1);
     hear(r, line, sizeof(line));
     snprintf(expected, sizeof(expected),
-        "user=alice@example.test tag=a1 input=more uid=%d inside=1 outside=0 up=0 root=0 fds=4 "
+        "user=alice@example.test tag=a1 input=more uid=%d inside=1 outside=0 up=0 root=0 fds=5 "
         "notify=1\n",
         (int)(geteuid() == 0 ? NOBODY : geteuid()));
     if (strcmp(line, expected) != 0)

@@ -1,0 +1,234 @@
+/*
+ * Folders that users share (RFC 4314). Who shares anything stands in mail-root/veredus.shares: a
+ * file per owner, named like him, with his mail directory's path. What he shares, and with whom,
+ * stands in veredus.shared in that directory, written by his own session (libstore/acl.h).
+ *
+ * A session cannot leave its mail directory, so it tells the spawner by a pipe that something
+ * changed. At a login the child opens, before it is closed in, the directories of folders that are
+ * shared with its user, and nothing else of anybody's: what is not open cannot be reached.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libmail/spawner_parts.h"
+
+enum {
+    OPEN_DIR = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+    OWNERS_MAX = 100000,
+    SUMMARY_MAX = 1 << 20
+};
+
+static const char registry[] = "veredus.shares", summary[] = "veredus.shared";
+
+/* Whole small file; false when there is none. */
+static bool slurp(int dir, const char *name, struct buf *out)
+{
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+    struct stat st;
+    if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
+        n = -1;
+    while (n > 0) {
+        char *room = buf_reserve(out, 4096);
+        n = room ? read(fd, room, 4096) : -1;
+        if (n > 0)
+            buf_claim(out, (size_t)n);
+    }
+    fd_close(&fd);
+    return n == 0;
+}
+
+/* A mail directory below the root, which must be there; -1. */
+static int open_mail(int root, struct slice path)
+{
+    int dir = fcntl(root, F_DUPFD_CLOEXEC, 3);
+    while (dir >= 0 && path.n) {
+        char name[256];
+        struct slice level = slice_cut(&path, '/');
+        bool good = level.n && !slice_is(level, ".") && !slice_is(level, "..") &&
+                    slice_to_cstr(level, name, sizeof(name));
+        int next = good ? openat(dir, name, OPEN_DIR) : -1;
+        close(dir);
+        dir = next;
+    }
+    return dir;
+}
+
+static bool is_owner_name(struct slice name)
+{
+    return name.n > 0 && name.n < 255 && name.p[0] != '.' && slice_chr(name, '/') < 0;
+}
+
+/* --- the registry: in the parent -------------------------------------------------------------- */
+
+static int write_entry(int dir, const char *name, const char *content)
+{
+    int fd = openat(dir, ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    size_t n = strlen(content);
+    bool ok = fd >= 0 && write(fd, content, n) == (ssize_t)n;
+    fd_close(&fd);
+    return ok && renameat(dir, ".new", dir, name) == 0 ? OK : ERR_IO;
+}
+
+static void register_owner(struct spawner *s, const struct spawner_child *c)
+{
+    struct stat st;
+    int mail = open_mail(s->root_fd, slice_of(c->mail));
+    bool shares = mail >= 0 && fstatat(mail, summary, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                  S_ISREG(st.st_mode) && st.st_size > 0;
+    fd_close(&mail);
+    if (!is_owner_name(slice_of(c->user)))
+        return;
+    if (shares && mkdirat(s->root_fd, registry, 0700) && errno != EEXIST)
+        return;
+    int dir = openat(s->root_fd, registry, OPEN_DIR);
+    if (dir < 0)
+        return;
+    if (!shares)
+        unlinkat(dir, c->user, 0);
+    else if (write_entry(dir, c->user, c->mail))
+        log_event(&s->daemon->log, log_trouble, .what = SLICE_LIT("registering shared folders"),
+            .reason = slice_of(strerror(errno)));
+    close(dir);
+}
+
+void shares_read(struct spawner *s)
+{
+    uint64_t trace;
+    while (s->wake[0] >= 0 && read(s->wake[0], &trace, sizeof(trace)) == (ssize_t)sizeof(trace))
+        LIST_EACH(it, &s->children)
+        {
+            struct spawner_child *c = LIST_ENTRY(it, struct spawner_child, link);
+            if (c->trace == trace && c->mail) {
+                register_owner(s, c);
+                break;
+            }
+        }
+}
+
+static void on_wake(int fd, unsigned events, void *arg)
+{
+    (void)fd;
+    (void)events;
+    shares_read(arg);
+}
+
+int shares_configure(struct spawner *s, struct error *err)
+{
+    s->wake[0] = s->wake[1] = -1;
+    if (strcmp(s->kind->service, "imap") != 0 ||
+        !conf_bool(conf_one(s->daemon->conf, "imap"), "shared-folders"))
+        return OK;
+    return pipe2(s->wake, O_CLOEXEC | O_NONBLOCK) ? error_sys(err, "pipe") : OK;
+}
+
+void shares_start(struct spawner *s)
+{
+    if (s->wake[0] >= 0)
+        io_new(s->daemon->loop, s->wake[0], IO_READ, on_wake, s);
+}
+
+/* --- at a login: in the child ----------------------------------------------------------------- */
+
+static struct slice domain_of(struct slice user)
+{
+    ptrdiff_t at = slice_rchr(user, '@');
+    return at < 0 ? SLICE_LIT("") : slice_from_index(user, (size_t)at + 1);
+}
+
+/* The user who holds the public folders of a domain, or "". */
+static struct slice public_owner(const struct conf *conf, struct slice domain)
+{
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "domain", b));)
+        for (size_t i = 0; i < conf_args(b); i++)
+            if (slice_ieq(conf_arg(b, i), domain))
+                return conf_string(b, "public-folders");
+    return SLICE_LIT("");
+}
+
+struct gathering {
+    struct shares *out;
+    struct slice user, owner;
+    bool is_public, same_domain;
+};
+
+static bool is_meant(const struct gathering *g, struct slice who)
+{
+    return slice_ieq(who, g->user) || (g->same_domain && slice_is(who, "anyone"));
+}
+
+static bool is_folder_directory(struct slice name)
+{
+    return name.n > 1 && name.n < 256 && name.p[0] == '.' && name.p[1] != '.' &&
+           slice_chr(name, '/') < 0;
+}
+
+static void take_folder(struct gathering *g, int mail, struct slice disk)
+{
+    struct shares *out = g->out;
+    char name[256];
+    const struct session_share *last = out->n ? &out->list[out->n - 1] : NULL;
+    /* Lines of one folder stand together. */
+    if (last && slice_is(disk, last->directory) && slice_is(g->owner, last->owner))
+        return;
+    if (out->n == SHARES_MAX || !is_folder_directory(disk) ||
+        !slice_to_cstr(disk, name, sizeof(name)))
+        return;
+    int fd = openat(mail, name, OPEN_DIR);
+    if (fd < 0)
+        return; /* renamed or deleted since */
+    out->list[out->n++] = (struct session_share){.owner = xmemdup0(g->owner.p, g->owner.n),
+        .directory = xstrdup(name),
+        .fd = fd,
+        .is_public = g->is_public};
+}
+
+static void take_owner(struct gathering *g, int root, struct slice path)
+{
+    struct buf text;
+    int mail = open_mail(root, path);
+    if (mail < 0)
+        return;
+    buf_init(&text, SUMMARY_MAX);
+    if (slurp(mail, summary, &text)) {
+        struct slice rest = buf_slice(&text);
+        while (rest.n) {
+            struct slice who = slice_cut(&rest, '\n'), disk = slice_cut(&who, ' ');
+            if (is_meant(g, who))
+                take_folder(g, mail, disk);
+        }
+    }
+    buf_clear(&text);
+    close(mail);
+}
+
+void shares_gather(struct spawner *s, const char *user, struct shares *out)
+{
+    struct slice self = slice_of(user), domain = domain_of(self);
+    struct slice public_user = public_owner(s->daemon->conf, domain);
+    struct buf path;
+    int dir = s->wake[1] < 0 ? -1 : openat(s->root_fd, registry, OPEN_DIR);
+    DIR *d = dir < 0 ? NULL : fdopendir(dir);
+    buf_init(&path, 16384);
+    for (size_t n = 0; d && n < OWNERS_MAX; n++) {
+        struct dirent *e = readdir(d);
+        if (!e)
+            break;
+        struct slice owner = slice_of(e->d_name);
+        struct gathering g = {.out = out,
+            .user = self,
+            .owner = owner,
+            .is_public = slice_ieq(owner, public_user),
+            .same_domain = slice_ieq(domain_of(owner), domain)};
+        buf_reset(&path);
+        if (is_owner_name(owner) && !slice_ieq(owner, self) && slurp(dir, e->d_name, &path))
+            take_owner(&g, s->root_fd, buf_slice(&path));
+    }
+    if (d)
+        closedir(d);
+    buf_clear(&path);
+}
