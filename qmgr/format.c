@@ -6,13 +6,15 @@
 #include <string.h>
 
 /* Frozen: what release 1 wrote. */
-#define ENVELOPE_1_FIELDS(F, S)                                                             \
-    F(S, STR, sender, 320)                                                                  \
-    F(S, STR, envid, 100)                                                                   \
-    F(S, U32, ret, 0)                                                                       \
-    F(S, U32, body, 0) F(S, BOOL, smtputf8, 0) F(S, I64, received, 0) F(S, U64, session, 0) \
-        F(S, STR, client, 64) F(S, STR, client_name, 255) F(S, STR, helo, 255)              \
-            F(S, STR, login, 255) F(S, STR, listener, 64) F(S, STR, message_id, 255)
+#define ENVELOPE_1_FIELDS(F, S)                                                                    \
+    F(S, STR, sender, 320)                                                                         \
+    F(S, STR, envid, 100)                                                                          \
+    F(S, U32, ret, 0)                                                                              \
+    F(S, U32, body, 0)                                                                             \
+    F(S, BOOL, smtputf8, 0)                                                                        \
+    F(S, I64, received, 0) F(S, U64, session, 0) F(S, STR, client, 64) F(S, STR, client_name, 255) \
+        F(S, STR, helo, 255) F(S, STR, login, 255) F(S, STR, listener, 64)                         \
+            F(S, STR, message_id, 255)
 #define RECIPIENT_1_FIELDS(F, S) \
     F(S, STR, address, 320)      \
     F(S, STR, original, 320)     \

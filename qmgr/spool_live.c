@@ -10,14 +10,25 @@ struct expansion {
     struct buf done, recipients;
 };
 
-struct live *live_new(uint64_t qid, uint64_t generation, struct slice record, struct slice to)
+static size_t count_recipients(struct slice packed, const struct record *record)
+{
+    struct reader r = reader_of(packed);
+    struct recipient to;
+    size_t n = 0;
+    while (r.rest.n > 0 && record_get(&r, record, &to) == OK)
+        n++;
+    return n;
+}
+
+struct live *live_new(
+    uint64_t qid, uint64_t generation, struct slice record, unsigned format, struct slice to)
 {
     struct live *l = NEW(struct live);
     l->qid = qid;
     l->generation = generation;
     buf_init(&l->record, record.n);
     buf_put(&l->record, record);
-    l->accepted = live_count_recipients(to);
+    l->accepted = count_recipients(to, format_recipient(format));
     return l;
 }
 
@@ -39,16 +50,6 @@ void live_free(struct live *l)
     free(l->expansions);
     free(l->done);
     free(l);
-}
-
-size_t live_count_recipients(struct slice packed)
-{
-    struct reader r = reader_of(packed);
-    struct recipient to;
-    size_t n = 0;
-    while (r.rest.n > 0 && record_get(&r, &recipient_record, &to) == OK)
-        n++;
-    return n;
 }
 
 static void add_done(struct live *l, struct slice indexes)
@@ -108,7 +109,7 @@ int live_expand(struct live *l, struct slice payload)
         fill_gap(l, x.first);
     if (x.done.n == 0 && x.recipients.n == 0)
         return OK;
-    struct expansion *e = append(l, live_count_recipients(x.recipients));
+    struct expansion *e = append(l, count_recipients(x.recipients, &recipient_record));
     buf_init(&e->done, x.done.n);
     buf_init(&e->recipients, x.recipients.n);
     buf_put(&e->done, x.done);

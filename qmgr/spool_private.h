@@ -63,10 +63,10 @@ struct live {
     size_t nexpansions;
 };
 
-struct live *live_new(
-    uint64_t qid, uint64_t generation, struct slice record, struct slice recipients);
+/* format: of the record, and of its recipients. */
+struct live *live_new(uint64_t qid, uint64_t generation, struct slice record, unsigned format,
+    struct slice recipients);
 void live_free(struct live *);
-size_t live_count_recipients(struct slice packed);
 /* Payloads of DONE and EXPAND records, in the order of the log. */
 void live_done(struct live *, struct slice payload);
 int live_expand(struct live *, struct slice payload) MUST_USE;

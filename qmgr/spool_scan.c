@@ -174,8 +174,8 @@ static void take_accept(
             rec->sequence, id);
         return;
     }
-    live_free(
-        map_set_id(&scan->live, rec->qid, live_new(rec->qid, generation, raw, accept.recipients)));
+    live_free(map_set_id(&scan->live, rec->qid,
+        live_new(rec->qid, generation, raw, rec->version, accept.recipients)));
 }
 
 /* What happened to a message since. Nothing when it is unknown: its ACCEPT is damaged. */
