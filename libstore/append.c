@@ -277,6 +277,16 @@ static int rename_into(struct store_append *a, const struct disk_rec *rec, struc
     return OK;
 }
 
+/* A delivery that was found by its file after a repair, and that the user did not want. */
+static bool expunged_lately(const struct box *b, const unsigned char guid[STORE_GUID])
+{
+    size_t n = box_tombs(b), first = n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0;
+    for (size_t i = n; i-- > first;)
+        if (memcmp(box_tomb(b, i)->guid, guid, STORE_GUID) == 0)
+            return true;
+    return false;
+}
+
 /* Locked. True when this delivery was made before, and *out tells about it; a file that was lost
  * with the machine is put in place again. */
 static bool delivered_before(struct store_append *a, uint64_t id, struct store_appended *out,
@@ -289,7 +299,7 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
     const struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)
-        return d != NULL; /* expunged meanwhile */
+        return d || expunged_lately(b, guid);
     switch (compare(a, rec)) {
     case SAME:
         return true;

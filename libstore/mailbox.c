@@ -163,11 +163,12 @@ static int write_meta(struct box *b, struct error *err)
 void store_unselect(struct store_mailbox *mb)
 {
     struct error ignored; /* nothing acknowledged depends on these two */
+    bool more;
     if (!mb)
         return;
     int rc = write_meta(mb->box, &ignored);
     if (!rc && !mb->read_only && mb->store->opt.coexist)
-        rc = box_write_names(mb->box, &ignored);
+        rc = box_write_names(mb->box, true, &more, &ignored);
     box_close(mb->box);
     uidset_clear(&mb->recent);
     free(mb->holes);
@@ -315,8 +316,14 @@ int store_refresh(
         rc = box_catch_up(b, err);
     if (!rc)
         rc = claim_recent(mb, err);
-    if (rc || (b->head.sequence == mb->sequence && !(mb->owed && may_expunge)))
+    if (rc)
         return rc;
+    if (b->head.sequence == mb->sequence && !(mb->owed && may_expunge)) {
+        if (mb->store->opt.coexist && !mb->read_only)
+            box_idle(b);
+        mb->sequence = b->head.sequence;
+        return OK;
+    }
     take_changes(mb, may_expunge, ch);
     ch->arrived = take_arrivals(mb);
     ch->keywords = b->nkeywords != mb->keywords;

@@ -22,7 +22,8 @@ enum {
     LOG_ROTATE_MAX = 1 << 20,
     CHECK_AT_ONCE = 16384, /* records checked while opening */
     FILE_NAME_MAX = 300,
-    NAME_HEAD = 3, /* before a name in the index: length and checksum */
+    NAMES_AT_ONCE = 500, /* files renamed while others wait for the lock */
+    NAME_HEAD = 3,       /* before a name in the index: length and checksum */
     LOCK_WAIT_MS = 30 * 1000,
     BOOT_TOLERANCE = 2 /* seconds */
 };
@@ -66,6 +67,9 @@ struct box {
     size_t nkeywords;
     struct buf names;
     size_t live;
+
+    size_t names_pos;    /* where box_write_names goes on */
+    uint32_t names_time; /* when it was called last from box_idle */
 
     struct disk_index head; /* the values after log_off */
     uint64_t log_off;
@@ -224,8 +228,11 @@ int maildir_make(int dirfd, struct error *) MUST_USE;
 /* --- scan.c: coexisting with other tools --- */
 /* Compares with the directories when their times changed. */
 int box_scan(struct box *, struct error *) MUST_USE;
-/* Writes flags into file names, and moves files out of new/. */
-int box_write_names(struct box *, struct error *) MUST_USE;
+/* Writes flags of at most NAMES_AT_ONCE messages into file names; with `seen` also moves files out
+ * of new/. */
+int box_write_names(struct box *, bool seen, bool *more, struct error *) MUST_USE;
+/* The same when nobody waits, at most once a second. */
+void box_idle(struct box *);
 
 /* --- preview.c --- */
 struct arena;

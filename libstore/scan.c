@@ -1,5 +1,6 @@
-/* coexist: other tools use this Maildir. What they do is found by comparing; what we do is
- * written into the file names when the mailbox is left. */
+/* coexist: other tools use this Maildir. What they do is found by comparing; what we do follows
+ * into the file names, a limited number at a time: when a session has nothing else to do, when it
+ * leaves the mailbox, and by housekeeping. A change of flags never waits for it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -172,23 +173,57 @@ static void write_name(struct box *b, const struct disk_rec *rec)
     txn_op(&b->txn, &op);
 }
 
-static bool name_differs(const struct disk_rec *rec)
+/* A file stays in new/ until a session has seen it. */
+static bool name_differs(const struct disk_rec *rec, bool seen)
 {
-    return !(rec->bits & REC_GONE) && rec_misnamed(rec);
+    return !(rec->bits & REC_GONE) && rec_misnamed(rec) && (seen || !(rec->bits & REC_NEW));
 }
 
-int box_write_names(struct box *b, struct error *err)
+int box_write_names(struct box *b, bool seen, bool *more, struct error *err)
 {
-    if (b->head.misnamed == 0)
+    *more = false;
+    if (b->head.misnamed == 0 || box_count(b) == 0)
         return OK;
     int rc = box_lock(b, err);
     if (rc)
         return rc;
     box_begin(b);
-    for (size_t i = 0; i < box_count(b); i++)
-        if (name_differs(box_rec(b, i)))
-            write_name(b, box_rec(b, i));
+    size_t all = box_count(b), renamed = 0;
+    for (size_t i = 0; i < all && renamed < NAMES_AT_ONCE; i++) {
+        size_t pos = (b->names_pos + i) % all;
+        if (!name_differs(box_rec(b, pos), seen))
+            continue;
+        write_name(b, box_rec(b, pos));
+        if (++renamed == NAMES_AT_ONCE)
+            b->names_pos = pos + 1;
+    }
+    *more = renamed == NAMES_AT_ONCE;
     rc = box_commit(b, 0, false, err);
     box_unlock(b);
+    return rc;
+}
+
+void box_idle(struct box *b)
+{
+    struct error ignored; /* nothing acknowledged depends on it */
+    uint32_t now = fs_time();
+    bool more;
+    if (b->head.misnamed == 0 || now == b->names_time)
+        return;
+    b->names_time = now;
+    (void)!box_write_names(b, true, &more, &ignored);
+}
+
+int store_settle(struct store *s, struct slice folder, bool *more, struct error *err)
+{
+    struct box *b;
+    *more = false;
+    if (!s->opt.coexist)
+        return OK;
+    int rc = store_box(s, folder, &b, err);
+    if (!rc)
+        rc = box_scan(b, err);
+    if (!rc)
+        rc = box_write_names(b, false, more, err);
     return rc;
 }

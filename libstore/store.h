@@ -114,7 +114,7 @@ struct store_msg {
 
 int store_select(struct store *, struct slice folder, bool read_only, struct store_mailbox **,
     struct error *) MUST_USE;
-/* In coexist mode writes flags into file names. NULL is ignored. */
+/* NULL is ignored. */
 void store_unselect(struct store_mailbox *);
 
 uint32_t store_count(const struct store_mailbox *);
@@ -268,6 +268,11 @@ int store_lock_maildrop(struct store *, struct error *) MUST_USE;
 int store_dirfd(const struct store *);
 /* Makes everything written to the file system of `dirfd` durable. */
 int store_sync(int dirfd, struct error *) MUST_USE;
+
+/* With coexist: flags follow into the names of files a few hundred at a time, whenever a session
+ * is idle or leaves the mailbox. This does one such step; *more: there are others. For
+ * housekeeping. */
+int store_settle(struct store *, struct slice folder, bool *more, struct error *) MUST_USE;
 
 /* Reads the Maildir again and makes index, log and cache anew. UIDs are kept wherever the damaged
  * files still tell them, otherwise UIDVALIDITY changes. Done by itself when damage is found. */

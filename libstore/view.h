@@ -27,7 +27,7 @@ void uidls_free(struct uidls *);
 void seen_free(struct seen *);
 /* The flags of a message as this user sees them. */
 uint32_t seen_flags(const struct seen *, uint32_t uid, uint32_t flags);
-int seen_change(struct store_mailbox *, const struct uidset *uids, bool add,
-    struct uidset *changed, struct error *) MUST_USE;
+int seen_change(struct store_mailbox *, const struct uidset *uids, bool add, struct uidset *changed,
+    struct error *) MUST_USE;
 
 const struct disk_rec *view_rec(const struct store_mailbox *, uint32_t seq);

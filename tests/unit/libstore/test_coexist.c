@@ -152,6 +152,61 @@ static void test_redo_is_found_after_another_tool_moved_the_file(void **state)
     store_unselect(mb);
 }
 
+static size_t seen_names(struct fixture *f)
+{
+    char path[256];
+    size_t n = 0;
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += strstr(e->d_name, ":2,S") != NULL;
+    closedir(d);
+    return n;
+}
+
+static void test_flags_of_many_are_one_transaction_and_names_follow(void **state)
+{
+    enum { N = 1200 };
+    struct fixture *f = *state;
+    char log[256], name[64];
+    struct stat before, after;
+    bool more = true;
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof(name), "cur/%d.a.host:2,", 1000000 + i);
+        write_file(f, name, "Subject: a\n\nx\n");
+    }
+    struct store_mailbox *mb = select_box(f, INBOX);
+    struct uidset all = uids(1, N);
+    struct store_flags seen = {.how = STORE_ADD, .flags = STORE_SEEN};
+    path_of(f, "veredus.log", log);
+    assert_int_equal(stat(log, &before), 0);
+    assert_int_equal(store_change(mb, &all, &seen, NULL, NULL, &f->err), OK);
+    assert_int_equal(stat(log, &after), 0);
+    assert_true(after.st_size - before.st_size < 200);
+    assert_int_equal(seen_names(f), 0);
+    store_unselect(mb);
+    assert_in_range(seen_names(f), 1, N - 1);
+    for (int rounds = 0; more && rounds < 10; rounds++)
+        assert_int_equal(store_settle(f->store, INBOX, &more, &f->err), OK);
+    assert_int_equal(seen_names(f), N);
+    uidset_clear(&all);
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+static void test_names_follow_while_a_session_is_idle(void **state)
+{
+    struct fixture *f = *state;
+    struct store_changes ch;
+    write_file(f, "cur/1.a.host:2,", "Subject: a\n\nx\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    set_flags(f, mb, 1, STORE_ADD, STORE_SEEN);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(store_refresh(mb, true, &ch, &f->err), OK);
+    assert_int_equal(seen_names(f), 1);
+    store_unselect(mb);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup_coexist, teardown)
 
 int main(void)
@@ -163,6 +218,8 @@ int main(void)
         TEST(test_letters_of_other_tools_stay_in_the_name),
         TEST(test_stored_files_have_plain_line_ends),
         TEST(test_redo_is_found_after_another_tool_moved_the_file),
+        TEST(test_flags_of_many_are_one_transaction_and_names_follow),
+        TEST(test_names_follow_while_a_session_is_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
