@@ -126,6 +126,7 @@ bench: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tests/bench/run
 	@tests/bench/queue
+	@tests/bench/store
 
 lint:
 	@tests/lint/run
