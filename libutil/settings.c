@@ -139,8 +139,9 @@ static const struct conf_schema listen_schema = {listen_keys};
             .choices = "refuse|defer",                                                             \
             .def = "refuse",                                                                       \
             .readers = (who),                                                                      \
-            .help = "What becomes of mail for a full mailbox: refused (552 5.2.2), or to be tried "\
-                    "again later (452 4.2.2)."},                                                   \
+            .help =                                                                                \
+                "What becomes of mail for a full mailbox: refused (552 5.2.2), or to be tried "    \
+                "again later (452 4.2.2)."},                                                       \
     {                                                                                              \
         .name = "quota-folder", .type = CONF_LIST, .repeat = true, .readers = (who),               \
         .check = conf_word_quota_folder, .example = "Trash=+10% Archive=ignore",                   \
@@ -539,7 +540,8 @@ static const struct conf_key root_keys[] = {
         .readers = R(LOOKUPD) | R(CTL),
         .example = "text:tables/hold",
         .help = "Mail that is accepted but waits until `veredus queue release`. A key is the "
-                "client's address, the sender (<> for none), a recipient, or the domain of one of "
+                "client's address or its beginning (192.0.2), the sender (<> for none), a "
+                "recipient, or the domain of one of "
                 "them; what stands behind it is for people."},
     {.name = "mail-root",
         .type = CONF_PATH,

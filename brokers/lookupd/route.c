@@ -1,5 +1,6 @@
 #include "brokers/lookupd/route.h"
 
+#include "brokers/lookupd/hold.h"
 #include "brokers/lookupd/members.h"
 #include "libmail/address.h"
 #include "libmail/idn.h"
@@ -29,6 +30,7 @@ struct route {
     struct item *current;
     struct slice original;
     struct slice client, sender; /* as asked; for the table of held mail */
+    char hold[HOLD_TEXT];
     bool may_relay;
     struct map seen; /* recipients, for once each */
     struct buf recipients;
@@ -165,44 +167,21 @@ static void refuse(struct route *r, const struct refusal *why, const char *reaso
     }
 }
 
-/* Looks one address up: as it is, then its domain. Sets *key to what was found. */
-static int held_address(struct route *r, struct slice text, struct slice *key, struct error *err)
-{
-    struct slice local;
-    *key = text;
-    int rc = maps_hold(r->maps, text, err);
-    if (rc == ERR_NOT_FOUND && address_cut(text, &local, key))
-        rc = maps_hold(r->maps, *key, err);
-    return rc;
-}
-
 /* Whether the message is to be held, for mail from clients only: what we send ourselves has been
  * judged when it came. False: the table cannot be read. */
-static bool find_hold(struct route *r, struct route_verdict *verdict)
+static bool judge_hold(struct route *r, struct route_verdict *verdict)
 {
     struct error err = {0};
-    struct slice key = r->client;
-    const char *kind = "client";
-    if (r->client.n == 0 || !r->maps->hold)
-        return true;
-    int rc = maps_hold(r->maps, key, &err);
-    if (rc == ERR_NOT_FOUND) {
-        kind = "sender";
-        rc = held_address(r, r->sender.n ? r->sender : SLICE_LIT("<>"), &key, &err);
-    }
-    if (rc == ERR_NOT_FOUND) {
-        kind = "recipient";
-        rc = held_address(r, r->original, &key, &err);
-    }
-    if (rc != OK && rc != ERR_NOT_FOUND) {
-        r->verdict.code = 0;
-        r->current = NULL;
-        refuse(r, &table_trouble, err.text);
-        return false;
-    }
+    struct hold_case message = {r->client, r->sender, r->original};
+    int rc = hold_find(r->maps, &message, r->hold, &err);
     if (rc == OK)
-        verdict->hold = slice_first(arena_printf(&r->arena, "%s=%.*s", kind, SLICE_FMT(key)), 64);
-    return true;
+        verdict->hold = slice_of(r->hold);
+    if (rc == OK || rc == ERR_NOT_FOUND)
+        return true;
+    r->verdict.code = 0;
+    r->current = NULL;
+    refuse(r, &table_trouble, err.text);
+    return false;
 }
 
 static void conclude(struct route *r)
@@ -233,7 +212,7 @@ static void conclude(struct route *r)
         if (rc || slice_chr(place, '@') < 0 || !slice_is(to.transport, "local"))
             break;
     }
-    delivers = delivers && find_hold(r, &ok);
+    delivers = delivers && judge_hold(r, &ok);
     finish(r, delivers ? &ok : &r->verdict);
 }
 

@@ -13,7 +13,10 @@ static const char *const lines[] = {"EHLO x\r\n", "HELO y\r\n", "LHLO z\r\n",
     "RCPT TO:<many-a@example.test>\r\n", "DATA\r\n", "Subject: x\r\n\r\nhi\r\n", ".\r\n",
     "RSET\r\n", "NOOP\r\n", "QUIT\r\n", "AUTH PLAIN\r\n", "AUTH LOGIN\r\n", "*\r\n",
     "AUTH PLAIN AGEAYg==\r\n", "STARTTLS\r\n", "HELP\r\n", "\r", "\n", "Message-ID: <a@b>\r\n",
-    "\r\n"};
+    "\r\n", "BDAT 6\r\n", "BDAT 0 LAST\r\n", "BDAT 60000\r\n", "ETRN relayed.test\r\n",
+    "MAIL FROM:<\xc3\xa4@b> SMTPUTF8 MT-PRIORITY=9\r\n",
+    "RCPT TO:<list@example.test> NOTIFY=SUCCESS ORCPT=utf-8;a\\x{F6}@b\r\n",
+    "MAIL FROM:<> HOLDFOR=60\r\n"};
 
 static void send_now(struct slice s)
 {

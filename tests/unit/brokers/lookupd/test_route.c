@@ -53,6 +53,8 @@ static const char *const mailboxes[] = {"alice@example.org", "bob@strict.example
     "self@strict.example", "catcher@nocatch.example", "a+b@strict.example", NULL};
 
 static const char HOLD[] = "192.0.2.66 looks bad\n"
+                           "198.51.100 a network\n"
+                           "\"2001:db8\" another\n"
                            "suspect.example a list\n"
                            "<> reports\n"
                            "bob@strict.example on leave\n";
@@ -422,6 +424,9 @@ static void test_mail_is_held_by_client_sender_or_recipient(void **state)
 {
     const char *alice = "alice@example.org";
     assert_held(state, "192.0.2.66", "a@b.example", alice, "client=192.0.2.66");
+    assert_held(state, "198.51.100.7", "a@b.example", alice, "client=198.51.100");
+    assert_held(state, "198.51.10.7", "a@b.example", alice, "");
+    assert_held(state, "2001:db8:1::1", "a@b.example", alice, "client=2001:db8");
     assert_held(state, "192.0.2.1", "a@Suspect.example", alice, "sender=Suspect.example");
     assert_held(state, "192.0.2.1", "", alice, "sender=<>");
     assert_held(
