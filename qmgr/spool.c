@@ -220,6 +220,7 @@ static bool has_chore(const struct list *chores, uint64_t qid, enum spool_op op,
 
 static void must_wait(struct spool_job *job)
 {
+    /* No other failure has this code: nothing was begun. */
     job->code =
         error_set(&job->error, ERR_TEMP, "an earlier failure of the disk has to be repaired first");
 }
@@ -237,6 +238,9 @@ static void sync_names(struct disk *disk, const char *dir, unsigned ops, bool bi
             job_failed(jobs[i], rc, "cannot sync a directory of the spool");
 }
 
+/* Jobs that say in the log what became of a message in it. */
+enum { LOG_ONLY = 1u << SPOOL_FORGET | 1u << SPOOL_DONE | 1u << SPOOL_EXPAND };
+
 /* What has to be durable before the log may speak of it. */
 static void before_log(
     struct spool *spool, const struct list *chores, struct spool_job **jobs, size_t n)
@@ -245,6 +249,8 @@ static void before_log(
     for (size_t i = 0; i < n; i++) {
         if (jobs[i]->op == SPOOL_ACCEPT && jobs[i]->big[0])
             settle_big(disk, spool->log.format, jobs[i]);
+        else if (jobs[i]->op == SPOOL_PARK && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, false))
+            must_wait(jobs[i]); /* its file may still have its name, and be the one to write to */
         else if (jobs[i]->op == SPOOL_PARK)
             park(disk, jobs[i]);
         else if (jobs[i]->op == SPOOL_UPDATE)
@@ -258,8 +264,8 @@ static void before_log(
     sync_names(disk, "big", 1u << SPOOL_ACCEPT, true, jobs, n);
     sync_names(disk, "parked", 1u << SPOOL_PARK | 1u << SPOOL_REMOVE, false, jobs, n);
     for (size_t i = 0; i < n; i++)
-        if (jobs[i]->op == SPOOL_FORGET && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, true))
-            must_wait(jobs[i]); /* the file would bring the message back */
+        if ((1u << jobs[i]->op & LOG_ONLY) && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, true))
+            must_wait(jobs[i]); /* the file would bring back what was before */
 }
 
 static void add_chore(struct spool *spool, struct spool_job *chore)
@@ -320,7 +326,7 @@ static void after_log(struct spool *spool, struct spool_job **jobs, size_t nchor
             add_chore(spool, spool_forget_job(job->qid));
         } else if (job->op == SPOOL_EXPAND && job->code != OK && i >= nchores) {
             add_chore(spool, undo_expansion(job));
-        } else if (job->op == SPOOL_PARK && job->code != OK) {
+        } else if (job->op == SPOOL_PARK && job->code != OK && job->code != ERR_TEMP) {
             repair_park(spool, job);
         } else if (job->code == OK && (job->op == SPOOL_FORGET || job->op == SPOOL_PARK)) {
             spool_log_release(&spool->log, job->generation);
@@ -333,8 +339,7 @@ static void after_log(struct spool *spool, struct spool_job **jobs, size_t nchor
     }
 }
 
-/* Chores that something newer has made needless: a file that was to go has been replaced by a good
- * one, an expansion that was to be undone by another. */
+/* An expansion that was to be undone has been replaced by another. */
 static void drop_chores(struct list *chores, uint64_t qid, enum spool_op op)
 {
     LIST_EACH(it, chores)
@@ -400,8 +405,6 @@ void spool_run(struct spool *spool, struct list *batch)
         if (jobs[i]->code == OK && buf_len(&jobs[i]->record) > 0) {
             jobs[i]->filed = true;
             logged[nlogged++] = jobs[i];
-            if (jobs[i]->op == SPOOL_PARK)
-                drop_chores(&chores, jobs[i]->qid, SPOOL_REMOVE);
         }
     spool_log_write(&spool->log, logged, nlogged);
     for (size_t i = nchores; i < n; i++)

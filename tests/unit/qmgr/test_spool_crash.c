@@ -28,7 +28,11 @@ enum {
     ROUNDS = 24, /* of a long history; most are shorter */
     RCPTS = 3,
     EXPANSIONS = 4, /* of one message, each with one recipient */
+#if defined(__SANITIZE_ADDRESS__)
+    HISTORIES = 2000,
+#else
     HISTORIES = 20000,
+#endif
     BATCH = 10
 };
 
