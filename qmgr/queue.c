@@ -307,7 +307,7 @@ void queue_rcpt_done(struct qmgr *q, struct message *m, struct rcpt *r, bool del
     (void)q;
     r->st.state = RCPT_DONE;
     if (delivered)
-        m->delivered++;
+        m->delivered += r->st.status != EXPANDED; /* at an alias nobody has received it */
     else
         m->bounced++;
     changed(m);
