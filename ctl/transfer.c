@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "ctl/import.h"
 #include "ctl/json.h"
 #include "ctl/mailuser.h"
 #include "libstore/foreign.h"
@@ -269,6 +270,8 @@ static int import_maildir(struct transfer *t, int dirfd, struct error *err)
 static int import(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
+    if (argc > 2 && strcmp(argv[1], "imap") == 0)
+        return import_imap(c, argc, argv);
     if (argc != 4 || (strcmp(argv[2], "mbox") != 0 && strcmp(argv[2], "maildir") != 0))
         return ctl_usage(c);
     if (!ctl_conf(c))
@@ -489,8 +492,14 @@ static int export(struct ctl *c, int argc, char **argv)
 }
 
 const struct ctl_verb transfer_verbs[] = {
-    {"mailbox", "import", "USER FOLDER (mbox FILE | maildir DIR)",
-        "appends the messages of an mbox file (- is standard input) or a Maildir", import},
+    {"mailbox", "import",
+        "USER FOLDER (mbox FILE | maildir DIR)\n"
+        "    | USER imap HOST[:PORT] --login NAME (--password-file FILE | --password-stdin)\n"
+        "      [--tls implicit|starttls|none] [--ca FILE] [--insecure]\n"
+        "      [--folder PATTERN] [--map THERE=HERE]... [--dry-run]",
+        "takes mail over from an mbox file (- is standard input), a Maildir, or an IMAP server; "
+        "what was imported before is not imported again",
+        import},
     {"mailbox", "export", "USER FOLDER (mbox FILE | maildir DIR)",
         "writes a folder as a new mbox file (- is standard output) or Maildir", export},
     {NULL}};
