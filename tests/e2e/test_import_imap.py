@@ -132,7 +132,7 @@ def test_a_server_must_be_who_it_says(rootless, source):
     _, why = take(rootless, ALICE, source.imaps, "--tls", "implicit", status=1)
     assert "certificate" in why
     _, why = take(rootless, ALICE, source.imaps, "--tls", "implicit", "--ca",
-                  source.path("tls/cert.pem"), host="127.0.0.1", status=1)
+                  rootless.path("tls/cert.pem"), status=1)
     assert "certificate" in why
     take(rootless, ALICE, source.imaps, "--tls", "implicit", "--insecure", "--dry-run")
     _, why = take(rootless, ALICE, source.imaps, *verified(source), password="wrong", status=1)
