@@ -35,11 +35,6 @@ struct slice buf_slice(const struct buf *b)
     return (struct slice){b->data ? b->data + b->off : "", b->len - b->off};
 }
 
-size_t buf_len(const struct buf *b)
-{
-    return b->len - b->off;
-}
-
 void buf_consume(struct buf *b, size_t n)
 {
     assert(n <= buf_len(b));
@@ -105,11 +100,6 @@ int buf_put(struct buf *b, struct slice s)
 int buf_puts(struct buf *b, const char *s)
 {
     return buf_put(b, slice_of(s));
-}
-
-int buf_putc(struct buf *b, char c)
-{
-    return buf_put(b, (struct slice){&c, 1});
 }
 
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap)

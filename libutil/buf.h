@@ -29,7 +29,10 @@ void buf_reset(struct buf *b);
 
 /* The unconsumed bytes; valid until the next put. */
 struct slice buf_slice(const struct buf *b);
-size_t buf_len(const struct buf *b);
+static inline size_t buf_len(const struct buf *b)
+{
+    return b->len - b->off;
+}
 /* Drops n bytes from the front; n may not exceed buf_len. */
 void buf_consume(struct buf *b, size_t n);
 /* Shortens to n unconsumed bytes. */
@@ -41,7 +44,14 @@ void buf_claim(struct buf *b, size_t n);
 
 int buf_put(struct buf *b, struct slice s);
 int buf_puts(struct buf *b, const char *s);
-int buf_putc(struct buf *b, char c);
+static inline int buf_putc(struct buf *b, char c)
+{
+    if (b->failed || b->len == b->cap || buf_len(b) >= b->max)
+        return buf_put(b, (struct slice){&c, 1});
+    b->data[b->len++] = c;
+    return 0;
+}
+
 int buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 int buf_u8(struct buf *b, uint8_t v);

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CONFIG_MAX = 4 * 1024 * 1024, LOG_RETRY_MS = 5 };
+enum { CONFIG_MAX = 4 * 1024 * 1024, LOG_RETRY_MS = 5, HEAP_SPARE = 1024 * 1024 };
 
 /* What master sends before `go`. */
 struct daemon_boot {
@@ -502,6 +502,9 @@ int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
     struct daemon d = {.spec = spec};
     struct error err = {0};
     log_setup(program, LOG_INFO);
+    /* Buffers of a message's size come and go all the time: not with a page fault for each page. */
+    mallopt(M_TRIM_THRESHOLD, HEAP_SPARE);
+    mallopt(M_MMAP_THRESHOLD, HEAP_SPARE);
     boot(&d);
     if (!d.draining && enter(&d, &err) != OK)
         give_up(&d, &err);

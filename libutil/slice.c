@@ -5,16 +5,6 @@
 
 #include "libutil/error.h"
 
-struct slice slice_of(const char *s)
-{
-    return (struct slice){s, s ? strlen(s) : 0};
-}
-
-struct slice slice_from(const void *p, size_t n)
-{
-    return (struct slice){p, n};
-}
-
 bool slice_eq(struct slice a, struct slice b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
@@ -28,11 +18,6 @@ bool slice_ieq(struct slice a, struct slice b)
 bool slice_is(struct slice a, const char *s)
 {
     return slice_eq(a, slice_of(s));
-}
-
-bool slice_iis(struct slice a, const char *s)
-{
-    return slice_ieq(a, slice_of(s));
 }
 
 bool slice_starts(struct slice s, const char *prefix)
@@ -78,17 +63,6 @@ ptrdiff_t slice_find(struct slice s, struct slice needle)
         return 0;
     const char *hit = s.n ? memmem(s.p, s.n, needle.p, needle.n) : NULL;
     return hit ? hit - s.p : -1;
-}
-
-struct slice slice_from_index(struct slice s, size_t from)
-{
-    from = MIN(from, s.n);
-    return (struct slice){from ? s.p + from : s.p, s.n - from};
-}
-
-struct slice slice_first(struct slice s, size_t n)
-{
-    return (struct slice){s.p, MIN(n, s.n)};
 }
 
 static bool is_blank(char c)

@@ -16,14 +16,25 @@ struct slice {
 #define SLICE_FMT(s) (int)(s).n, (s).p
 
 /* The slice of a C string (without its NUL); NULL gives the empty slice. */
-struct slice slice_of(const char *s);
-struct slice slice_from(const void *p, size_t n);
+static inline struct slice slice_of(const char *s)
+{
+    return (struct slice){s, s ? __builtin_strlen(s) : 0};
+}
+
+static inline struct slice slice_from(const void *p, size_t n)
+{
+    return (struct slice){(const char *)p, n};
+}
 
 bool slice_eq(struct slice a, struct slice b);
 /* Compares ignoring ASCII case. */
 bool slice_ieq(struct slice a, struct slice b);
 bool slice_is(struct slice a, const char *s);
-bool slice_iis(struct slice a, const char *s);
+/* Most names that are compared differ in their first letter. */
+static inline bool slice_iis(struct slice a, const char *s)
+{
+    return (a.n == 0 || ((a.p[0] ^ s[0]) & ~0x20) == 0) && slice_ieq(a, slice_of(s));
+}
 bool slice_starts(struct slice s, const char *prefix);
 bool slice_istarts(struct slice s, const char *prefix);
 bool slice_ends(struct slice s, const char *suffix);
@@ -37,8 +48,17 @@ ptrdiff_t slice_rchr(struct slice s, char c);
 ptrdiff_t slice_find(struct slice s, struct slice needle);
 
 /* The part from byte `from` on / the first n bytes; out-of-range is clipped. */
-struct slice slice_from_index(struct slice s, size_t from);
-struct slice slice_first(struct slice s, size_t n);
+static inline struct slice slice_from_index(struct slice s, size_t from)
+{
+    from = MIN(from, s.n);
+    return (struct slice){from ? s.p + from : s.p, s.n - from};
+}
+
+static inline struct slice slice_first(struct slice s, size_t n)
+{
+    return (struct slice){s.p, MIN(n, s.n)};
+}
+
 /* Without leading and trailing space and tab (and CR, LF). */
 struct slice slice_trim(struct slice s);
 /* Cuts at the first sep: returns what is before it and leaves what is after it in *rest. With
