@@ -10,11 +10,19 @@
 #include "libmail/proto/queue.h"
 #include "libmail/proto/route.h"
 
-enum { INITIAL_WINDOW = 5, FIGURES_MS = 60000, DRAIN_POLL_MS = 50, DRAIN_MOST_MS = 8000 };
+enum {
+    INITIAL_WINDOW = 5,
+    FIGURES_MS = 60000,
+    MMAP_FROM = 512 * 1024,
+    DRAIN_POLL_MS = 50,
+    DRAIN_MOST_MS = 8000
+};
 
 int qmgr_configure(struct daemon *d, struct error *err)
 {
     struct qmgr *q = NEW(struct qmgr);
+    /* What one large message needs for a moment goes back to the system at once. */
+    mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
     d->data = q;
     q->daemon = d;
     q->log = &d->log;

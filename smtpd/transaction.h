@@ -20,8 +20,8 @@
 enum transaction_state { TXN_MAIL, TXN_RCPT, TXN_HEADER, TXN_BODY, TXN_COMMIT };
 
 enum {
-    TXN_ARENA_MAX = 1024 * 1024,
-    TXN_RECIPIENTS_MAX = 16 * 1024 * 1024, /* packed bytes after alias expansion */
+    TXN_ARENA_MAX = 16 * 1024 * 1024,      /* what max-recipients lets anybody use is far less */
+    TXN_RECIPIENTS_MAX = 48 * 1024 * 1024, /* packed bytes after alias expansion */
     TXN_HEADER_MAX = 256 * 1024,
     TXN_LINE_MAX = 64 * 1024 /* octets of a line of content */
 };
