@@ -105,6 +105,26 @@ def test_domains_behind_one_mx_host_share_its_limit(provider):
         sink.stop()
 
 
+def test_a_message_to_very_many_arrives_once_at_each_whatever_restarts():
+    port = free_port()
+    sink = Sink("127.0.0.1", port)
+    instance = configured(False, queue="message-recipients 50",
+                          outbound=f"relay-host [127.0.0.1]:{port}; retry-from 1s; retry-to 1s")
+    try:
+        to = [f"user{n}@list{n % 7}.test" for n in range(400)]
+        instance.send("many", to=to, sender=ALICE, login=ALICE)
+        wait_for("a first portion", lambda: sink.messages, 20)
+        instance.restart()
+        wait_for("the end", lambda: not instance.queue(), 60)
+        got = [r for m in sink.messages for r in m["recipients"]]
+        assert sorted(set(got)) == sorted(f"TO:<{a}>" for a in to)
+        assert len(got) == len(to)
+        assert len(sink.messages) >= 8
+    finally:
+        instance.discard()
+        sink.stop()
+
+
 # --- looking at the queue -------------------------------------------------------------------------
 @pytest.fixture(scope="module", params=[False, True], ids=["rootless", "rooted"])
 def stuck(request):
