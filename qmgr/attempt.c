@@ -34,7 +34,7 @@ struct attempt {
 
 int attempt_agent(struct slice transport)
 {
-    static const enum role agents[] = {ROLE_VIRTUAL, ROLE_LOCAL, ROLE_REMOTE};
+    static const enum role agents[] = {ROLE_VIRTUAL, ROLE_LOCAL, ROLE_PIPE, ROLE_REMOTE};
     for (size_t i = 0; i < ARRAY_LEN(agents); i++)
         if (slice_is(transport, role_info(agents[i])->program))
             return (int)agents[i];

@@ -317,7 +317,8 @@ void queue_delivered(struct qmgr *q, struct message *m, struct rcpt *r)
 {
     attempt_log(q, m, r, "delivered");
     /* RFC 3461 §5.2.2: we answer for local mailboxes and for relays that do not know DSN. */
-    bool ours = schedule_is_local(r->to.transport) || r->st.status == RELAYED_NO_DSN;
+    bool ours = schedule_is_local(r->to.transport) || slice_is(r->to.transport, "pipe") ||
+                r->st.status == RELAYED_NO_DSN;
     if (ours && (r->to.notify & NOTIFY_SUCCESS) && m->content->envelope.sender.n > 0) {
         r->st.state = RCPT_DELIVERED;
         changed(m);

@@ -106,10 +106,12 @@ static void finish(struct route *r, const struct route_verdict *verdict)
 static void add_recipient(
     struct route *r, struct slice address, const char *transport, struct slice nexthop)
 {
-    char key[ENVELOPE_ADDRESS_MAX + 32];
+    char key[ENVELOPE_ADDRESS_MAX + 1100];
     int n = snprintf(key, sizeof(key), "%s %.*s", transport, SLICE_FMT(address));
-    struct slice k = slice_from(key, MIN((size_t)n, sizeof(key) - 1));
     ascii_lower(key, strlen(key));
+    if (strcmp(transport, "pipe") == 0) /* one alias may name several commands */
+        n += snprintf(key + n, sizeof(key) - (size_t)n, " %.*s", SLICE_FMT(nexthop));
+    struct slice k = slice_from(key, MIN((size_t)n, sizeof(key) - 1));
     if (map_get(&r->seen, k))
         return;
     map_set(&r->seen, k, r);
@@ -280,6 +282,25 @@ static void add_member(struct route *r, struct item *item, struct slice text, bo
     }
 }
 
+/* |command of aliases(5): run as the account the administrator chose for it. */
+static void add_command(struct route *r, const struct item *item, struct slice command)
+{
+    struct slice user = conf_string(conf_one(r->maps->conf, "pipe"), "command-user");
+    struct buf nexthop;
+    if (user.n == 0) {
+        refuse(r, &alias_target, "an alias names a command, and pipe command-user is not set");
+        return;
+    }
+    buf_init(&nexthop, 1024);
+    buf_printf(&nexthop, "%.*s//|", SLICE_FMT(user));
+    buf_put(&nexthop, command);
+    if (nexthop.failed || command.n == 0)
+        refuse(r, &alias_target, "an alias names too long a command, or an empty one");
+    else
+        add_recipient(r, address_text(&item->address), "pipe", buf_slice(&nexthop));
+    buf_clear(&nexthop);
+}
+
 static void expand(
     struct route *r, struct item *item, struct slice members, bool is_virtual, unsigned includes)
 {
@@ -296,6 +317,10 @@ static void expand(
             else
                 expand(r, item, buf_slice(&included), is_virtual, includes + 1);
             buf_clear(&included);
+        } else if (k == MEMBER_COMMAND && !is_virtual && includes == 0) {
+            add_command(r, item, text);
+        } else if (k == MEMBER_FILE && !is_virtual && slice_is(text, "/dev/null")) {
+            add_recipient(r, address_text(&item->address), "pipe", SLICE_LIT("discard:"));
         } else {
             refuse(r, &alias_target,
                 k == MEMBER_COMMAND ? "an alias names a command"
@@ -326,6 +351,18 @@ static void to_remote(struct route *r, const struct item *item, struct slice spe
     add_recipient(r, address_text(&item->address), "remote", slice_from(nexthop, (size_t)n));
 }
 
+/* A command block of the configuration. */
+static void to_command(struct route *r, const struct item *item, struct slice name)
+{
+    char nexthop[512];
+    if (name.n > 255) {
+        refuse(r, &bad_transport, "pipe: names too long a block");
+        return;
+    }
+    int n = snprintf(nexthop, sizeof(nexthop), "command:%.*s", SLICE_FMT(name));
+    add_recipient(r, address_text(&item->address), "pipe", slice_from(nexthop, (size_t)n));
+}
+
 static void check_mailbox(struct route *r, struct item *item);
 static void check_account(struct route *r, struct item *item);
 
@@ -346,12 +383,14 @@ static bool by_transport_table(struct route *r, struct item *item)
         refuse(r, &table_trouble, err.text);
     else if (slice_starts(spec, "smtp:") || slice_starts(spec, "lmtp:"))
         to_remote(r, item, spec);
+    else if (slice_starts(spec, "pipe:") && spec.n > 5)
+        to_command(r, item, slice_from_index(spec, 5));
     else if (slice_is(spec, "virtual:"))
         check_mailbox(r, item);
     else if (slice_is(spec, "local:"))
         check_account(r, item);
     else
-        refuse(r, &bad_transport, "a transport is not smtp:, lmtp:, virtual: or local:");
+        refuse(r, &bad_transport, "a transport is not smtp:, lmtp:, pipe:, virtual: or local:");
     buf_clear(&value);
     return true;
 }

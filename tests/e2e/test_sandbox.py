@@ -16,7 +16,7 @@ ACCOUNTS = {"logd": "veredus-log", "keyd": "veredus-key", "dnsd": "veredus-dns",
 EMPTY_ROOT = ("keyd", "notifyd", "bounce", "remote", "smtpd", "imap-login", "pop3-login")
 # bits of linux/capability.h
 CHOWN, KILL, SETGID, SETUID, SETPCAP, BIND, CHROOT = 0, 5, 6, 7, 8, 10, 18
-SPAWNERS = ("local", "imap-session", "pop3-session")  # their children become a user for good
+SPAWNERS = ("local", "pipe", "imap-session", "pop3-session")  # their children become a user for good
 
 
 def facts(pid):
