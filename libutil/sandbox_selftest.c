@@ -42,8 +42,12 @@ static bool try_open(void)
 
 static bool try_create(void)
 {
-    int fd = open("/dev/shm/veredus-probe", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    char name[64];
+    snprintf(name, sizeof(name), "/dev/shm/veredus-probe-%d", (int)getpid());
+    int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool ok = fd >= 0;
+    if (ok)
+        unlink(name);
     fd_close(&fd);
     return ok;
 }
