@@ -1,13 +1,14 @@
 /* Changing flags, expunging, copying. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "libstore/view.h"
 
-enum { SYNC_EACH_MAX = 8 };
+enum { SYNC_EACH_MAX = 8, DISCARD_MS = 20 };
 
 static struct slice ranges_of(const struct uidset *s)
 {
@@ -160,10 +161,15 @@ int store_expunge(struct store_mailbox *mb, const struct uidset *uids, bool dele
             &(struct op){.type = OP_EXPUNGE, .time = fs_time(), .ranges = ranges_of(&set)});
         rc = box_commit(b, 0, true, err);
     }
-    /* The files last, while the log is ours: what it calls expunged may go. */
-    for (uint32_t uid = 0; !rc && uidset_next(&set, &uid);)
-        file_discard(b, box_rec(b, box_find(b, uid)));
+    for (size_t i = 0; !rc && i < set.n; i++)
+        uidset_add_range(&mb->leftover, set.ranges[i].min, set.ranges[i].max);
+    /* Others who look at the files must not find them without a record. */
+    bool at_once = mb->store->opt.coexist || mb->store->opt.keep_deleted;
+    if (at_once)
+        view_discard(mb, INT_MAX);
     box_unlock(b);
+    if (!at_once)
+        view_discard(mb, DISCARD_MS);
     if (!rc && set.n)
         box_announce(b);
     for (size_t i = 0; !rc && expunged && i < set.n; i++)

@@ -104,6 +104,7 @@ int store_compact(struct store *s, struct slice folder, bool force, bool *done, 
     if (rc)
         return rc;
     remove_stale(b->dirfd, fs_time());
+    box_sweep(b);
     uint32_t days = s->opt.tomb_days ? s->opt.tomb_days : TOMB_DAYS;
     bool old_tombs = b->ntombs && b->tombs[0].time + days * 86400 < fs_time();
     if (force || b->log_off > LOG_WORTH || old_tombs) {

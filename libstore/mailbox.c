@@ -1,6 +1,8 @@
 /* Views of mailboxes: sequence numbers over a box, and what changes them. */
 #include "libstore/view.h"
 
+enum { IDLE_MS = 10, LEAVE_MS = 50 };
+
 /* Position of a sequence number: holes[k] - k messages of the view are before hole k. */
 static size_t position(const struct store_mailbox *mb, uint32_t seq)
 {
@@ -166,11 +168,13 @@ void store_unselect(struct store_mailbox *mb)
     bool more;
     if (!mb)
         return;
+    view_discard(mb, LEAVE_MS);
     int rc = write_meta(mb->box, &ignored);
     if (!rc && !mb->read_only && mb->store->opt.coexist)
         rc = box_write_names(mb->box, true, &more, &ignored);
     box_close(mb->box);
     uidset_clear(&mb->recent);
+    uidset_clear(&mb->leftover);
     free(mb->holes);
     free(mb->lists);
     uidls_free(mb->uidls);
@@ -321,6 +325,7 @@ int store_refresh(
     if (b->head.sequence == mb->sequence && !(mb->owed && may_expunge)) {
         if (mb->store->opt.coexist && !mb->read_only)
             box_idle(b);
+        view_discard(mb, IDLE_MS);
         mb->sequence = b->head.sequence;
         return OK;
     }

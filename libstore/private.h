@@ -240,6 +240,10 @@ struct mime_part;
 /* Appends at most STORE_PREVIEW characters of UTF-8 without control characters. */
 void preview_put(struct slice content, const struct mime_part *root, struct arena *, struct buf *);
 
+/* --- sweep.c --- */
+/* Removes files of expunged messages that died or ended sessions have left. */
+void box_sweep(struct box *);
+
 /* --- cache.c --- */
 /* Makes the texts of a message (either line end) into box->txn's sibling buffer. */
 void cache_build(struct slice content, struct buf *out);

@@ -23,6 +23,14 @@ static int check_message(struct box *b, const struct disk_rec *rec, struct buf *
     return problems;
 }
 
+/* The file of an expunged message, whose end has not come yet. */
+static bool awaits_removal(struct box *b, const struct found_file *file)
+{
+    struct op op;
+    found_record(file, b->dirfd, &op);
+    return !b->store->opt.coexist && op.name.n == 0 && box_has_tomb(b, op.rec.guid);
+}
+
 static int check_files(struct box *b, struct buf *report, struct error *err)
 {
     struct found f;
@@ -37,7 +45,7 @@ static int check_files(struct box *b, struct buf *report, struct error *err)
             file->known = true;
     }
     for (struct found_file *file = f.list; file; file = file->next) {
-        if (file->known)
+        if (file->known || awaits_removal(b, file))
             continue;
         buf_printf(report, "file %s is in no index\n", file->base);
         problems++;

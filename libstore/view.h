@@ -16,12 +16,15 @@ struct store_mailbox {
     size_t keywords;
     uint64_t sequence; /* of the last refresh */
     struct uidset recent;
-    uint32_t *lists;     /* what the last refresh handed out */
-    struct uidls *uidls; /* NULL: not read yet */
-    struct seen *seen;   /* NULL: \Seen is the owner's */
+    struct uidset leftover; /* expunged here, and the file is still to be removed */
+    uint32_t *lists;        /* what the last refresh handed out */
+    struct uidls *uidls;    /* NULL: not read yet */
+    struct seen *seen;      /* NULL: \Seen is the owner's */
 };
 
 void uidls_free(struct uidls *);
+/* Removes files of `leftover` for about so long. */
+void view_discard(struct store_mailbox *, int ms);
 
 /* --- seen.c --- */
 void seen_free(struct seen *);

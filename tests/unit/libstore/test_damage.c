@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "libstore/format.h"
+#include "libstore/housekeep.h"
 #include "libutil/crc32c.h"
 #include "tests/unit/libstore/fixture.h"
 
@@ -459,11 +460,39 @@ static void test_full_disk_is_no_space_and_leaves_nothing_half_written(void **st
     store_unselect(mb);
 }
 
+static void test_file_of_an_expunged_message_is_no_message_and_housekeeping_removes_it(void **state)
+{
+    struct fixture *f = *state;
+    char hex[2 * STORE_GUID + 1], name[64];
+    struct store_msg m;
+    bool done;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_true(store_get(mb, 1, &m));
+    for (size_t i = 0; i < STORE_GUID; i++)
+        snprintf(hex + 2 * i, 3, "%02x", m.guid[i]);
+    struct uidset all = uids(1, 1);
+    assert_int_equal(store_expunge(mb, &all, false, NULL, &f->err), OK);
+    store_unselect(mb);
+    assert_int_equal(files_in(f, "cur"), 0);
+    /* As if the session had died before it came to that. */
+    snprintf(name, sizeof(name), "cur/%s.veredus:2,", hex);
+    write_file(f, name, MAIL);
+    assert_int_equal(problems(f, INBOX), 0);
+    assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
+    assert_int_equal(files_in(f, "cur"), 0);
+    write_file(f, name, MAIL);
+    assert_int_equal(store_compact(f->store, INBOX, true, &done, &f->err), OK);
+    assert_int_equal(files_in(f, "cur"), 0);
+    uidset_clear(&all);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_file_of_an_expunged_message_is_no_message_and_housekeeping_removes_it),
         TEST(test_log_with_a_flipped_bit),
         TEST(test_log_with_a_zeroed_end),
         TEST(test_index_with_a_flipped_bit),
