@@ -6,7 +6,13 @@
 
 #include "libstore/journal.h"
 
-enum { MEMORY = 256 * 1024, FD_CHUNK = 64 * 1024, COMPARE_MAX = 64 << 20, CACHE_MAX = 8 << 20 };
+enum {
+    MEMORY = 256 * 1024,
+    FD_CHUNK = 64 * 1024,
+    COMPARE_MAX = 64 << 20,
+    CACHE_MAX = 8 << 20,
+    NEWEST = 1024
+};
 
 struct store_append {
     struct store *store;
@@ -218,17 +224,19 @@ static const struct disk_delivery *find_delivery(const struct box *b, uint64_t i
 }
 
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
- * mailbox of our own its file would be where we are going to put ours. */
+ * mailbox of our own its file would be where we are going to put ours; if that was lost, too, only
+ * the newest records can be meant. */
 static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[STORE_GUID])
 {
     char path[FILE_NAME_MAX];
     struct disk_rec ours = {0};
     struct stat st;
+    size_t first = 0, count = box_count(b);
     memcpy(ours.guid, guid, STORE_GUID);
     file_path(b, &ours, path);
-    if (!b->store->opt.coexist && fs_stat(b->dirfd, path, &st))
-        return NULL;
-    for (size_t i = box_count(b); i--;) {
+    if (b->store->opt.coexist || fs_stat(b->dirfd, path, &st))
+        first = count > NEWEST ? count - NEWEST : 0;
+    for (size_t i = count; i-- > first;) {
         const struct disk_rec *rec = box_rec(b, i);
         if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
             return rec;
