@@ -32,7 +32,8 @@ struct ctl_verb {
 /* One table a file, ended by noun == NULL; main.c lists them. */
 extern const struct ctl_verb init_verbs[], run_verbs[], status_verbs[], log_verbs[],
     sandbox_verbs[], queue_verbs[], config_verbs[], user_verbs[], table_verbs[], mailbox_verbs[],
-    transfer_verbs[], backup_verbs[], upgrade_verbs[], housekeep_verbs[];
+    transfer_verbs[], backup_verbs[], upgrade_verbs[], housekeep_verbs[], quota_verbs[],
+    acl_verbs[];
 
 /* Prints "veredus: ..." to standard error and returns status. */
 int ctl_fail(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);

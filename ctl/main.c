@@ -11,7 +11,7 @@
 
 static const struct ctl_verb *const tables[] = {init_verbs, run_verbs, status_verbs, log_verbs,
     sandbox_verbs, queue_verbs, config_verbs, user_verbs, table_verbs, mailbox_verbs,
-    transfer_verbs, backup_verbs, upgrade_verbs, housekeep_verbs};
+    transfer_verbs, backup_verbs, upgrade_verbs, housekeep_verbs, quota_verbs, acl_verbs};
 
 static void print_help(FILE *out)
 {

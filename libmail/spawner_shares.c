@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libmail/shares.h"
 #include "libmail/spawner_parts.h"
 
 enum {
@@ -74,26 +75,34 @@ static int write_entry(int dir, const char *name, const char *content)
     return ok && renameat(dir, ".new", dir, name) == 0 ? OK : ERR_IO;
 }
 
-static void register_owner(struct spawner *s, const struct spawner_child *c)
+int shares_register(int root, const char *user, const char *mail_path, struct error *err)
 {
     struct stat st;
-    int mail = open_mail(s->root_fd, slice_of(c->mail));
+    int mail = open_mail(root, slice_of(mail_path)), rc = OK;
     bool shares = mail >= 0 && fstatat(mail, summary, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
                   S_ISREG(st.st_mode) && st.st_size > 0;
     fd_close(&mail);
-    if (!is_owner_name(slice_of(c->user)))
-        return;
-    if (shares && mkdirat(s->root_fd, registry, 0700) && errno != EEXIST)
-        return;
-    int dir = openat(s->root_fd, registry, OPEN_DIR);
+    if (!is_owner_name(slice_of(user)))
+        return error_set(err, ERR_SYNTAX, "%s: not a name for an owner of folders", user);
+    if (shares && mkdirat(root, registry, 0700) && errno != EEXIST)
+        return error_sys(err, "making %s", registry);
+    int dir = openat(root, registry, OPEN_DIR);
     if (dir < 0)
-        return;
-    if (!shares)
-        unlinkat(dir, c->user, 0);
-    else if (write_entry(dir, c->user, c->mail))
-        log_event(&s->daemon->log, log_trouble, .what = SLICE_LIT("registering shared folders"),
-            .reason = slice_of(strerror(errno)));
+        return shares ? error_sys(err, "opening %s", registry) : OK;
+    if (shares && write_entry(dir, user, mail_path))
+        rc = error_sys(err, "writing in %s", registry);
+    else if (!shares && unlinkat(dir, user, 0) && errno != ENOENT)
+        rc = error_sys(err, "removing in %s", registry);
     close(dir);
+    return rc;
+}
+
+static void register_owner(struct spawner *s, const struct spawner_child *c)
+{
+    struct error err;
+    if (shares_register(s->root_fd, c->user, c->mail, &err))
+        log_event(&s->daemon->log, log_trouble, .what = SLICE_LIT("registering shared folders"),
+            .reason = slice_of(err.text));
 }
 
 void shares_read(struct spawner *s)

@@ -1,5 +1,6 @@
 """Quota (RFC 9208), object ids (RFC 8474), save date, preview, special uses, LIST options, metadata
 and shared folders (RFC 4314), over raw IMAP."""
+import json
 import random
 import re
 
@@ -387,3 +388,37 @@ def test_public_folders(fresh):
         ok(bob.imap('SUBSCRIBE "Public/News/2026"'))
         lines = ok(bob.imap('LIST (SUBSCRIBED) "" "*"'))
         assert any('"Public/News/2026"' in line and "NonExistent" not in line for line in lines)
+
+
+# --- administration -------------------------------------------------------------------------------
+def test_quota_of_one_user_from_the_command_line(fresh):
+    instance = with_quota(fresh)
+    instance.veredus("quota", "set", BOB, "100K", "3")
+    with login(instance) as bob:
+        assert ok(bob.imap('GETQUOTA ""'))[0] == '* QUOTA "" (STORAGE 0 100 MESSAGE 0 3)'
+        assert over(bob, "INBOX", 50).startswith("OK")
+        for _ in range(2):
+            assert over(bob, "INBOX", 1).startswith("OK")
+        assert over(bob, "INBOX", 1).startswith("NO [OVERQUOTA]")
+    shown = json.loads(instance.veredus("quota", "show", BOB, "--json").stdout)
+    assert shown["messages"] == 3 and shown["max-messages"] == 3 and shown["max-bytes"] == 102400
+    assert shown["bytes"] > 53000
+    assert "messages=3" in instance.veredus("quota", "recount", BOB).stdout
+    instance.veredus("quota", "set", BOB, "default")
+    assert "max-bytes=20480" in instance.veredus("quota", "show", BOB).stdout
+    with login(instance) as bob:  # the password is as it was
+        assert "STORAGE 53 20 " in ok(bob.imap('GETQUOTA ""'))[0]
+    instance.veredus("quota", "set", BOB, "much", status=2)
+
+
+def test_public_folders_from_the_command_line(fresh):
+    instance = fresh()
+    instance.edit_conf((r"^domain example.test \{",
+                        "domain example.test {\n    public-folders alice@example.test\n"))
+    instance.start()
+    instance.veredus("acl", "set", ALICE, "News", "anyone", "lrs", "--create")
+    assert instance.veredus("acl", "show", ALICE, "News").stdout == "anyone lrs\n"
+    assert folder_listed(instance, "Public/News")
+    instance.veredus("acl", "set", ALICE, "News", "anyone", "none")
+    assert not folder_listed(instance, "Public/News")
+    assert instance.veredus("acl", "set", ALICE, "News", BOB, "lra", status=None).returncode

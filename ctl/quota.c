@@ -1,0 +1,189 @@
+/* quota: what users may keep and what they have. */
+#include "libstore/quota.h"
+#include "ctl/ctl.h"
+#include "ctl/json.h"
+#include "ctl/mailuser.h"
+#include "libmail/users.h"
+#include "libutil/table.h"
+
+static int find_user(struct ctl *c, const char *name, struct user *user, struct error *err)
+{
+    const struct conf *conf = ctl_conf(c);
+    struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
+    if (!conf)
+        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    if (!users)
+        return err->code;
+    int rc = users_login(users, slice_of(name), user, err);
+    users_free(users);
+    return rc == ERR_NOT_FOUND ? error_set(err, rc, "%s: no such user", name) : rc;
+}
+
+/* The user's mail, with the limits of today remembered in it. */
+static int open_limited(struct ctl *c, const char *name, struct store **out, struct error *err)
+{
+    struct user user;
+    int rc = find_user(c, name, &user, err);
+    if (!rc)
+        rc = mailuser_open(c, name, false, NULL, out, err);
+    if (!rc && !user.system)
+        rc = store_quota_set(*out, slice_of(user.quota), err);
+    user_wipe(&user);
+    return rc;
+}
+
+static void print(struct ctl *c, const char *name, const struct quota *q,
+    const struct quota_usage *used, struct buf *out)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {{"bytes", used->bytes}, {"max-bytes", q->bytes}, {"messages", used->messages},
+        {"max-messages", q->messages}};
+    struct json json = {.out = out};
+    if (c->json) {
+        json_begin(&json, NULL, '{');
+        json_str(&json, "user", slice_of(name));
+    } else {
+        buf_printf(out, "%s:", name);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (c->json)
+            json_int(&json, rows[i].name, (int64_t)rows[i].value);
+        else if (rows[i].value || i % 2 == 0)
+            buf_printf(out, " %s=%llu", rows[i].name, (unsigned long long)rows[i].value);
+    if (c->json)
+        json_end(&json, '}');
+    buf_putc(out, '\n');
+}
+
+static int show(struct ctl *c, int argc, char **argv)
+{
+    struct store *s = NULL;
+    struct quota q;
+    struct quota_usage used;
+    struct error err = {0};
+    struct buf out;
+    if (argc != 1)
+        return ctl_usage(c);
+    int rc = open_limited(c, argv[0], &s, &err);
+    if (!rc)
+        rc = store_quota_get(s, &q, &err);
+    if (!rc)
+        rc = store_quota_usage(s, &used, &err);
+    store_close(s);
+    if (rc)
+        return ctl_report(&err);
+    buf_init(&out, 65536);
+    print(c, argv[0], &q, &used, &out);
+    fwrite(buf_slice(&out).p, 1, buf_len(&out), stdout);
+    buf_clear(&out);
+    return CTL_OK;
+}
+
+/* The totals of a folder against its messages, one by one; made anew when they differ. */
+static int recount_folder(struct store *s, struct slice folder, bool *wrong, struct error *err)
+{
+    struct store_status st;
+    struct store_mailbox *mb;
+    struct store_msg m;
+    uint64_t bytes = 0, n = 0;
+    int rc = store_status(s, folder, &st, err);
+    if (!rc)
+        rc = store_select(s, folder, true, &mb, err);
+    if (rc)
+        return rc;
+    for (uint32_t seq = 1; store_get(mb, seq, &m); seq++) {
+        bytes += m.size;
+        n++;
+    }
+    store_unselect(mb);
+    *wrong = bytes != st.size || n != st.messages;
+    return *wrong ? store_rebuild(s, folder, err) : OK;
+}
+
+static int recount(struct ctl *c, int argc, char **argv)
+{
+    struct store *s = NULL;
+    struct store_folder *folders = NULL;
+    size_t n = 0;
+    struct error err = {0};
+    if (argc != 1)
+        return ctl_usage(c);
+    int rc = open_limited(c, argv[0], &s, &err);
+    if (!rc)
+        rc = store_list(s, &folders, &n, &err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        bool wrong = false;
+        if (folders[i].attrs & STORE_NOSELECT)
+            continue;
+        rc = recount_folder(s, folders[i].name, &wrong, &err);
+        if (!rc && wrong && !c->json)
+            printf("%.*s: totals were wrong, made anew\n", SLICE_FMT(folders[i].name));
+    }
+    store_list_free(folders, n);
+    store_close(s);
+    return rc ? ctl_report(&err) : show(c, argc, argv);
+}
+
+/* The entry with these fields instead of its own: HASH:DIRECTORY:FIELDS. */
+static int write_fields(
+    const struct conf *conf, const char *name, const char *fields, struct error *err)
+{
+    struct slice spec = conf_string(conf_root(conf), "users");
+    struct buf old, value;
+    struct table *t = table_open(spec, err);
+    if (!t)
+        return err->code;
+    buf_init(&old, TABLE_VALUE_MAX);
+    buf_init(&value, TABLE_VALUE_MAX);
+    int rc = table_get(t, slice_of(name), &old, err);
+    if (rc == ERR_NOT_FOUND)
+        error_set(err, rc, "%s has no entry in the users table", name);
+    if (!rc) {
+        struct slice rest = buf_slice(&old);
+        struct slice hash = slice_cut(&rest, ':'), directory = slice_cut(&rest, ':');
+        buf_printf(&value, "%.*s", SLICE_FMT(hash));
+        if (directory.n || fields[0])
+            buf_printf(&value, ":%.*s", SLICE_FMT(directory));
+        if (fields[0])
+            buf_printf(&value, ":%s", fields);
+        rc = table_change(spec, TABLE_REPLACE, slice_of(name), buf_slice(&value), err);
+    }
+    table_close(t);
+    buf_wipe(&old);
+    buf_wipe(&value);
+    return rc;
+}
+
+static bool is_size(const char *s)
+{
+    size_t n = strspn(s, "0123456789");
+    return n > 0 && n < 16 && (!s[n] || (strchr("KMGT", s[n]) && !s[n + 1]));
+}
+
+static int set(struct ctl *c, int argc, char **argv)
+{
+    struct error err = {0};
+    char fields[128] = "";
+    if (argc < 2 || argc > 3)
+        return ctl_usage(c);
+    const struct conf *conf = ctl_conf(c);
+    if (!conf)
+        return CTL_NO;
+    bool back = strcmp(argv[1], "default") == 0;
+    if ((!back && !is_size(argv[1])) || (argc > 2 && (back || !is_size(argv[2]))))
+        return ctl_fail(CTL_USAGE, "quota set: must be SIZE [MESSAGES], or default");
+    ascii_lower(argv[0], strlen(argv[0]));
+    if (!back)
+        snprintf(fields, sizeof(fields), "quota=%.20s%s%.20s", argv[1],
+            argc > 2 ? " quota-messages=" : "", argc > 2 ? argv[2] : "");
+    return write_fields(conf, argv[0], fields, &err) ? ctl_report(&err) : CTL_OK;
+}
+
+const struct ctl_verb quota_verbs[] = {
+    {"quota", "show", "USER", "what a user may keep, and has", show},
+    {"quota", "set", "USER (SIZE [MESSAGES] | default)",
+        "limits of one user instead of the domain's; 0: none", set},
+    {"quota", "recount", "USER", "checks the folders' totals by counting, and shows", recount},
+    {NULL}};
