@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct {
     struct conf *conf;
-    int mail;
+    int mail, wake;
 } fixture;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -26,6 +26,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     if (!mkdtemp(dir))
         abort();
     fixture.mail = open(dir, O_RDONLY | O_DIRECTORY);
+    fixture.wake = open("/dev/null", O_WRONLY);
     fixture.conf =
         conf_parse("fuzz", SLICE_LIT("message-size 64K\n"), &conf_root_schema, NULL, &err);
     if (fixture.mail < 0 || !fixture.conf)
@@ -58,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct session_env env = {.fd = ends[1],
         .mail = fixture.mail,
         .notify = -1,
-        .wake = -1,
+        .wake = fixture.wake,
         .user = "u@example.test",
         .client = "192.0.2.1",
         .tag = "t",

@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,beside,store mail util,$(UTIL_PKGS)))
