@@ -88,8 +88,6 @@ int logrec_decode(struct slice s, struct logrec *out)
     *out = (struct logrec){.version = get_u16(&r)};
     if (r.bad || magic != LOGREC_MAGIC)
         return ERR_CORRUPT;
-    if (out->version > LOGREC_VERSION)
-        return ERR_VERSION;
     uint16_t type = get_u16(&r);
     out->sequence = get_u64(&r);
     out->committed = get_u64(&r);
@@ -99,11 +97,16 @@ int logrec_decode(struct slice s, struct logrec *out)
     out->payload = get_bytes(&r, length);
     size_t pad = (LOGREC_ALIGN - length % LOGREC_ALIGN) % LOGREC_ALIGN;
     get_bytes(&r, pad);
-    if (r.bad || type < LOGREC_SEGMENT || type > LOGREC_EXPAND || out->version == 0)
+    if (r.bad || checksum(slice_first(s, LOGREC_HEADER), out->payload) != crc)
+        return ERR_CORRUPT;
+    /* Only now: a bit flipped in the version must not keep a spool from starting. */
+    if (out->version > LOGREC_VERSION)
+        return ERR_VERSION;
+    if (type < LOGREC_SEGMENT || type > LOGREC_EXPAND || out->version == 0)
         return ERR_CORRUPT;
     out->type = (enum logrec_type)type;
     out->total = LOGREC_HEADER + length + pad;
-    return checksum(slice_first(s, LOGREC_HEADER), out->payload) == crc ? OK : ERR_CORRUPT;
+    return OK;
 }
 
 int logrec_get_accept(struct slice payload, unsigned format, struct logrec_accept *out)

@@ -546,3 +546,11 @@ bool simdisk_flip(struct simdisk *s, const char *path, uint64_t offset)
     copy_bytes(&n->inode->durable, &n->inode->now);
     return true;
 }
+
+bool simdisk_flip_any(struct simdisk *s, uint64_t random)
+{
+    if (s->now.n == 0)
+        return false;
+    const struct name *n = &s->now.list[random % s->now.n];
+    return strchr(n->path, '/') && simdisk_flip(s, n->path, random / s->now.n);
+}

@@ -74,7 +74,7 @@ static void test_a_newer_record_is_refused_by_version(void **state)
     struct buf b;
     struct logrec rec;
     make_record(&b);
-    b.data[4] = LOGREC_VERSION + 1;
+    logrec_seal(&b, LOGREC_VERSION + 1, 5, 4);
     assert_int_equal(logrec_decode(buf_slice(&b), &rec), ERR_VERSION);
     assert_int_equal(rec.version, LOGREC_VERSION + 1);
     buf_clear(&b);

@@ -65,6 +65,7 @@ struct history {
     size_t n;
     char wrong[256]; /* the first broken promise */
     unsigned troubles, ids, format;
+    unsigned unread;    /* parked files that were found to be damaged */
     bool told, damaged; /* damaged: a bit was flipped, so what is wrong must have been noticed */
 };
 
@@ -487,6 +488,7 @@ static void check_content(struct history *h, struct model *m, struct message *ms
     char sender[40];
     struct buf body;
     unsigned done = 0;
+    h->unread += h->damaged && !msg->crc[0] && !msg->content->body.p; /* format 1 */
     struct envelope e = envelope_of(m, sender);
     buf_init(&body, 65536);
     if (!slice_eq(msg->content->envelope.sender, e.sender))
@@ -541,9 +543,18 @@ static void found_message(struct spool_found *found, void *arg)
         wrong(h, "message %" PRIu64 ": %s", m->qid, err.text);
     } else {
         snprintf(m->big, sizeof(m->big), "%s", msg->big);
+        h->unread += message_check_body(msg, h->disk, &err) == ERR_CORRUPT;
         check_content(h, m, msg);
     }
     message_free(msg);
+}
+
+static uint64_t file_size(struct history *h, const struct message *msg)
+{
+    char path[PARKED_NAME];
+    struct disk_stat st = {0};
+    parked_path(msg->qid, msg->size, path);
+    return h->disk->ops->stat(h->disk, path, &st) == 0 ? (uint64_t)st.size : 0;
 }
 
 static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
@@ -559,13 +570,16 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
     m->generation = 0;
     m->big[0] = '\0';
     if (message_load_parked(msg, h->disk, &err) != OK) {
+        h->unread++;
         if (!simdisk_crashed(h->sim))
             wrong(h, "parked message %" PRIu64 ": %s", qid, err.text);
     } else if (message_check_body(msg, h->disk, &err) != OK) {
+        h->unread++;
         if (!simdisk_crashed(h->sim))
             wrong(h, "parked message %" PRIu64 ": %s", qid, err.text);
     } else {
         m->parked_end = msg->parked_end;
+        h->unread += h->damaged && file_size(h, msg) > msg->parked_end;
         check_content(h, m, msg);
     }
     message_free(msg);
@@ -646,6 +660,27 @@ static void recover(struct history *h)
     settle_model(h);
 }
 
+/* At the end a bit rots in a file. Whatever is wrong then has to be noticed: reported at the start,
+ * or by what reads the file. A bit in the last update of a parked file makes it look cut off. */
+static void damage(struct history *h)
+{
+    unsigned before = h->troubles;
+    spool_close(h->spool);
+    simdisk_power_on(h->sim);
+    h->damaged = true;
+    h->unread = 0;
+    h->spool = NULL;
+    if (!simdisk_flip_any(h->sim, simdisk_random(h->sim)))
+        return;
+    h->spool = try_open(h);
+    settle_model(h);
+    STORY(h, "damage: %u troubles, %u unread: %s\n", h->troubles - before, h->unread, h->wrong);
+    if (!h->spool)
+        wrong(h, "one bit keeps the spool from opening");
+    else if (h->troubles > before || h->unread > 0)
+        h->wrong[0] = '\0';
+}
+
 /* One history; returns whether every promise was kept. */
 static bool run_history(uint64_t seed, const char *lie, bool told, struct history *h)
 {
@@ -665,6 +700,8 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     }
     if (!h->spool)
         wrong(h, "the spool does not open");
+    else if (!lie && !h->wrong[0] && dice(h, 4) == 0)
+        damage(h);
     spool_close(h->spool);
     simdisk_free(h->sim);
     return h->wrong[0] == '\0';
