@@ -32,6 +32,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    log_on_waiting(NULL, NULL);
     log_set_fd(-1);
     close(reader);
     return 0;
