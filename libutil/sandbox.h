@@ -59,6 +59,7 @@ struct sandbox_profile {
     unsigned calls;     /* set of sandbox_calls */
     uint64_t keep_caps; /* set of 1 << CAP_*; all others leave permitted, effective, bounding */
     uid_t uid_floor;    /* with SANDBOX_SETID */
+    gid_t gid_floor;    /* of groups; 0: uid_floor */
     unsigned max_files; /* RLIMIT_NOFILE; 0: 65536 */
 };
 

@@ -297,10 +297,11 @@ static int add_refusals(scmp_filter_ctx ctx, unsigned calls)
 
 /* setresuid and setresgid to anything below the floor, root above all, fail. The kernel looks
  * at the low 32 bits, the filter at all 64: hence the upper bound. */
-static int add_floor(scmp_filter_ctx ctx, uid_t floor)
+static int add_floor(scmp_filter_ctx ctx, uid_t uid_floor, gid_t gid_floor)
 {
     static const int nrs[] = {SCMP_SYS(setresuid), SCMP_SYS(setresgid)};
     for (size_t i = 0; i < ARRAY_LEN(nrs); i++) {
+        uint64_t floor = nrs[i] == SCMP_SYS(setresgid) ? gid_floor : uid_floor;
         for (unsigned arg = 0; arg < 3; arg++) {
             struct scmp_arg_cmp low = {arg, SCMP_CMP_LT, floor, 0};
             struct scmp_arg_cmp high = {arg, SCMP_CMP_GT, UINT32_MAX, 0};
@@ -420,12 +421,13 @@ static int build_refusing(struct sandbox_filter *f)
     return rc;
 }
 
-static int build_floor(struct sandbox_filter *f, uid_t floor)
+static int build_floor(struct sandbox_filter *f, const struct sandbox_profile *p)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
     if (!ctx)
         return -ENOMEM;
-    int rc = add_floor(ctx, MAX(floor, 1));
+    uid_t uid_floor = MAX(p->uid_floor, 1u);
+    int rc = add_floor(ctx, uid_floor, p->gid_floor ? p->gid_floor : uid_floor);
     if (rc == 0)
         rc = export_program(ctx, 0, &f->floor);
     seccomp_release(ctx);
@@ -439,7 +441,7 @@ struct sandbox_filter *sandbox_filter_new(const struct sandbox_profile *profile,
     f->allowed = count_allowed(profile->calls);
     int rc = profile->calls & SANDBOX_EXEC ? build_refusing(f) : build_main(f);
     if (rc == 0 && (profile->calls & SANDBOX_SETID))
-        rc = build_floor(f, profile->uid_floor);
+        rc = build_floor(f, profile);
     if (rc == 0)
         return f;
     error_set(err, ERR_IO, "sandbox: filter for %s: %s", profile->name, strerror(-rc));

@@ -212,8 +212,10 @@ static const struct conf_key local_keys[] = {
         .readers = R(LOCAL) | R(AUTHD),
         .check = conf_word_mailbox,
         .help = "The Maildir, relative to the user's home directory, or an mbox file such as "
-                "/var/mail/{user}. The directory of mbox files must exist; where users may not "
-                "make files in it, so must each file. IMAP and POP3 do not read mbox files."},
+                "/var/mail/{user}. The directory of mbox files must exist. When "
+                "its group may write in it (root:mail 2775), files are made with that group; where "
+                "neither that nor the user may, each file must exist. IMAP and POP3 do not read "
+                "mbox files."},
     {.name = "min-uid",
         .type = CONF_INT,
         .def = "1000",

@@ -284,7 +284,9 @@ _Noreturn void local_child(const struct task *t)
     umask(077);
     buf_init(&answer, LOCAL_ANSWER_MAX);
     buf_init(&forward, DELIVER_TARGETS_MAX);
-    if (sandbox_become(t->account.uid, t->account.gid, NULL, &err))
+    /* In the home the group opens nothing that the user's own would not. */
+    gid_t gid = t->local->spool_gid ? t->local->spool_gid : t->account.gid;
+    if (sandbox_become(t->account.uid, gid, NULL, &err))
         say(&r, DEFERRED, "4.3.0", "child", err.text);
     else
         local_deliver(t, &r, &forward);

@@ -73,6 +73,9 @@ static int split_mailbox(struct local *l, struct error *err)
     l->spool = xmemdup0(l->mailbox, (size_t)(slash - l->mailbox));
     memmove(l->mailbox, slash + 1, strlen(slash));
     add_tree(l, l->spool); /* the first one */
+    struct stat st;
+    if (stat(l->spool, &st) == 0 && (st.st_mode & 022) == 020)
+        l->spool_gid = st.st_gid;
     return l->ntrees ? OK : error_sys(err, "local mailbox: %s", l->spool);
 }
 

@@ -23,7 +23,8 @@ static const struct daemon_spec spec = {
         .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE | SANDBOX_FORK | SANDBOX_SETID |
                  SANDBOX_SOCKETPAIR | SANDBOX_INSTALL,
         .keep_caps = SANDBOX_CAP_SETUID | SANDBOX_CAP_SETGID,
-        .uid_floor = LOCAL_UID_FLOOR},
+        .uid_floor = LOCAL_UID_FLOOR,
+        .gid_floor = 1}, /* group mail, for a directory of mbox files */
     .convs = convs,
     .events = local_events,
     .configure = local_configure,

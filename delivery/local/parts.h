@@ -15,6 +15,7 @@ struct local {
     struct accounts *accounts;
     char mailbox[256]; /* a Maildir relative to home, or behind the spool: FILE with {user} */
     char *spool;       /* the directory of mbox files; NULL: mailboxes are Maildirs */
+    gid_t spool_gid;   /* may make files there, as on Debian (root:mail 2775); 0: none */
     uid_t least_uid;
     struct sandbox_filter *filter; /* for children */
     const char *read[2];

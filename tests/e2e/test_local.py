@@ -292,6 +292,26 @@ def test_a_spool_where_users_make_no_files_needs_the_file(spool, account):
     wait_for("the mail", lambda: subject in mbox_subjects(path))
 
 
+def test_a_spool_like_debians_needs_no_file_and_no_member_of_group_mail(account):
+    instance = make(True)
+    spool = instance.path("spool-of-group-mail")
+    os.mkdir(spool)
+    shutil.chown(spool, "root", "mail")
+    os.chmod(spool, 0o2775)
+    try:
+        instance.edit_conf(append=f"local {{ domains {HOST}; mailbox {spool}/{{user}} }}")
+        instance.start()
+        path = os.path.join(spool, account.name)
+        subjects = [send(instance, account, "group mail") for _ in range(2)]
+        wait_for("both", lambda: os.path.exists(path) and len(mbox_subjects(path)) == 2)
+        assert sorted(mbox_subjects(path)) == sorted(subjects)
+        stat = os.stat(path)
+        assert stat.st_uid == account.uid and stat.st_mode & 0o007 == 0
+        wait_for("the end of the lock", lambda: not os.path.exists(path + ".lock"))
+    finally:
+        instance.discard()
+
+
 def test_a_link_in_the_spool_is_not_followed(spool, account):
     host, directory = spool
     target = account.path("list")
