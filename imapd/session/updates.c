@@ -1,4 +1,4 @@
-#include "imapd/session/session.h"
+#include "imapd/session/place.h"
 #include "libutil/error.h"
 
 static const struct {
@@ -33,13 +33,17 @@ void updates_put_flags(struct session *s, const struct store_msg *m)
     buf_putc(out, ')');
 }
 
-static void put_known_flags(struct session *s)
+/* Those that rights allow to be changed; all of them with ACL_ALL. */
+static void put_known_flags(struct session *s, unsigned rights)
 {
     struct buf *out = &s->io.out;
     bool first = true;
     for (size_t i = 0; system_flags[i].flag != STORE_RECENT; i++)
-        put_word(out, &first, slice_of(system_flags[i].name));
-    for (size_t i = 0; i < store_keywords(s->mb); i++)
+        if (rights & (system_flags[i].flag == STORE_SEEN         ? ACL_SEEN
+                         : system_flags[i].flag == STORE_DELETED ? ACL_DELETE_MSG
+                                                                 : ACL_WRITE))
+            put_word(out, &first, slice_of(system_flags[i].name));
+    for (size_t i = 0; i < store_keywords(s->mb) && (rights & ACL_WRITE); i++)
         if (is_keyword(store_keyword(s->mb, i)))
             put_word(out, &first, store_keyword(s->mb, i));
 }
@@ -49,11 +53,12 @@ void updates_announce_keywords(struct session *s)
     struct buf *out = &s->io.out;
     s->keywords = store_keywords(s->mb);
     buf_puts(out, "* FLAGS (");
-    put_known_flags(s);
+    put_known_flags(s, ACL_ALL);
     buf_puts(out, ")\r\n* OK [PERMANENTFLAGS (");
     if (!store_read_only(s->mb)) {
-        put_known_flags(s);
-        if (s->keywords < STORE_KEYWORDS_MAX)
+        unsigned rights = session_rights(s);
+        put_known_flags(s, rights);
+        if (s->keywords < STORE_KEYWORDS_MAX && (rights & ACL_WRITE))
             buf_puts(out, " \\*");
     }
     buf_puts(out, ")] Flags that last\r\n");

@@ -363,7 +363,10 @@ def test_each_right_allows_what_it_says(rootless, rights, allowed):
     commands = {"seen": "STORE 1 +FLAGS (\\Seen)", "flag": "STORE 1 +FLAGS (\\Flagged)",
                 "deleted": "STORE 1 +FLAGS (\\Deleted)"}
     with login(rootless) as bob:
-        ok(bob.imap(f"SELECT {theirs}"))
+        lines = ok(bob.imap(f"SELECT {theirs}"))
+        permanent = next(line for line in lines if "PERMANENTFLAGS" in line)
+        for name, flag in (("seen", "\\Seen"), ("flag", "\\Flagged"), ("deleted", "\\Deleted")):
+            assert (flag in permanent) == (name in allowed)
         for name, command in commands.items():
             assert bob.imap(command)[0].startswith("OK") == (name in allowed), name
         assert bob.imap("EXPUNGE")[0].startswith("OK") == ("expunge" in allowed)
