@@ -2,6 +2,7 @@
 
 Started as root, with a real account that is made for the test and removed afterwards.
 """
+import fcntl
 import glob
 import mailbox
 import os
@@ -83,7 +84,7 @@ def host(account):
 @pytest.fixture(autouse=True)
 def clean_home(account):
     yield
-    for name in (".forward", "list", "mbox", "pipe"):
+    for name in (".forward", "list", "mbox", "mbox.lock", "pipe"):
         account.drop(name)
 
 
@@ -196,6 +197,55 @@ def test_forward_to_an_mbox_file(host, account):
     stat = os.stat(account.path("mbox"))
     assert stat.st_uid == account.uid and stat.st_mode & 0o777 == 0o600
     wait_for("the end of the lock", lambda: not os.path.exists(account.path("mbox.lock")))
+
+
+@pytest.mark.parametrize("how", ["dotlock", "fcntl", "stale"])
+def test_a_locked_mbox_file_is_waited_for(host, account, how):
+    path = account.path("mbox")
+    account.put("mbox", "")
+    account.put(".forward", path + "\n")
+    with open(path, "r+b") as file:
+        if how == "fcntl":
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        else:
+            account.put("mbox.lock", "")
+        if how == "stale":
+            os.utime(path + ".lock", (1, 1))
+        subject = send(host, account, "locked")
+        if how != "stale":
+            wait_for("the delivery to begin", lambda: host.log_find(event="msg.accept"))
+            assert os.path.getsize(path) == 0
+            if how == "dotlock":
+                os.unlink(path + ".lock")
+            else:
+                fcntl.lockf(file, fcntl.LOCK_UN)
+    wait_for("the mail", lambda: mbox_subjects(path) == [subject])
+    wait_for("the end of the lock", lambda: not os.path.exists(path + ".lock"))
+
+
+@pytest.mark.parametrize("what", ["fifo", "file", "device-like link", "foreign"])
+def test_a_maildir_that_is_none_is_left_alone(host, account, what):
+    kept = account.path("Maildir.kept")
+    path = account.path("Maildir")
+    if os.path.isdir(path):
+        os.rename(path, kept)
+    try:
+        if what == "fifo":
+            os.mkfifo(path)
+        elif what == "file":
+            account.put("Maildir", "no directory")
+        elif what == "foreign":
+            os.mkdir(path, 0o755)
+        else:
+            os.symlink("/dev", path)
+        reason = deferred(host, account, what)
+        assert reason
+        assert what != "foreign" or os.listdir(path) == []
+        assert not os.path.exists("/dev/new")
+    finally:
+        account.drop("Maildir")
+        if os.path.isdir(kept):
+            os.rename(kept, path)
 
 
 @pytest.mark.parametrize("what", ["group", "others", "foreign", "link", "pipe", "directory",
