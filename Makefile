@@ -127,6 +127,7 @@ bench: deps
 	@tests/bench/run
 	@tests/bench/queue
 	@tests/bench/store
+	@tests/bench/import
 
 lint:
 	@tests/lint/run

@@ -20,7 +20,9 @@ struct transfer {
     struct store *store;
     struct slice folder;
     const char *path;
-    uint64_t messages, size, skipped;
+    char *where; /* imports: what the source is called whoever asks; NULL: it has no name */
+    bool import;
+    uint64_t messages, size, present, skipped;
 };
 
 /* Says what is wrong with one message; the others go on. */
@@ -43,18 +45,23 @@ static int finish(struct transfer *t, int rc, const struct error *err)
         json_begin(&j, NULL, '{');
         json_int(&j, "messages", (int64_t)t->messages);
         json_int(&j, "size", (int64_t)t->size);
+        if (t->import)
+            json_int(&j, "present", (int64_t)t->present);
         json_int(&j, "skipped", (int64_t)t->skipped);
         json_end(&j, '}');
         buf_putc(&out, '\n');
     } else {
-        buf_printf(&out, "%llu messages, %llu bytes, %llu skipped\n",
-            (unsigned long long)t->messages, (unsigned long long)t->size,
-            (unsigned long long)t->skipped);
+        buf_printf(&out, "%llu messages, %llu bytes, ", (unsigned long long)t->messages,
+            (unsigned long long)t->size);
+        if (t->import)
+            buf_printf(&out, "%llu there before, ", (unsigned long long)t->present);
+        buf_printf(&out, "%llu skipped\n", (unsigned long long)t->skipped);
     }
     /* Standard output may be the mbox file. */
     fwrite(buf_slice(&out).p, 1, buf_len(&out), strcmp(t->path, "-") == 0 ? stderr : stdout);
     buf_clear(&out);
     store_close(t->store);
+    free(t->where);
     return rc ? ctl_report(err) : t->skipped ? CTL_NO : CTL_OK;
 }
 
@@ -84,9 +91,17 @@ static int commit(struct transfer *t, struct store_append *a, uint64_t size,
         *why = err->text;
         return OK;
     }
-    t->messages += !rc;
-    t->size += rc ? 0 : size;
+    t->present += !rc && done.duplicate;
+    t->messages += !rc && !done.duplicate;
+    t->size += rc || done.duplicate ? 0 : size;
     return rc;
+}
+
+/* Of one message of this source, so that an import that was cut off can be repeated. */
+static uint64_t message_id(const struct transfer *t, const char *message)
+{
+    const struct slice words[] = {slice_of(t->where), t->folder, slice_of(message)};
+    return t->where ? import_id(words, ARRAY_LEN(words)) : 0;
 }
 
 static bool is_internal(struct slice line)
@@ -115,8 +130,13 @@ static int import_message(
         store_append_abort(a);
         return rc;
     }
-    struct store_append_options opt = {
-        .flags = m->flags, .keywords = m->keywords, .nkeywords = m->nkeywords, .date = m->date};
+    char name[64];
+    snprintf(name, sizeof(name), "%llu %lld", (unsigned long long)m->line, (long long)m->date);
+    struct store_append_options opt = {.flags = m->flags,
+        .keywords = m->keywords,
+        .nkeywords = m->nkeywords,
+        .date = m->date,
+        .delivery = message_id(t, name)};
     rc = commit(t, a, size, &opt, &why, err);
     if (why)
         skip(t, NULL, m->line, why);
@@ -226,6 +246,9 @@ static int import_file(
             goto out;
         describe(fo, name + 4, &opt, keywords);
         opt.date = st.st_mtime;
+        char base[300];
+        snprintf(base, sizeof(base), "%.*s", (int)strcspn(name + 4, ":"), name + 4);
+        opt.delivery = message_id(t, base);
         if ((uint64_t)st.st_size <= message_max)
             rc = store_append_fd(a, fd, (uint64_t)st.st_size, err);
         if (rc == ERR_CORRUPT || rc == ERR_IO) {
@@ -276,16 +299,19 @@ static int import(struct ctl *c, int argc, char **argv)
         return ctl_usage(c);
     if (!ctl_conf(c))
         return CTL_NO;
-    struct transfer t = {.c = c, .folder = slice_of(argv[1]), .path = argv[3]};
+    struct transfer t = {.c = c, .folder = slice_of(argv[1]), .path = argv[3], .import = true};
     bool is_mbox = strcmp(argv[2], "mbox") == 0, is_stdin = is_mbox && strcmp(argv[3], "-") == 0;
     int fd =
         is_stdin ? STDIN_FILENO : open(argv[3], O_RDONLY | O_CLOEXEC | (is_mbox ? 0 : O_DIRECTORY));
     FILE *in = fd >= 0 && is_mbox ? fdopen(fd, "r") : NULL;
     if (fd < 0 || (is_mbox && !in))
         return ctl_fail(CTL_NO, "%s: %s", argv[3], strerror(errno));
+    t.where = is_stdin ? NULL : realpath(argv[3], NULL);
     int rc = mailuser_open(c, argv[0], true, NULL, &t.store, &err);
-    if (rc)
+    if (rc) {
+        free(t.where);
         return ctl_report(&err);
+    }
     rc = make_folder(&t, &err);
     if (!rc)
         rc = is_mbox ? import_mbox(&t, in, &err) : import_maildir(&t, fd, &err);

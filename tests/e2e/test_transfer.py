@@ -63,7 +63,8 @@ def test_mbox_there_and_back(either):
     folder = unique("mbox")
     path = write(either, folder, MBOX)
     counts, complaints = transfer(either, "import", BOB, folder, "mbox", path, status=0)
-    assert counts == {"messages": 3, "size": counts["size"], "skipped": 0}, complaints
+    assert counts == {"messages": 3, "size": counts["size"], "present": 0, "skipped": 0}, \
+        complaints
     messages = dump(either, BOB, folder)
     assert [m["flags"] for m in messages] == ["\\Seen \\Flagged $Label1", "", ""]
     assert [m["date"] for m in messages] == ["2026-11-21T02:00:00Z", "2026-11-22T03:00:00Z",
@@ -185,3 +186,29 @@ def test_memory_does_not_grow_with_the_file(rootless):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     assert result.returncode == 0 and "60 messages" in result.stdout, result.stderr
+
+
+def test_an_import_that_was_cut_off_is_repeated_without_duplicates(rootless):
+    text = "".join(FROM + f"Subject: m{i}\n\n" + "x" * (i * 31 % 3000) + "\n\n"
+                   for i in range(400))
+    for kind in ("mbox", "maildir"):
+        folder = unique("cut")
+        path = write(rootless, folder, text)
+        if kind == "maildir":
+            transfer(rootless, "import", BOB, folder + "-", "mbox", path)
+            path = place(rootless, folder + ".maildir")
+            transfer(rootless, "export", BOB, folder + "-", "maildir", path)
+        for _ in range(3):
+            process = subprocess.Popen(
+                rootless.command("veredus", "-d", rootless.dir, "mailbox", "import", BOB, folder,
+                                 kind, path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(random.random() * 0.06)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        last, _ = transfer(rootless, "import", BOB, folder, kind, path)
+        assert last["messages"] + last["present"] == 400
+        assert len(dump(rootless, BOB, folder)) == 400
+        again, _ = transfer(rootless, "import", BOB, folder, kind, path)
+        assert (again["messages"], again["present"]) == (0, 400)
