@@ -552,5 +552,6 @@ bool simdisk_flip_any(struct simdisk *s, uint64_t random)
     if (s->now.n == 0)
         return false;
     const struct name *n = &s->now.list[random % s->now.n];
-    return strchr(n->path, '/') && simdisk_flip(s, n->path, random / s->now.n);
+    return strchr(n->path, '/') && !in_directory(n->path, "log") &&
+           simdisk_flip(s, n->path, random / s->now.n);
 }

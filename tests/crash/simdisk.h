@@ -34,5 +34,5 @@ void simdisk_lie(struct simdisk *, const char *path);
 bool simdisk_flip(struct simdisk *, const char *path, uint64_t offset);
 /* A random number from the disk's sequence. */
 uint64_t simdisk_random(struct simdisk *);
-/* The same in some file, but for the one that names the format. */
+/* The same in some file, but for those directly in the spool directory or in log/. */
 bool simdisk_flip_any(struct simdisk *, uint64_t random);
