@@ -388,8 +388,11 @@ static void test_every_default_and_example_is_allowed(void **state)
             assert_true((in->readers & ~k->readers) == 0);
             const char *value = in->def && *in->def ? in->def : in->example;
             assert_non_null(value);
-            snprintf(text, sizeof(text), "%s %s { %s %s }\n", k->name, k->example ? k->example : "",
-                in->name, value);
+            const struct conf_key *deep = in->block ? in->block->keys : NULL;
+            const char *at = deep ? deep->def && *deep->def ? deep->def : deep->example : "";
+            snprintf(text, sizeof(text), "%s %s { %s %s %s %s %s %s }\n", k->name,
+                k->example ? k->example : "", in->name, value, deep ? "{" : "",
+                deep ? deep->name : "", at, deep ? "}" : "");
             struct error err = {0};
             struct conf *c = conf_parse("t", slice_of(text), &conf_root_schema, NULL, &err);
             if (!c)
