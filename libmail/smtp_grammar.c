@@ -169,12 +169,13 @@ static int set_smtputf8(struct param_state *st, struct slice value)
     return OK;
 }
 
-/* RFC 6710 §4.1: a digit with an optional sign, from -9 to 9. */
+/* RFC 6710 §7: 0, or a digit from 1 to 9 that may have a minus. */
 static int set_priority(struct param_state *st, struct slice value)
 {
-    if (value.n > 2 || slice_starts(value, "+"))
+    struct slice digit = slice_from_index(value, slice_starts(value, "-"));
+    if (digit.n != 1 || slice_i64(value, PRIORITY_MIN, PRIORITY_MAX, &st->mail->priority))
         return ERR_SYNTAX;
-    return slice_i64(value, PRIORITY_MIN, PRIORITY_MAX, &st->mail->priority) ? ERR_SYNTAX : OK;
+    return digit.n < value.n && st->mail->priority == 0 ? ERR_SYNTAX : OK;
 }
 
 /* RFC 4865 §3: one to nine digits, no leading zero. */

@@ -27,7 +27,7 @@ static struct smtp_refusal judge(const struct session *s, const char **rule)
     return (struct smtp_refusal){session_is_lmtp(s) ? 503 : 554, "5.5.1", "No valid recipients"};
 }
 
-/* All octets of the chunk are here, and it was not the last one. */
+/* All octets of the chunk are here, and no message is complete with them. */
 static void chunk_over(struct session *s)
 {
     const struct transaction *t = s->txn;
@@ -42,6 +42,8 @@ static void chunk_over(struct session *s)
         session_refuse(s, "BDAT", why.code, why.dsn, rule, slice_of(why.text));
     else
         session_reply(s, 250, "2.0.0", "Ok: chunk received");
+    if (s->chunk_last) /* what a client has sent behind it belongs to its next message */
+        session_reset(s);
 }
 
 void chunk_arrived(struct session *s)

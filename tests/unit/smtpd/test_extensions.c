@@ -69,8 +69,9 @@ static void test_bad_priorities_are_501(void **state)
     trusted();
     say("MAIL FROM:<a@b.test> MT-PRIORITY=10\r\nMAIL FROM:<a@b.test> MT-PRIORITY=+1\r\n"
         "MAIL FROM:<a@b.test> MT-PRIORITY=\r\nMAIL FROM:<a@b.test> MT-PRIORITY=1 "
-        "MT-PRIORITY=1\r\n");
-    expect("501 501 501 501");
+        "MT-PRIORITY=1\r\nMAIL FROM:<a@b.test> MT-PRIORITY=03\r\n"
+        "MAIL FROM:<a@b.test> MT-PRIORITY=-0\r\n");
+    expect("501 501 501 501 501 501");
 }
 
 /* --- FUTURERELEASE --- */
@@ -281,6 +282,19 @@ static void test_a_refused_chunk_is_read_to_its_end(void **state)
     expect("501 501 501 501");
 }
 
+/* RFC 3030 §2: a client that pipelines does not wait for the answer before its next message. */
+static void test_a_refused_last_chunk_ends_its_message(void **state)
+{
+    (void)state;
+    hello();
+    say("MAIL FROM:<a@b.test>\r\nBDAT 6 LAST\r\nQUIT\r\n");
+    expect("250 554");
+    envelope();
+    say("BDAT 8 LAST\r\nA: b\r\n\r\n");
+    expect("250");
+    assert_int_equal(f.accepts, 1);
+}
+
 static void test_between_chunks_only_chunks_are_taken(void **state)
 {
     (void)state;
@@ -369,6 +383,7 @@ int main(void)
         TEST(test_chunks_make_a_message),
         TEST(test_a_chunk_byte_by_byte_is_the_same),
         TEST(test_a_refused_chunk_is_read_to_its_end),
+        TEST(test_a_refused_last_chunk_ends_its_message),
         TEST(test_between_chunks_only_chunks_are_taken),
         TEST(test_lines_in_chunks_are_checked_as_behind_data),
         TEST(test_big_chunks_go_to_a_file),
