@@ -26,6 +26,8 @@ void peek_end(struct peek *p)
 
 const char *admin_state(const struct message *m)
 {
+    if (m->damaged)
+        return "damaged";
     if (m->held)
         return "held";
     if (m->busy || m->reporting || m->committing || m->content)
