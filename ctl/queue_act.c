@@ -34,7 +34,7 @@ static int64_t ask(struct acting *a, uint64_t qid)
     if (done->code == OK && (qid == 0 || done->count > 0))
         return (int64_t)done->count;
     a->status = ctl_fail(done->code == ERR_TEMP || done->code == ERR_BUSY ? CTL_TEMPORARY : CTL_NO,
-        "%s%s%s: %.*s", a->verb, qid ? " " : "", qid ? id : "", SLICE_FMT(done->text));
+        "%s%s%s: %.*s", a->c->verb->verb, qid ? " " : "", qid ? id : "", SLICE_FMT(done->text));
     return -1;
 }
 
@@ -49,6 +49,23 @@ static void print_planned(struct acting *a, uint64_t qid)
     a->count++;
 }
 
+/* Of a message that a dry run was told of by its id. */
+static bool exists(struct acting *a, uint64_t qid)
+{
+    struct ipc_in in;
+    struct error err = {0};
+    char id[ID_TEXT];
+    struct queue_show msg = {.qid = qid};
+    id_print(qid, id);
+    if (ipc_sync_call(&a->s, queue_show_type, qid, &msg, -1, &in, &err) != OK)
+        a->status = ctl_report(&err);
+    else if (((const struct queue_details *)in.msg)->code == ERR_NOT_FOUND)
+        a->status = ctl_fail(CTL_NO, "%s %s: no such message in the queue", a->c->verb->verb, id);
+    else
+        return true;
+    return false;
+}
+
 static void act_one(struct acting *a, uint64_t qid)
 {
     if (a->dry_run) {
@@ -61,13 +78,27 @@ static void act_one(struct acting *a, uint64_t qid)
 
 /* The ids of a page are remembered, because acting uses the same channel. */
 struct ids {
+    const char *verb;
     uint64_t *qids;
     size_t n;
 };
 
+/* False where the verb has nothing to do: of a message named by its id that is an error. */
+static bool concerned(const char *verb, const struct queue_entry *e)
+{
+    bool held = slice_is(e->state, "held"), later = e->until > 0;
+    if (strcmp(verb, "flush") == 0)
+        return !held && !later && !slice_is(e->state, "damaged");
+    if (strcmp(verb, "hold") == 0)
+        return !held;
+    return strcmp(verb, "release") != 0 || held || later;
+}
+
 static void remember(const struct queue_entry *e, void *arg)
 {
     struct ids *ids = arg;
+    if (!concerned(ids->verb, e))
+        return;
     if (ids->n % 1024 == 0)
         ids->qids = xrealloc(ids->qids, ids->n + 1024, sizeof(*ids->qids));
     ids->qids[ids->n++] = e->qid;
@@ -76,7 +107,7 @@ static void remember(const struct queue_entry *e, void *arg)
 /* Whatever fits, eight bytes of memory for each. */
 static void act_filtered(struct acting *a, struct slice filter)
 {
-    struct ids ids = {0};
+    struct ids ids = {.verb = a->verb};
     int status = queue_each(&a->s, filter, remember, &ids);
     if (status != CTL_OK)
         a->status = status;
@@ -85,10 +116,16 @@ static void act_filtered(struct acting *a, struct slice filter)
     free(ids.qids);
 }
 
+/* True for what needs look-ups for each message. */
+static bool one_by_one(const char *verb)
+{
+    return strcmp(verb, "requeue") == 0 || strcmp(verb, "redirect") == 0;
+}
+
 /* All messages at once: qmgr counts them. */
 static void act_all(struct acting *a)
 {
-    if (a->dry_run) {
+    if (a->dry_run || one_by_one(a->verb)) {
         act_filtered(a, SLICE_LIT(""));
         return;
     }
@@ -125,7 +162,7 @@ static void act_word(struct acting *a, const char *word)
         act_all(a);
     else if (is_domain(word))
         act_domain(a, word);
-    else if (id_parse(slice_of(word), &qid) == OK)
+    else if (id_parse(slice_of(word), &qid) == OK && (!a->dry_run || exists(a, qid)))
         act_one(a, qid);
 }
 

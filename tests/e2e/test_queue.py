@@ -111,6 +111,31 @@ def test_hold_and_release_by_filter(stuck):
     stuck.veredus("queue", "delete", entry["qid"])
 
 
+def test_a_dry_run_does_not_name_a_message_that_is_not_there(stuck):
+    result = stuck.veredus("queue", "delete", "--dry-run", "1111111111111", status=1)
+    assert "0 messages" in result.stdout and "delete 1111111111111: no such" in result.stderr
+
+
+def test_what_a_filter_finds_and_the_verb_would_not_change_is_no_error(stuck):
+    domain = f"{unique('d')}.test"
+    held, waiting = enqueue(stuck, f"a@{domain}"), enqueue(stuck, f"b@{domain}")
+    stuck.veredus("queue", "hold", held["qid"])
+    assert stuck.veredus("queue", "retry", domain).stdout == "1 messages\n"
+    assert stuck.veredus("queue", "hold", "--recipient-domain", domain).stdout == "1 messages\n"
+    assert ids(stuck, "--state", "held") == {held["qid"], waiting["qid"]}
+    assert "on hold" in stuck.veredus("queue", "hold", held["qid"], status=1).stderr
+    assert stuck.veredus("queue", "release", "--sender", ALICE).stdout == "2 messages\n"
+    stuck.veredus("queue", "delete", "--recipient-domain", domain)
+
+
+def test_all_messages_can_be_redirected(stuck):
+    subject = unique("all")
+    enqueue(stuck, subject=subject)
+    enqueue(stuck, subject=subject)
+    assert stuck.veredus("queue", "redirect", "all", BOB).stdout == "2 messages\n"
+    stuck.wait_mail(subject, user=BOB, count=2)
+
+
 # --- verbs ----------------------------------------------------------------------------------------
 def attempts(instance, qid):
     shown = json.loads(instance.veredus("queue", "show", "--json", qid).stdout)
