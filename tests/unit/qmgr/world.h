@@ -5,10 +5,11 @@
 #include <sys/socket.h>
 
 #include "libmail/proto/inject.h"
+#include "libmail/proto/route.h"
 #include "qmgr/qmgr.h"
 #include "tests/crash/simdisk.h"
 
-enum { AGENTS = 3, ASKED_MAX = 64 };
+enum { AGENTS = 4, ASKED_MAX = 64 };
 
 /* The test's end of a channel. */
 struct end {
@@ -37,11 +38,31 @@ struct world {
     uint32_t notify;
     int64_t hold_until;
     const char *sender, *listener;
+    const char *targets[4]; /* the agent virtual says that these take the recipient's place */
+    bool babble;            /* it names them in a way that cannot be read */
+    struct slice came_via;  /* of what is injected */
+    unsigned starts_of[ROLE_COUNT];
+    char via[ROLE_COUNT][2001], address[ROLE_COUNT][ENVELOPE_ADDRESS_MAX + 1];
+    uint32_t notified[ROLE_COUNT];
+    enum deliver_status local_answer;
+    struct end lookup;
+    unsigned lookups;
+    uint32_t verdict; /* of the next lookups */
+    bool mute;        /* lookupd does not answer */
 };
 
-static const enum role roles[AGENTS] = {ROLE_VIRTUAL, ROLE_REMOTE, ROLE_BOUNCE};
+static const enum role roles[AGENTS] = {ROLE_VIRTUAL, ROLE_REMOTE, ROLE_BOUNCE, ROLE_LOCAL};
 
 /* --- the agents' side ------------------------------------------------------------------------ */
+
+/* What came last to the agent of this role. */
+static inline void note_start(struct end *e, const struct recipient *to)
+{
+    struct world *w = e->w;
+    snprintf(w->via[e->role], sizeof(w->via[0]), "%.*s", SLICE_FMT(to->via));
+    snprintf(w->address[e->role], sizeof(w->address[0]), "%.*s", SLICE_FMT(to->address));
+    w->notified[e->role] = to->notify;
+}
 
 static inline void on_start(struct end *e, struct ipc_in *in)
 {
@@ -49,19 +70,28 @@ static inline void on_start(struct end *e, struct ipc_in *in)
     const struct deliver_start *s = in->msg;
     struct reader r = reader_of(s->recipients);
     struct recipient to;
-    struct buf out;
+    struct buf out, targets;
     uint32_t n = 0;
     w->deliveries[w->starts++] = s->delivery;
+    w->starts_of[e->role]++;
     if (w->silent)
         return;
+    buf_init(&targets, DELIVER_TARGETS_MAX);
+    for (size_t i = 0; e->role == ROLE_VIRTUAL && i < 4 && w->targets[i]; i++)
+        assert_int_equal(buf_lv(&targets, slice_of(w->targets[i])), OK);
+    if (w->babble)
+        buf_puts(&targets, "\xff\xff\xff\xff!");
     buf_init(&out, 60000);
+    enum deliver_status answer = e->role == ROLE_LOCAL ? w->local_answer : w->answer;
     while (r.rest.n && record_get(&r, &recipient_record, &to) == OK) {
         struct outcome o = {.index = w->lie + n++,
-            .status = w->answer,
-            .dsn = w->answer == FAILED ? SLICE_LIT("5.1.1") : SLICE_LIT("4.4.1"),
+            .status = answer,
+            .dsn = answer == FAILED ? SLICE_LIT("5.1.1") : SLICE_LIT("4.4.1"),
             .text = SLICE_LIT("because"),
             .mta = SLICE_LIT(""),
+            .targets = answer == DELIVERED ? buf_slice(&targets) : SLICE_LIT(""),
             .site = w->site};
+        note_start(e, &to);
         assert_int_equal(record_put(&out, &outcome_record, &o), OK);
     }
     ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
@@ -70,18 +100,42 @@ static inline void on_start(struct end *e, struct ipc_in *in)
         ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
             &(struct deliver_done){.outcomes = buf_slice(&out)}, -1);
     buf_clear(&out);
+    buf_clear(&targets);
+}
+
+/* lookupd: all addresses lead to the agent remote. */
+static inline void on_lookup(struct end *e, struct ipc_in *in)
+{
+    struct world *w = e->w;
+    const struct route_check *check = in->msg;
+    struct recipient to = {.address = check->address,
+        .transport = SLICE_LIT("remote"),
+        .nexthop = SLICE_LIT("x.test")};
+    struct buf out;
+    w->lookups++;
+    if (w->mute)
+        return;
+    buf_init(&out, 4096);
+    if (w->verdict == 250)
+        assert_int_equal(record_put(&out, &recipient_record, &to), OK);
+    ipc_reply(e->ipc, in->id, in->trace, route_verdict_type,
+        &(struct route_verdict){.code = w->verdict, .recipients = buf_slice(&out)}, -1);
+    buf_clear(&out);
 }
 
 static inline void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     struct end *e = arg;
     struct world *w = e->w;
-    w->pings += in->type == deliver_ping_type;
-    if (in->type == deliver_ping_type && w->frozen)
+    bool is_agent = e->role != ROLE_LOOKUPD;
+    w->pings += is_agent && in->type == deliver_ping_type;
+    if (is_agent && in->type == deliver_ping_type && w->frozen)
         return;
-    if (deliver_pong(ipc, in))
+    if (is_agent && deliver_pong(ipc, in))
         return;
-    if (in->type == deliver_start_type) {
+    if (e->role == ROLE_LOOKUPD) {
+        on_lookup(e, in);
+    } else if (in->type == deliver_start_type) {
         on_start(e, in);
     } else if (in->type == deliver_sync_type) {
         w->syncs++;
@@ -119,7 +173,7 @@ static inline void peer_closed(struct ipc *ipc, const struct error *err, void *a
     peer->ipc = NULL;
     if (peer->conv == CONV_DELIVER)
         agent_down(peer);
-    else
+    else if (peer->conv == CONV_INJECT)
         inject_down(peer);
     free(peer);
 }
@@ -129,7 +183,9 @@ static inline void connect_end(
 {
     static const struct ipc_ops peer_ops = {peer_message, peer_closed};
     static const struct ipc_ops end_ops = {on_agent_message, end_closed};
-    const struct ipc_proto *proto = conv == CONV_INJECT ? &inject_proto : &deliver_proto;
+    const struct ipc_proto *proto = conv == CONV_INJECT  ? &inject_proto
+                                    : conv == CONV_ROUTE ? &route_proto
+                                                         : &deliver_proto;
     enum ipc_side ours = conv == CONV_INJECT ? IPC_SERVER : IPC_CLIENT;
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
@@ -163,7 +219,7 @@ static const struct daemon_conv convs[] = {{.conv = CONV_DELIVER,
                                                .proto = &deliver_proto,
                                                .on_message = agent_message,
                                                .on_down = agent_down},
-    {.proto = NULL}};
+    {.conv = CONV_ROUTE, .side = IPC_CLIENT, .proto = &route_proto}, {.proto = NULL}};
 static const struct daemon_spec spec = {.convs = convs};
 
 static inline void open_spool(struct world *w)
@@ -188,6 +244,8 @@ static inline void setup(struct world *w)
 {
     log_setup("test", LOG_ERROR + 1);
     *w = (struct world){.sim = simdisk_new(1), .answer = DELIVERED, .sender = "s@y.test"};
+    w->local_answer = w->answer;
+    w->verdict = 250;
     list_init(&w->daemon.peers);
     w->listener = "smtp";
     w->q = (struct qmgr){.daemon = &w->daemon,
@@ -214,6 +272,7 @@ static inline void setup(struct world *w)
     connect_end(w, &w->client, CONV_INJECT, ROLE_SMTPD);
     for (int i = 0; i < AGENTS; i++)
         connect_end(w, &w->agents[i], CONV_DELIVER, roles[i]);
+    connect_end(w, &w->lookup, CONV_ROUTE, ROLE_LOOKUPD);
     settle(w);
 }
 
@@ -236,6 +295,8 @@ static inline void teardown(struct world *w)
     for (int i = 0; i < AGENTS; i++)
         if (w->agents[i].ipc)
             ipc_free(w->agents[i].ipc);
+    if (w->lookup.ipc)
+        ipc_free(w->lookup.ipc);
     ipc_free(w->client.ipc);
     settle(w);
     close_spool(w);
@@ -262,6 +323,7 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
         struct recipient to = {.address = SLICE_LIT("r@x.test"),
             .transport = slice_of(transport),
             .nexthop = SLICE_LIT("x.test"),
+            .via = w->came_via,
             .notify = w->notify};
         assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
     }
