@@ -247,6 +247,13 @@ static void deliver_at(
     forward_clear(&plan);
 }
 
+/* A home that was another's before, or is by mistake in the table of accounts. */
+static bool is_own(int home)
+{
+    struct stat st;
+    return fstat(home, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0);
+}
+
 void local_deliver(const struct task *t, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
@@ -257,6 +264,8 @@ void local_deliver(const struct task *t, struct local_result *r, struct buf *for
     if (p.home < 0) {
         error_sys(&err, "home directory %s", t->account.home);
         say(r, DEFERRED, "4.2.0", "home", err.text);
+    } else if (!is_own(p.home)) {
+        say(r, DEFERRED, "4.2.0", "home", "the home directory belongs to another account");
     } else if (t->local->spool && p.spool < 0) {
         error_sys(&err, "directory of mailbox files %s", t->local->spool);
         say(r, DEFERRED, "4.2.0", "mailbox", err.text);
