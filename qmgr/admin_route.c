@@ -41,10 +41,11 @@ static struct rcpt *rcpt_at(const struct rerouting *r, size_t i)
     return &r->m->content->rcpts[i];
 }
 
-/* What the recipient was called when the message came. */
+/* What the recipient was called when the message came; whom it was forwarded to is called what the
+ * forwarding says, which must not be followed a second time. */
 static struct slice given(const struct rcpt *rcpt)
 {
-    return rcpt->to.original.n ? rcpt->to.original : rcpt->to.address;
+    return rcpt->to.original.n && rcpt->to.via.n == 0 ? rcpt->to.original : rcpt->to.address;
 }
 
 /* Stands for a report only; those it was expanded to are recipients of their own. */
@@ -176,17 +177,29 @@ static void apply(struct rerouting *r)
         over(r);
 }
 
-/* A recipient of this message that stands for the same; -1: none. */
+/* Done because others took its place, as apply() says: the message did not get there. */
+static bool was_replaced(const struct rcpt *rcpt)
+{
+    return rcpt->st.dsn.n == 0 &&
+           (slice_is(rcpt->st.text, "routed again") || slice_starts(rcpt->st.text, "drained to ") ||
+               slice_starts(rcpt->st.text, "redirected to "));
+}
+
+/* A recipient of this message that stands for the same; -1: none. One that waits counts before
+ * those that are done: it may have taken the place of one of them. */
 static ptrdiff_t find_same(const struct rerouting *r, const struct recipient *to)
 {
+    ptrdiff_t done = -1;
     for (size_t i = 0; i < r->known; i++) {
         const struct rcpt *rcpt = rcpt_at(r, i);
-        bool routed_away = rcpt->st.state == RCPT_DONE && slice_is(rcpt->st.text, "routed again");
-        if (!routed_away && concerned(r, i) && slice_eq(rcpt->to.address, to->address) &&
-            !(rcpt->st.state == RCPT_DONE && r->address[0]))
+        if (!concerned(r, i) || !slice_eq(rcpt->to.address, to->address))
+            continue;
+        if (rcpt->st.state == RCPT_WAITING)
             return (ptrdiff_t)i;
+        if (done < 0 && !r->address[0] && !was_replaced(rcpt))
+            done = (ptrdiff_t)i;
     }
-    return -1;
+    return done;
 }
 
 static void take_recipient(struct rerouting *r, const struct recipient *to)

@@ -341,7 +341,11 @@ def test_what_the_node_refuses_stays(nodes):
     assert len(old.queue()) == 1
     assert not [m for m in old.mails() if m.get_content_type() == "multipart/report"]
     refusing.stop()
-    old.veredus("queue", "requeue", old.queue()[0]["qid"])
+    entry = old.queue()[0]
+    old.veredus("queue", "requeue", entry["qid"])
+    shown = json.loads(old.veredus("queue", "show", "--json", entry["qid"]).stdout)["recipients"]
+    assert [(r["address"], r["transport"]) for r in shown if r["state"] == "waiting"] == [
+        (entry["recipient"], "remote")]
 
 
 @pytest.mark.parametrize("options", [[], ["--to", ""], ["--to", "a b"], ["--to", "x:99999"]])
