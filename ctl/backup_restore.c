@@ -8,7 +8,9 @@
 
 #include "ctl/backup.h"
 #include "ctl/backup_target.h"
+#include "ctl/json.h"
 #include "ctl/people.h"
+#include "libmail/users.h"
 
 /* What is wanted of a generation. */
 struct wish {
@@ -20,6 +22,7 @@ struct wish {
     unsigned char guid[STORE_GUID];
     bool by_guid, here; /* here: the entries at hand are of a wanted folder */
     uint64_t found, damaged;
+    uint64_t counts[3]; /* as backup_target tells them */
 };
 
 static bool wanted(struct wish *w, const struct entry *e)
@@ -118,26 +121,81 @@ static int canonical(struct ctl *c, const char *who, char *out, size_t size, str
     return OK;
 }
 
-static int run_restore(struct ctl *c, struct wish *w, const char *user, const char *word,
-    uint64_t generation, struct error *err)
+static int read_counts(struct wish *w, int fd, struct error *err)
+{
+    char line[128];
+    size_t n = 0;
+    for (ssize_t got; n < sizeof(line) && (got = read(fd, line + n, sizeof(line) - n)) > 0;)
+        n += (size_t)got;
+    struct slice rest = slice_from(line, n), words = slice_cut(&rest, '\n');
+    for (size_t i = 0; i < ARRAY_LEN(w->counts); i++)
+        if (slice_u64(slice_cut(&words, ' '), 0, INT64_MAX, &w->counts[i]))
+            return error_set(err, ERR_CLOSED, "the mailbox's process has ended");
+    return OK;
+}
+
+static int run_child(
+    struct ctl *c, struct wish *w, const char *user, struct backup_target *how, struct error *err)
 {
     struct people_child kid;
-    struct backup_target how = {.whole = !w->uid && !w->by_guid};
+    int rc = people_start(c, user, true, backup_target, how, &kid, err);
+    if (rc)
+        return rc;
+    w->to = fdopen(dup(kid.fd), "w");
+    rc = w->to ? send_all(w, err) : error_sys(err, "a socket");
+    if (w->to)
+        fclose(w->to);
+    if (!rc)
+        rc = read_counts(w, kid.fd, err);
+    int status = people_wait(&kid);
+    if (status && (!rc || rc == ERR_CLOSED))
+        rc = error_set(err, ERR_IO, "%s: not restored", user);
+    return rc;
+}
+
+static int run_restore(struct ctl *c, struct wish *w, const char *user, bool own, const char *word,
+    uint64_t generation, struct error *err)
+{
+    struct user virtual = {0};
+    struct backup_target how = {.whole = !w->uid && !w->by_guid, .own = own};
+    /* The table of users is not for the mailbox's owner. */
+    struct users *users = users_new(ctl_conf(c), "/etc", err);
+    if (!users)
+        return err->code;
+    if (users_mailbox(users, slice_of(user), &virtual, err) == OK) {
+        how.mail_root = conf_string(conf_root(ctl_conf(c)), "mail-root").p;
+        how.mail = virtual.mail;
+    }
+    users_free(users);
     int rc = backup_manifest(w->b, generation, word, &w->m, err);
     if (!rc) {
-        rc = people_start(c, user, true, backup_target, &how, &kid, err);
-        if (!rc) {
-            w->to = fdopen(dup(kid.fd), "w");
-            rc = w->to ? send_all(w, err) : error_sys(err, "a socket");
-            if (w->to)
-                fclose(w->to);
-            int status = people_wait(&kid);
-            if (status && (!rc || rc == ERR_CLOSED))
-                rc = error_set(err, ERR_IO, "%s: not restored", user);
-        }
+        rc = run_child(c, w, user, &how, err);
         manifest_close(w->m);
     }
+    user_wipe(&virtual);
     return rc;
+}
+
+static void print_counts(const struct ctl *c, const struct wish *w, const char *user)
+{
+    static const char *const names[] = {"restored", "old-uids", "present"};
+    struct buf out;
+    struct json json = {.out = &out};
+    if (!c->json) {
+        printf("%s: %llu messages restored, %llu under their old UIDs, %llu were there already\n",
+            user, (unsigned long long)w->counts[0], (unsigned long long)w->counts[1],
+            (unsigned long long)w->counts[2]);
+        return;
+    }
+    buf_init(&out, 4096);
+    json_begin(&json, NULL, '{');
+    json_str(&json, "user", slice_of(user));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        json_int(&json, names[i], (int64_t)w->counts[i]);
+    json_int(&json, "damaged", (int64_t)w->damaged);
+    json_end(&json, '}');
+    printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
 }
 
 static int restore(struct ctl *c, const struct restore_args *a, struct wish *w, uint64_t generation,
@@ -157,10 +215,12 @@ static int restore(struct ctl *c, const struct restore_args *a, struct wish *w, 
     if (!rc && (!newest || (generation && newest != generation)))
         rc = error_set(err, ERR_NOT_FOUND, "%s is not in that backup", from);
     if (!rc)
-        rc = run_restore(c, w, to, file, newest, err);
+        rc = run_restore(c, w, to, strcmp(from, to) == 0, file, newest, err);
     if (!rc && !w->found)
         rc = error_set(err, ERR_NOT_FOUND, "nothing like that is in generation %llu",
             (unsigned long long)newest);
+    if (!rc)
+        print_counts(c, w, to);
     return rc;
 }
 

@@ -74,6 +74,8 @@ bool backup_is_setting(const char *file)
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (strcmp(kind, others[i]) == 0)
             return false;
+    if (strncmp(kind, "seen.", 5) == 0) /* in a folder of others: ID is letters and digits */
+        return kind[5] && kind[5 + strspn(kind + 5, "F0123456789abcdef")] == '\0';
     return *kind && kind[strspn(kind, "abcdefghijklmnopqrstuvwxyz")] == '\0';
 }
 
@@ -127,6 +129,7 @@ static int send_folder(struct source *s, struct slice name, struct error *err)
     e.uidvalidity = store_uidvalidity(mb);
     e.uidnext = store_uidnext(mb);
     e.modseq = store_highestmodseq(mb);
+    e.mailbox = store_mailbox_number(mb);
     tell(s, &e);
     for (size_t i = 0; i < store_keywords(mb); i++) {
         struct entry word = {.type = ENTRY_KEYWORD, .number = i};

@@ -7,6 +7,8 @@
 #include "ctl/backup_source.h"
 #include "ctl/ctl.h"
 #include "ctl/manifest.h"
+#include "libmail/shares.h"
+#include "libstore/acl.h"
 #include "libstore/name.h"
 #include "libstore/restore.h"
 #include "libutil/map.h"
@@ -15,7 +17,7 @@ enum { CHUNK = 65536, UID_GAP = 1 << 20 };
 
 struct target {
     struct store *store, *aside; /* aside: the folder is built there, with its numbers */
-    bool whole;
+    const struct backup_target *how;
     FILE *in;
     char *chunk;
     struct entry folder; /* name empty: none yet */
@@ -41,6 +43,27 @@ static int note_present(struct target *t, bool *empty, struct error *err)
     return OK;
 }
 
+/* The folder's object id, unless it is now that of another (RFC 8474 §5.1). */
+static int old_id(struct target *t, uint64_t *id, struct error *err)
+{
+    struct store_folder *folders;
+    struct store_status st;
+    size_t n;
+    *id = 0;
+    if (!t->how->own)
+        return OK;
+    int rc = store_list(t->store, &folders, &n, err);
+    if (rc)
+        return rc;
+    *id = t->folder.mailbox;
+    for (size_t i = 0; i < n; i++)
+        if (!(folders[i].attrs & STORE_NOSELECT) && !slice_is(folders[i].name, t->folder.name) &&
+            (store_status(t->store, folders[i].name, &st, err) || st.mailbox == *id))
+            *id = 0;
+    store_list_free(folders, n);
+    return OK;
+}
+
 static int begin_folder(struct target *t, struct error *err)
 {
     struct slice name = slice_of(t->folder.name);
@@ -54,13 +77,16 @@ static int begin_folder(struct target *t, struct error *err)
     int rc = OK;
     if (store_exists(t->store, name))
         rc = note_present(t, &empty, err);
-    else if (!t->whole)
+    else if (!t->how->whole)
         rc = store_create(t->store, name, err);
-    if (rc || !t->whole || !empty || t->same_numbers)
+    if (rc || !t->how->whole || !empty || t->same_numbers)
         return rc;
-    rc = store_restore_begin(t->store, &t->aside, err);
+    uint64_t id;
+    rc = old_id(t, &id, err);
     if (!rc)
-        rc = store_restore_numbers(t->aside, t->folder.uidvalidity, t->folder.modseq, err);
+        rc = store_restore_begin(t->store, &t->aside, err);
+    if (!rc)
+        rc = store_restore_numbers(t->aside, t->folder.uidvalidity, t->folder.modseq, id, err);
     return rc;
 }
 
@@ -157,6 +183,13 @@ static int put_message(struct target *t, const struct entry *e, struct error *er
     return rc;
 }
 
+/* Limits and what others may do belong to a user, not to the mail. */
+static bool is_wanted(const struct target *t, const char *file)
+{
+    return t->how->whole && (t->how->own || strcmp(file, "veredus.metadata") == 0 ||
+                                strcmp(file, "veredus.uidl") == 0);
+}
+
 /* A setting counts when the folder has none of its own. */
 static int put_setting(struct target *t, const struct entry *e, struct error *err)
 {
@@ -167,7 +200,7 @@ static int put_setting(struct target *t, const struct entry *e, struct error *er
         rc = error_set(err, ERR_CORRUPT, "%.100s: not a setting", e->name);
     else if (fread(content, 1, (size_t)e->size, t->in) != e->size)
         rc = error_set(err, ERR_CLOSED, "the backup ended early");
-    if (!rc && t->whole) {
+    if (!rc && is_wanted(t, e->name)) {
         int root = store_dirfd(t->store);
         if (!store_exists(t->store, slice_of(t->folder.name)))
             rc = store_create(t->store, slice_of(t->folder.name), err);
@@ -212,10 +245,24 @@ static int put_entry(struct target *t, const struct entry *e, struct error *err)
     return OK;
 }
 
+/* Folders that come back with their lists are shared again. */
+static int share_again(struct target *t, const char *name, struct error *err)
+{
+    const struct backup_target *how = t->how;
+    int rc = store_acl_summary(t->store, NULL, err);
+    if (rc || !how->mail)
+        return rc;
+    int root = open(how->mail_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return error_sys(err, "%s", how->mail_root);
+    rc = shares_register(root, name, how->mail, err);
+    fd_close(&root);
+    return rc;
+}
+
 int backup_target(struct store *store, const char *name, int fd, void *arg)
 {
-    const struct backup_target *how = arg;
-    struct target t = {.store = store, .whole = how->whole, .in = fdopen(fd, "r")};
+    struct target t = {.store = store, .how = arg, .in = fdopen(fd, "r")};
     struct error err = {0};
     struct entry e = {.type = ENTRY_USER};
     char line[MANIFEST_LINE];
@@ -231,14 +278,15 @@ int backup_target(struct store *store, const char *name, int fd, void *arg)
     }
     if (t.aside)
         store_restore_end(store, t.aside);
+    if (!rc && t.how->whole && t.how->own)
+        rc = share_again(&t, name, &err);
     if (!rc)
         rc = store_sync(store_dirfd(store), &err);
     map_clear(&t.there);
     free(t.chunk);
+    if (!rc && dprintf(fd, "%llu %llu %llu\n", (unsigned long long)t.messages,
+                   (unsigned long long)t.kept, (unsigned long long)t.present) < 0)
+        rc = error_sys(&err, "telling what was restored");
     fclose(t.in);
-    if (!rc)
-        printf("%s: %llu messages restored, %llu under their old UIDs, %llu were there already\n",
-            name, (unsigned long long)t.messages, (unsigned long long)t.kept,
-            (unsigned long long)t.present);
     return rc ? ctl_report(&err) : CTL_OK;
 }

@@ -71,7 +71,8 @@ void entry_print(const struct entry *e, struct buf *out)
         buf_printf(out, " %" PRId64, e->date);
         break;
     case ENTRY_FOLDER:
-        buf_printf(out, " %" PRIu32 " %" PRIu32 " %" PRIu64, e->uidvalidity, e->uidnext, e->modseq);
+        buf_printf(out, " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64, e->uidvalidity, e->uidnext,
+            e->modseq, e->mailbox);
         break;
     case ENTRY_FILE:
         buf_printf(out, " %" PRIu64 " %s", e->size, e->hash[0] ? e->hash : "-");
@@ -165,6 +166,7 @@ static void parse_rest(struct words *w, struct entry *e)
         e->uidvalidity = (uint32_t)number(w, 1, UINT32_MAX);
         e->uidnext = (uint32_t)number(w, 1, UINT32_MAX);
         e->modseq = number(w, 0, UINT64_MAX / 2);
+        e->mailbox = number(w, 0, UINT64_MAX);
         break;
     case ENTRY_FILE:
         e->size = number(w, 0, UINT32_MAX);

@@ -13,7 +13,7 @@ enum { MANIFEST_VERSION = 1, MANIFEST_LINE = 4096, MANIFEST_NAME = 1024 };
 enum entry_type {
     ENTRY_USER,         /* name, date */
     ENTRY_SUBSCRIPTION, /* name */
-    ENTRY_FOLDER,       /* name, uidvalidity, uidnext, modseq; what follows is in it */
+    ENTRY_FOLDER,       /* name, uidvalidity, uidnext, modseq, mailbox; what follows is in it */
     ENTRY_KEYWORD,      /* name, number: its bit */
     ENTRY_FILE,         /* name, size, hash: settings of the folder */
     ENTRY_MESSAGE,      /* msg, hash */
@@ -26,6 +26,7 @@ struct entry {
     char name[MANIFEST_NAME];
     uint32_t uidvalidity, uidnext;
     uint64_t modseq, number, size, damaged;
+    uint64_t mailbox; /* for store_mailbox_id */
     int64_t date;
     struct store_msg msg;
     char hash[DIGEST_HEX]; /* of the content; empty: not known yet */

@@ -135,6 +135,45 @@ void file_discard(struct box *b, const struct disk_rec *rec)
         file_unlink(b, rec);
 }
 
+/* A folder's directory, and no other, can be reached by those it is shared with. So what they
+ * expunge is kept in it, until the owner's next process looks here. */
+void deleted_gather(struct store *s, const char *disk)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+    struct fs_entry e;
+    int folder = strcmp(disk, ".") == 0 ? -1 : fs_open(s->fd, disk, flags, 0);
+    int top = folder < 0 ? -1 : fs_open(folder, top_name, flags, 0);
+    int from = top < 0 ? -1 : fs_open(top, place_of("."), flags, 0);
+    int to = from < 0 ? -1 : open_place(s, disk, true), walk = to < 0 ? -1 : fs_dup(from);
+    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    while (dir && fs_dir_next(dir, &e))
+        if (e.name[0] != '.')
+            fs_rename(from, e.name, to, e.name); /* or the next time */
+    if (dir)
+        fs_dir_close(dir);
+    else if (walk >= 0)
+        fs_close(&walk);
+    fs_close(&to);
+    fs_close(&from);
+    fs_close(&top);
+    fs_close(&folder);
+}
+
+static int gather_all(struct store *s, struct error *err)
+{
+    struct store_folder *folders;
+    char disk[NAME_DISK_MAX];
+    size_t n;
+    int rc = store_list(s, &folders, &n, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        if (!(folders[i].attrs & STORE_NOSELECT) && name_to_disk(folders[i].name, disk) == OK)
+            deleted_gather(s, disk);
+    store_list_free(folders, n);
+    return OK;
+}
+
 static int each_in(struct store *s, const char *place, deleted_fn *fn, void *arg, struct error *err)
 {
     struct deleted d;
@@ -167,7 +206,10 @@ static int each_in(struct store *s, const char *place, deleted_fn *fn, void *arg
 int store_deleted_each(struct store *s, deleted_fn *fn, void *arg, struct error *err)
 {
     struct fs_entry e;
-    int fd = fs_open(s->fd, top_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), rc = OK;
+    int rc = gather_all(s, err);
+    if (rc)
+        return rc;
+    int fd = fs_open(s->fd, top_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     struct fs_dir *dir = fd < 0 ? NULL : fs_dir_open(fd);
     if (!dir) {
         fs_close(&fd);

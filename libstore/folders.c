@@ -280,7 +280,7 @@ static void empty_trash(struct store *s)
         fs_close(&fd);
     for (struct fs_entry e; d && fs_dir_next(d, &e);)
         if (strncmp(e.name, trash_prefix, sizeof(trash_prefix) - 1) == 0)
-            remove_tree(s->fd, e.name, 1);
+            remove_tree(s->fd, e.name, 2);
     if (d)
         fs_dir_close(d);
 }
@@ -308,6 +308,8 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     int lock_rc = box_load(b, &ignored);
     if (!lock_rc)
         lock_rc = box_lock(b, &ignored);
+    if (s->opt.keep_deleted)
+        deleted_gather(s, disk);
     for (size_t i = 0; !lock_rc && s->opt.keep_deleted && i < box_count(b); i++)
         if (!(box_rec(b, i)->bits & REC_GONE))
             file_discard(b, box_rec(b, i));

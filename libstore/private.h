@@ -213,6 +213,8 @@ int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) 
 void file_unlink(struct box *, const struct disk_rec *);
 /* The same for what a user expunged, which may have to be kept (deleted.c). */
 void file_discard(struct box *, const struct disk_rec *);
+/* Moves what others expunged in this shared folder to where the owner's kept mail is. */
+void deleted_gather(struct store *, const char *disk);
 int found_read(int dirfd, struct found *, struct error *) MUST_USE;
 void found_clear(struct found *);
 struct found_file *found_get(const struct found *, const char *base);

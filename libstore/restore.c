@@ -37,7 +37,7 @@ int store_restore_begin(struct store *s, struct store **aside, struct error *err
 }
 
 int store_restore_numbers(
-    struct store *aside, uint32_t uidvalidity, uint64_t modseq, struct error *err)
+    struct store *aside, uint32_t uidvalidity, uint64_t modseq, uint64_t mailbox, struct error *err)
 {
     struct box *b;
     int rc = store_box(aside, SLICE_LIT("INBOX"), &b, err);
@@ -46,6 +46,8 @@ int store_restore_numbers(
     if (rc)
         return rc;
     b->head.uidvalidity = uidvalidity;
+    if (mailbox)
+        b->head.mailbox_id = mailbox;
     b->head.sequence = MAX(b->head.sequence, modseq + BOOT_JUMP);
     b->head.modseq = b->head.tomb_floor = b->head.sequence;
     rc = box_rotate(b, err);
@@ -91,7 +93,7 @@ static int take_place(struct box *from, struct box *to, struct error *err)
 }
 
 /* Both folders locked, so that their logs are whole and nobody adds to them. */
-static int install(struct store *s, struct box *from, struct box *to, struct error *err)
+static int install(struct box *from, struct box *to, struct error *err)
 {
     int rc = box_lock(from, err);
     if (rc)
@@ -102,8 +104,6 @@ static int install(struct store *s, struct box *from, struct box *to, struct err
             rc = error_set(err, ERR_EXISTS, "the folder is in use");
         if (!rc)
             rc = maildir_make(to->dirfd, err);
-        if (!rc)
-            rc = store_note_uidvalidity(s, from->head.uidvalidity, err);
         if (!rc)
             rc = take_place(from, to, err);
         to->log_off = 0; /* what `to` knows is of the past: nothing to be folded in */
@@ -120,9 +120,7 @@ int store_restore_install(
     char disk[NAME_DISK_MAX];
     if (name_to_disk(folder, disk))
         return error_set(err, ERR_SYNTAX, "not a name for a folder");
-    int rc = store_exists(s, folder) ? OK : store_create(s, folder, err);
-    if (!rc)
-        rc = maildir_make(aside->fd, err);
+    int rc = maildir_make(aside->fd, err);
     /* Its messages are durable before anyone hears of them. */
     if (!rc)
         rc = store_sync(aside->fd, err);
@@ -131,9 +129,14 @@ int store_restore_install(
     if (rc)
         return rc;
     store_drop_box(s);
-    rc = box_open(s, disk, &to, err);
+    /* Before the folder gets numbers of its own, which must be others. */
+    rc = store_note_uidvalidity(s, from->head.uidvalidity, err);
+    if (!rc && !store_exists(s, folder))
+        rc = store_create(s, folder, err);
+    if (!rc)
+        rc = box_open(s, disk, &to, err);
     if (!rc) {
-        rc = install(s, from, to, err);
+        rc = install(from, to, err);
         if (!rc)
             box_announce(to);
         box_close(to);

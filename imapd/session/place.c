@@ -2,6 +2,7 @@
 
 #include "libstore/name.h"
 #include "libstore/quota.h"
+#include "libutil/conf.h"
 #include "libutil/error.h"
 
 void places_open(struct session *s)
@@ -42,7 +43,8 @@ void places_close(struct session *s)
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
 {
     struct acl acl;
-    const struct store_options opts = {.coexist = false};
+    const struct store_options opts = {
+        .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = sh->store ? OK : store_open(sh->from->fd, ".", &opts, &sh->store, err);
     if (!rc)
         rc = store_acl_get(sh->store, SLICE_LIT("INBOX"), &acl, err);

@@ -3,12 +3,14 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import threading
 
-from veredus import ALICE, BOB, NOBODY
+from test_imap import append, fetch, login, ok
+from veredus import ALICE, BOB, NOBODY, wait_for
 
 DATE = '"21-Nov-2026 02:00:00 +0000"'
 
@@ -230,6 +232,92 @@ def test_prune_keeps_what_newer_generations_need(either):
     assert len(glob.glob(f"{to}/messages/*/*")) == contents_before - 1
     assert "0 problems" in either.veredus("backup", "verify", "--from", to).stdout
     assert create(either, to, BOB)["generation"] == 4
+
+
+def object_ids(raw, folder):
+    mailbox = re.search(r"MAILBOXID \((F\w+)\)", ok(raw.imap(f"STATUS {folder} (MAILBOXID)"))[0])[1]
+    ok(raw.imap(f"EXAMINE {folder}"))
+    return mailbox, fetch(raw, "1:*", "(EMAILID THREADID)")
+
+
+def test_shares_seen_annotations_and_object_ids_come_back(either):
+    """Mail of both users is lost, and each is restored."""
+    folder, to = unique("team"), target(either)
+    theirs = f'"Other Users/{ALICE}/{folder}"'
+
+    def shared():
+        with login(either) as bob:
+            return any(folder in line for line in ok(bob.imap('LIST "" "*"')))
+    with login(either, ALICE, "alice-password") as alice:
+        ok(alice.imap(f"CREATE {folder}"))
+        for number in range(3):
+            append(alice, folder, f"Subject: m{number}\r\n\r\nx\r\n")
+        ok(alice.imap(f"SETACL {folder} {BOB} lrsw"))
+        ok(alice.imap(f'SETMETADATA {folder} (/shared/comment "ours")'))
+        ok(alice.imap('SETMETADATA "" (/private/vendor/x/y "server")'))
+        wait_for("the share", shared)
+        ids = object_ids(alice, folder)
+    with login(either) as bob:
+        ok(bob.imap(f"SELECT {theirs}"))
+        ok(bob.imap("STORE 2 +FLAGS (\\Seen)"))
+    create(either, to, "example.test")
+    for user in ("alice", "bob"):
+        shutil.rmtree(either.path(f"mail/example.test/{user}"))
+    shutil.rmtree(either.path("mail/veredus.shares"))
+    for user in (ALICE, BOB):
+        told = json.loads(either.veredus("backup", "restore", "--from", to, user, "--json").stdout)
+        assert told["user"] == user and told["damaged"] == 0
+        assert told["restored"] == told["old-uids"] and told["present"] == 0
+    with login(either) as bob:
+        ok(bob.imap(f"SELECT {theirs}"))
+        assert ok(bob.imap("SEARCH SEEN")) == ["* SEARCH 2"]
+        ok(bob.imap("STORE 1 +FLAGS (\\Flagged)"))
+        assert bob.imap("EXPUNGE")[0].startswith("NO")
+    with login(either, ALICE, "alice-password") as alice:
+        assert object_ids(alice, folder) == ids
+        assert f'"{BOB}" lrsw' in ok(alice.imap(f"GETACL {folder}"))[0]
+        assert '"ours"' in ok(alice.imap(f"GETMETADATA {folder} /shared/comment"))[0]
+        assert '"server"' in ok(alice.imap('GETMETADATA "" /private/vendor/x/y'))[0]
+
+
+def test_what_is_restored_to_another_user_is_not_shared(either):
+    folder, to = unique("private"), target(either)
+    with login(either, ALICE, "alice-password") as alice:
+        ok(alice.imap(f"CREATE {folder}"))
+        append(alice, folder, "Subject: x\r\n\r\nx\r\n")
+        ok(alice.imap(f"SETACL {folder} anyone lr"))
+        mailbox, ids = object_ids(alice, folder)
+    create(either, to, ALICE)
+    either.veredus("backup", "restore", "--from", to, ALICE, "--folder", folder, "--to", BOB)
+    with login(either) as bob:
+        assert "anyone" not in ok(bob.imap(f"GETACL {folder}"))[0]
+        other, same = object_ids(bob, folder)
+        assert other != mailbox and same == ids
+
+
+def test_an_email_id_stays_with_copies_moves_and_what_is_restored(either):
+    folder, to = unique("ids"), target(either)
+    with login(either) as bob:
+        for name in (folder, f"{folder}-2"):
+            ok(bob.imap(f"CREATE {name}"))
+        append(bob, folder, "Subject: x\r\n\r\nx\r\n")
+        first = object_ids(bob, folder)[1]
+        ok(bob.imap(f"SELECT {folder}"))
+        ok(bob.imap(f"COPY 1 {folder}-2"))
+        assert object_ids(bob, f"{folder}-2")[1] == first
+        ok(bob.imap(f"SELECT {folder}-2"))
+        create(either, to, BOB)
+        ok(bob.imap("STORE 1 +FLAGS.SILENT (\\Deleted)"))
+        ok(bob.imap("EXPUNGE"))
+        ok(bob.imap(f"SELECT {folder}"))
+        ok(bob.imap(f"MOVE 1 {folder}-2"))
+        assert object_ids(bob, f"{folder}-2")[1] == first
+    before = state(either, BOB, folder)
+    either.veredus("backup", "restore", "--from", to, BOB, "--folder", folder)
+    assert before[folder][1] == []
+    with login(either) as bob:
+        # Its own GUID is remembered as expunged; the email id is what clients know it by.
+        assert object_ids(bob, folder)[1] == first
 
 
 def test_wrong_uses(either):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from veredus import ALICE, BOB, Instance
+from veredus import ALICE, BOB, Instance, wait_for
 
 CONF = """
 mailbox { keep-deleted 14d }
@@ -88,6 +88,37 @@ def test_mail_of_a_deleted_folder_is_kept_too(keeping):
     keeping.veredus("mailbox", "undelete", BOB, "--folder", folder)
     assert sorted(s for _, s in listing(client, folder)) == ["Subject: a", "Subject: b"]
     client.logout()
+
+
+def test_mail_that_others_expunge_in_a_shared_folder_is_kept_for_its_owner(keeping):
+    owner, folder = keeping.imap_client(ALICE), unique("Team")
+    fill(owner, folder, "mine", "theirs", "stays")
+    owner.setacl(folder, BOB, "lrwte")
+    theirs = f"Other Users/{ALICE}/{folder}"
+
+    def shared():
+        client = keeping.imap_client(BOB)
+        found = folder.encode() in b" ".join(client.list()[1])
+        client.logout()
+        return found
+    wait_for("the share", shared)
+    expunge(owner, folder, "1")
+    other = keeping.imap_client(BOB)
+    expunge(other, theirs, "1")
+    listed = keeping.veredus("mailbox", "undelete", ALICE, "--folder", folder, "--list").stdout
+    assert len(listed.splitlines()) == 2
+    keeping.veredus("mailbox", "undelete", ALICE, "--folder", folder)
+    assert sorted(s for _, s in listing(owner, folder)) == [
+        "Subject: mine", "Subject: stays", "Subject: theirs"]
+    # The folder may be gone before its owner looks.
+    expunge(other, theirs, "1")
+    other.logout()
+    owner.select("INBOX")
+    owner.delete(folder)
+    assert not os.path.exists(keeping.path(f"mail/example.test/alice/.{folder}"))
+    keeping.veredus("mailbox", "undelete", ALICE, "--folder", folder)
+    assert len(listing(owner, folder)) == 3
+    owner.logout()
 
 
 def test_a_moved_message_is_not_kept_and_clients_see_nothing_of_the_others(keeping):

@@ -4,12 +4,14 @@ Started as root, with a real account that is made for the test and removed after
 """
 import fcntl
 import glob
+import json
 import mailbox
 import os
 import pwd
 import random
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -76,6 +78,16 @@ def account():
 def host(account):
     instance = make(True)
     instance.edit_conf(append=f"local {{ domains {HOST} }}")
+    instance.start()
+    yield instance
+    instance.discard()
+
+
+@pytest.fixture
+def tools(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST} }}\nmailbox {{ keep-deleted 14d }}\n"
+                              "expire Trash { after 1s }\n")
     instance.start()
     yield instance
     instance.discard()
@@ -370,3 +382,34 @@ def test_a_link_in_the_spool_is_not_followed(spool, account):
     deferred(host, account, "link")
     with open(target, encoding="utf-8") as file:
         assert file.read() == "precious\n"
+
+
+# --- tools, as the account ------------------------------------------------------------------------
+def test_mail_of_an_account_is_restored_expired_and_undeleted_as_that_account(tools, account):
+    host, to = tools, os.path.join(tools.parent, "backup")
+    subject = send(host, account, "kept")
+    wait_for("the mail", lambda: account.has(subject))
+    for name in ("", "/cur", "/new", "/tmp"):
+        os.mkdir(account.path("Maildir/.Trash" + name))
+        os.chown(account.path("Maildir/.Trash" + name), account.uid, account.gid)
+    shutil.copy(glob.glob(account.path("Maildir/new/*"))[0],
+                account.path("Maildir/.Trash/cur/1.2.x:2,S"))
+    os.chown(account.path("Maildir/.Trash/cur/1.2.x:2,S"), account.uid, account.gid)
+    host.veredus("backup", "create", "--to", to, account.name)
+    shutil.rmtree(account.path("Maildir"))
+    told = json.loads(host.veredus("backup", "restore", "--from", to, account.name,
+                                   "--json").stdout)
+    assert told["restored"] == told["old-uids"] >= 2
+    assert account.has(subject) == 1 and account.has(subject, ".Trash") == 1
+
+    def all_owned():
+        found = [os.path.join(top, name) for top, dirs, files in os.walk(account.path("Maildir"))
+                 for name in dirs + files]
+        return found and all(os.lstat(path).st_uid == account.uid for path in found)
+    assert all_owned()
+    time.sleep(2.1)
+    assert "Trash: 1 messages expired" in host.veredus("mailbox", "expire", account.name).stdout
+    assert account.has(subject, ".Trash") == 0
+    host.veredus("mailbox", "undelete", account.name, "--folder", "Trash")
+    assert account.has(subject, ".Trash") == 1 and all_owned()
+    assert "whole" in host.veredus("mailbox", "verify", account.name).stdout

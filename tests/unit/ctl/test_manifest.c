@@ -53,8 +53,8 @@ static void test_names_become_one_word_that_is_a_file_name_too(void **state)
 static void test_what_is_no_entry_is_refused(void **state)
 {
     (void)state;
-    static const char *const lines[] = {"", "folder", "folder a 1 2", "folder a 0 2 3",
-        "folder a 1 2 3 4", "keyword 64 x", "subscription %zz", "subscription %0",
+    static const char *const lines[] = {"", "folder", "folder a 1 2 3", "folder a 0 2 3 4",
+        "folder a 1 2 3 4 5", "keyword 64 x", "subscription %zz", "subscription %0",
         "message 1 00 0 0 0 0 0 0 -", "file x 1 abc", "nothing 1", "user a -1"};
     struct entry e;
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
