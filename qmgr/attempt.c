@@ -103,7 +103,7 @@ static void take_outcome(struct attempt *a, size_t i, const struct outcome *o)
     case RELAYED_NO_DSN:
         r->st.attempts++;
         if (o->targets.n)
-            forward_keep(q, m, a->indexes[i], o->targets);
+            forward_keep(q, m, a->indexes[i], o);
         if (a->local) {
             sync_add(q, a->peer, m, a->indexes[i]); /* stays busy until it is durable */
             return;

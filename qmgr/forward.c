@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "libmail/nexthop.h"
+#include "libmail/proto/deliver.h"
 #include "libmail/proto/route.h"
 #include "qmgr/qmgr.h"
 
@@ -21,6 +22,7 @@ struct forwarding {
     struct buf packed;  /* recipients */
     struct buf via;
     struct slice asked; /* in targets */
+    bool only;          /* they are all there is: nothing was stored */
 };
 
 static struct rcpt *old_of(const struct forwarding *f)
@@ -43,16 +45,16 @@ void forward_drop(struct rcpt *r)
     r->forwarding = NULL;
 }
 
-void forward_keep(struct qmgr *q, struct message *m, uint32_t index, struct slice targets)
+void forward_keep(struct qmgr *q, struct message *m, uint32_t index, const struct outcome *o)
 {
     struct rcpt *r = &m->content->rcpts[index];
     struct forwarding *f = NEW(struct forwarding);
     forward_drop(r);
-    *f = (struct forwarding){.q = q, .m = m, .index = index};
+    *f = (struct forwarding){.q = q, .m = m, .index = index, .only = o->only};
     buf_init(&f->targets, DELIVER_TARGETS_MAX);
     buf_init(&f->packed, 256 * 1024);
     buf_init(&f->via, 2001);
-    buf_put(&f->targets, targets);
+    buf_put(&f->targets, o->targets);
     r->forwarding = f;
 }
 
@@ -131,6 +133,25 @@ static void add_command(struct forwarding *f)
     buf_clear(&nexthop);
 }
 
+/* One that stands for exactly one other passes all its wishes on (RFC 3461 §5.2.7.2 (b)): whoever
+ * stands at the end reports success. True: that is so here. */
+static bool pass_on(struct forwarding *f)
+{
+    const struct recipient *old = &old_of(f)->to;
+    struct recipient to;
+    struct reader in = reader_of(buf_slice(&f->packed));
+    if (!f->only || f->packed.failed || record_get(&in, &recipient_record, &to) || in.rest.n)
+        return false;
+    struct buf one;
+    buf_init(&one, 8192);
+    to.notify = old->notify;
+    f->packed.failed |= record_put(&one, &recipient_record, &to) != OK;
+    buf_reset(&f->packed);
+    buf_put(&f->packed, buf_slice(&one));
+    buf_clear(&one);
+    return true;
+}
+
 /* An entry by which success is reported as expanded. */
 static void add_expanded(struct forwarding *f)
 {
@@ -170,7 +191,8 @@ static void on_routed(struct ipc_in *in, void *arg)
 static void conclude(struct forwarding *f)
 {
     struct rcpt *r = old_of(f);
-    add_expanded(f);
+    if (!pass_on(f))
+        add_expanded(f);
     if (f->packed.failed) {
         give_up(f, true, "the .forward file leads to too many recipients");
         return;

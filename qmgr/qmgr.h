@@ -155,7 +155,8 @@ void queue_expand_next(struct qmgr *, struct message *);
 
 /* --- forward.c: whom a delivery names to take a recipient's place --- */
 /* Keeps outcome.targets while the delivery is not durable. */
-void forward_keep(struct qmgr *, struct message *, uint32_t index, struct slice targets);
+struct outcome;
+void forward_keep(struct qmgr *, struct message *, uint32_t index, const struct outcome *);
 /* The delivery is durable. False: nothing was kept. Otherwise the recipient stays busy until they
  * are routed and in its place, or it is deferred, and the message goes on by itself. */
 bool forward_begin(struct message *, uint32_t index);

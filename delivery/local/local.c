@@ -178,7 +178,8 @@ static void conclude(struct task *t, const struct local_result *r, struct slice 
         .status = r->status,
         .dsn = slice_of(r->dsn),
         .text = slice_of(r->text),
-        .targets = targets};
+        .targets = targets,
+        .only = targets.n && !r->stored};
     log_set_id(&log, &l->daemon->log, "qid", j->trace);
     if (r->status == DELIVERED) {
         if (r->system < l->nsystems)

@@ -126,12 +126,16 @@ static void put_word(struct buf *out, struct slice s, char blank)
         buf_putc(out, (unsigned char)s.p[i] <= ' ' ? blank : s.p[i]);
 }
 
-static void id_field(const struct store_delivery *d, char out[64])
+/* The field that marks our delivery. While the message is being written it has another name of the
+ * same length, so that what a crash leaves behind is not taken for the message. */
+static void id_field(const struct store_delivery *d, bool whole, char out[64])
 {
-    snprintf(out, 64, "X-Veredus-Delivery: %016llx\n", (unsigned long long)d->id);
+    snprintf(out, 64, "X-Veredus-%s: %016llx\n", whole ? "Delivery" : "Underway",
+        (unsigned long long)d->id);
 }
 
-static int put_head(struct writer *w, const struct store_delivery *d, bool gap)
+/* *mark: where the field with the delivery id begins, from the start of what is written. */
+static int put_head(struct writer *w, const struct store_delivery *d, bool gap, size_t *mark)
 {
     char date[64], id[64];
     time_t now = time(NULL);
@@ -158,7 +162,8 @@ static int put_head(struct writer *w, const struct store_delivery *d, bool gap)
         buf_puts(&w->out, "\n");
         via = slice_first(via, at < 0 ? 0 : (size_t)at);
     }
-    id_field(d, id);
+    id_field(d, false, id);
+    *mark = buf_len(&w->out);
     buf_puts(&w->out, d->id ? id : "");
     return w->out.failed ? error_set(w->err, ERR_LIMIT, "addresses are too long") : OK;
 }
@@ -175,40 +180,84 @@ static int put_body(struct writer *w, const struct store_delivery *d)
     return rc;
 }
 
-/* The end of the file as it is: whether a line must be ended first, and whether we were here. */
-static int look_back(
-    int fd, off_t size, const struct store_delivery *d, bool *gap, bool *again, struct error *err)
+/* The end of the file as it is. */
+struct past {
+    off_t size;
+    bool gap;   /* a line must be ended first */
+    bool again; /* we were here, and the message is whole */
+    bool half;  /* we were here and did not come to the end; size is where that begins */
+};
+
+/* Where a message begins that was left unfinished and that nothing follows; -1: there is none. */
+static ptrdiff_t find_half(struct slice end, const struct store_delivery *d)
 {
-    size_t n = (size_t)MIN(size, (off_t)MBOX_SEARCH);
+    char id[64];
+    id_field(d, false, id);
+    ptrdiff_t at = slice_find(end, slice_of(id));
+    if (at < 0 || slice_find(slice_from_index(end, (size_t)at), SLICE_LIT("\nFrom ")) >= 0)
+        return -1;
+    while (at > 0 &&
+           !(end.p[at - 1] == '\n' && slice_starts(slice_from_index(end, (size_t)at), "From ")))
+        at--;
+    return slice_starts(slice_from_index(end, (size_t)at), "From ") ? at : -1;
+}
+
+static int look_back(int fd, const struct store_delivery *d, struct past *past, struct error *err)
+{
+    *past = (struct past){.size = lseek(fd, 0, SEEK_END)};
+    if (past->size < 0)
+        return error_sys(err, "mailbox file");
+    /* Half of this message may be there, with a '>' more here and there. */
+    size_t n = (size_t)MIN(past->size, (off_t)(MBOX_SEARCH + d->size + d->size / 4));
     char *tail = xcalloc(1, n + 1), id[64];
-    ssize_t got = n ? pread(fd, tail, n, size - (off_t)n) : 0;
+    ssize_t got = n ? pread(fd, tail, n, past->size - (off_t)n) : 0;
     struct slice end = slice_from(tail, n);
-    id_field(d, id);
-    *gap = n && !slice_ends(end, "\n\n");
-    *again = d->id && slice_find(end, slice_of(id)) >= 0;
+    id_field(d, true, id);
+    past->again = d->id && slice_find(end, slice_of(id)) >= 0;
+    ptrdiff_t half = d->id && !past->again ? find_half(end, d) : -1;
+    if (half >= 0) {
+        past->half = true;
+        past->size -= (off_t)n - half;
+        end = slice_first(end, (size_t)half);
+    }
+    past->gap = end.n && !slice_ends(end, "\n\n");
     free(tail);
     return got == (ssize_t)n ? OK : error_sys(err, "mailbox file");
+}
+
+/* The message is on the disk before its mark says so. */
+static int confirm(int fd, const struct store_delivery *d, off_t mark, struct error *err)
+{
+    char id[64];
+    id_field(d, true, id);
+    size_t n = strlen(id);
+    if (fsync(fd) || (d->id && pwrite(fd, id, n, mark) != (ssize_t)n))
+        return error_sys(err, "mailbox file");
+    return OK;
 }
 
 static int append(int fd, const struct store_delivery *d, bool *again, struct error *err)
 {
     struct writer w = {.fd = fd, .err = err};
-    bool gap = false;
-    off_t size = lseek(fd, 0, SEEK_END);
-    int rc = size < 0 ? error_sys(err, "mailbox file") : look_back(fd, size, d, &gap, again, err);
+    struct past past;
+    size_t mark = 0;
+    int rc = look_back(fd, d, &past, err);
+    *again = !rc && past.again;
     if (rc || *again)
         return rc;
+    if (past.half && (ftruncate(fd, past.size) || lseek(fd, 0, SEEK_END) < 0))
+        return error_sys(err, "mailbox file");
     buf_init(&w.out, 4 * CHUNK);
-    rc = put_head(&w, d, gap);
+    rc = put_head(&w, d, past.gap, &mark);
     if (!rc)
         rc = put_body(&w, d);
     if (!rc)
         rc = put(&w, SLICE_LIT("\n"));
     if (!rc)
         rc = flush(&w);
-    if (!rc && fsync(fd))
-        rc = error_sys(err, "mailbox file");
-    if (rc && ftruncate(fd, size))
+    if (!rc)
+        rc = confirm(fd, d, past.size + (off_t)mark, err);
+    if (rc && ftruncate(fd, past.size))
         rc = error_set(err, rc, "%s, and a part of the message remains in the file", err->text);
     buf_clear(&w.out);
     return rc;

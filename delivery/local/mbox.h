@@ -2,7 +2,8 @@
  * Delivery into an mbox file (mboxrd: a line of '>'s and "From " gets one '>' more; LF line
  * ends), under a dot lock and an fcntl(2) lock as other programs take them. The message is
  * synced when this returns; on any error the file is as it was. A field with the delivery id
- * makes a repetition do nothing while the message is in the last megabyte of the file.
+ * makes a repetition do nothing while the message is in the last megabyte of the file; what a crash
+ * left of it unfinished at the end of the file is replaced.
  */
 #pragma once
 

@@ -26,7 +26,8 @@ enum deliver_status {
     F(S, STR, text, 480)        /* reply or reason */                                           \
     F(S, STR, mta, 255)         /* remote host name */                                          \
     F(S, BOOL, site, 0)         /* the destination as a whole failed: connect, greeting, TLS */ \
-    F(S, BYTES, targets, 16384) /* buf_lv each */
+    F(S, BYTES, targets, 16384) /* buf_lv each */                                               \
+    F(S, BOOL, only, 0)         /* nothing was stored besides */
 RECORD_DECLARE(outcome, OUTCOME_FIELDS)
 
 /* The agent has as long as it needs, as long as it answers pings.

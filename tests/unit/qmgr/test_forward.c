@@ -210,17 +210,45 @@ static void test_malformed_names_of_an_agent_are_returned_and_harm_nothing(void 
     check_returned(&w);
 }
 
+static void check_expanded(struct world *w)
+{
+    w->notify = NOTIFY_SUCCESS | NOTIFY_FAILURE;
+    inject(w, 100, "virtual", 1);
+    run_out(w);
+    assert_int_equal(w->notified[ROLE_REMOTE], NOTIFY_FAILURE);
+    assert_int_equal(w->reports, 1);
+    assert_int_equal(w->kinds[0], REPORT_SUCCESS);
+    teardown(w);
+}
+
 static void test_success_is_reported_as_expanded_where_the_file_names_several(void **state)
 {
     (void)state;
     struct world w;
     forward_to(&w, "a@z.test", "b@z.test");
+    w.only = true;
+    check_expanded(&w);
+}
+
+static void test_success_is_reported_as_expanded_where_a_copy_was_kept(void **state)
+{
+    (void)state;
+    struct world w;
+    forward_to(&w, "a@z.test", NULL);
+    check_expanded(&w);
+}
+
+static void test_one_other_gets_the_wish_to_hear_of_success(void **state)
+{
+    (void)state;
+    struct world w;
+    forward_to(&w, "a@z.test", NULL);
+    w.only = true;
     w.notify = NOTIFY_SUCCESS | NOTIFY_FAILURE;
     inject(&w, 100, "virtual", 1);
     run_out(&w);
-    assert_int_equal(w.notified[ROLE_REMOTE], NOTIFY_FAILURE);
-    assert_int_equal(w.reports, 1);
-    assert_int_equal(w.kinds[0], REPORT_SUCCESS);
+    assert_int_equal(w.notified[ROLE_REMOTE], NOTIFY_SUCCESS | NOTIFY_FAILURE);
+    assert_int_equal(w.reports, 0); /* the server that gets it reports */
     teardown(&w);
 }
 
@@ -239,6 +267,8 @@ int main(void)
         cmocka_unit_test(test_mail_forwarded_by_too_many_is_returned),
         cmocka_unit_test(test_malformed_names_of_an_agent_are_returned_and_harm_nothing),
         cmocka_unit_test(test_success_is_reported_as_expanded_where_the_file_names_several),
+        cmocka_unit_test(test_success_is_reported_as_expanded_where_a_copy_was_kept),
+        cmocka_unit_test(test_one_other_gets_the_wish_to_hear_of_success),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

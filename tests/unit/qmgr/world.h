@@ -39,6 +39,7 @@ struct world {
     int64_t hold_until;
     const char *sender, *listener;
     const char *targets[4]; /* the agent virtual says that these take the recipient's place */
+    bool only;              /* and nothing was stored */
     bool babble;            /* it names them in a way that cannot be read */
     struct slice came_via;  /* of what is injected */
     unsigned starts_of[ROLE_COUNT];
@@ -90,6 +91,7 @@ static inline void on_start(struct end *e, struct ipc_in *in)
             .text = SLICE_LIT("because"),
             .mta = SLICE_LIT(""),
             .targets = answer == DELIVERED ? buf_slice(&targets) : SLICE_LIT(""),
+            .only = w->only,
             .site = w->site};
         note_start(e, &to);
         assert_int_equal(record_put(&out, &outcome_record, &o), OK);
