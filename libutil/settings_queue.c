@@ -87,13 +87,15 @@ static const struct conf_key transport_keys[] = {{.name = "concurrency",
     {0}};
 const struct conf_schema transport_schema = {transport_keys};
 
-static const struct conf_key queue_keys[] = {{.name = "segment-size",
-                                                 .type = CONF_SIZE,
-                                                 .def = "64M",
-                                                 .min = 256 * KB,
-                                                 .max = GB,
-                                                 .readers = R(QMGR),
-                                                 .help = "Size of one segment of the spool log."},
+static const struct conf_key queue_keys[] = {
+    {.name = "segment-size",
+        .type = CONF_SIZE,
+        .def = "64M",
+        .min = 256 * KB,
+        .max = GB,
+        .readers = R(QMGR) | R(SMTPD),
+        .help = "Size of one segment of the spool log. Half of it bounds the recipients of one "
+                "message: 4M hold some 40000."},
     {.name = "segments",
         .type = CONF_INT,
         .def = "4",

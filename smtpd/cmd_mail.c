@@ -104,7 +104,7 @@ void cmd_mail(struct session *s, struct slice args)
             s, "MAIL", 503, "5.5.1", "sequence", SLICE_LIT("A transaction is under way already"));
         return;
     }
-    s->txn = transaction_new(&s->log);
+    s->txn = transaction_new(&s->log, s->server->recipients_size);
     if (!take_sender(s, args))
         session_reset(s);
     else if (s->txn->priority != s->txn->mail.priority) /* RFC 6710 §4.1 */

@@ -11,7 +11,7 @@
 #include "smtpd/events.h"
 #include "smtpd/session.h"
 
-enum { ACCEPT_BATCH = 64, ACCEPT_PAUSE_MS = 500, CERT_MAX = 256 * 1024 };
+enum { ACCEPT_BATCH = 64, ACCEPT_PAUSE_MS = 500, CERT_MAX = 256 * 1024, ENVELOPE_ROOM = 8 * 1024 };
 
 /* --- settings -------------------------------------------------------------------------------- */
 
@@ -48,6 +48,15 @@ void service_settings(struct service *v, const struct conf *conf, const char *pr
     v->max_client_sessions = (unsigned)conf_int(b, "max-client-sessions");
 }
 
+/* Packed recipients that qmgr can write with their message in one record of its log, so that a
+ * client is told at RCPT that there are too many, and sends the others behind (RFC
+ * 5321 4.5.3.1.10). */
+static size_t recipients_size(const struct conf *conf)
+{
+    size_t record = (size_t)conf_int(conf_one(conf, "queue"), "segment-size") / 2;
+    return MIN(record - INJECT_INLINE_BODY - ENVELOPE_ROOM, (size_t)TXN_RECIPIENTS_MAX);
+}
+
 int server_settings(struct server *s, struct daemon *d, struct error *err)
 {
     const struct conf_block *root = conf_root(d->conf);
@@ -59,6 +68,7 @@ int server_settings(struct server *s, struct daemon *d, struct error *err)
     map_init(&s->clients);
     s->hostname = conf_string(root, "hostname");
     s->message_size = (uint64_t)conf_int(root, "message-size");
+    s->recipients_size = recipients_size(d->conf);
     s->networks = xcalloc(n + 1, sizeof(*s->networks));
     for (; s->nnetworks < n; s->nnetworks++) {
         struct slice word = conf_list_at(root, "networks", s->nnetworks);

@@ -39,6 +39,7 @@ struct server {
     struct daemon *daemon;
     struct slice hostname;
     uint64_t message_size;
+    size_t recipients_size; /* packed, of one message */
     struct net_block *networks;
     size_t nnetworks;
     struct tls_context *tls; /* NULL: no certificate */

@@ -2,7 +2,7 @@
 
 #include "libutil/error.h"
 
-struct transaction *transaction_new(const struct log *session_log)
+struct transaction *transaction_new(const struct log *session_log, size_t recipients_max)
 {
     struct transaction *t = NEW(struct transaction);
     t->state = TXN_MAIL;
@@ -10,7 +10,7 @@ struct transaction *transaction_new(const struct log *session_log)
     t->qid = id_new();
     log_set_id(&t->log, session_log, "qid", t->qid);
     arena_init(&t->arena, TXN_ARENA_MAX);
-    buf_init(&t->recipients, TXN_RECIPIENTS_MAX);
+    buf_init(&t->recipients, recipients_max);
     buf_init(&t->content, TXN_HEADER_MAX + 4 * TXN_LINE_MAX);
     map_init(&t->seen);
     return t;

@@ -59,7 +59,7 @@ struct transaction {
     bool bulk, utf8_header;
 };
 
-struct transaction *transaction_new(const struct log *session_log);
+struct transaction *transaction_new(const struct log *session_log, size_t recipients_max);
 /* Frees everything, the file included. What qmgr holds is the caller's to drop. NULL is fine. */
 void transaction_free(struct transaction *);
 /* Remembers a failure; the first one counts. */

@@ -351,3 +351,21 @@ def test_what_the_node_refuses_stays(nodes):
 @pytest.mark.parametrize("options", [[], ["--to", ""], ["--to", "a b"], ["--to", "x:99999"]])
 def test_drain_needs_a_node(nodes, options):
     assert nodes[0].veredus("queue", "drain", *options, status=None).returncode == 2
+
+
+def test_more_recipients_than_the_log_can_hold_are_refused_at_rcpt(request):
+    instance = make(False)
+    request.addfinalizer(instance.discard)
+    instance.edit_conf((r"segment-size 8M", "segment-size 256K"),
+                       (r"^listen smtp \{", "listen smtp {\n    max-recipients 100000"),
+                       append="networks 127.0.0.0/8\noutbound { relay-host [127.0.0.1]:9 }")
+    instance.start()
+    with instance.raw() as client:
+        client.hello()
+        assert client.smtp("MAIL FROM:<a@b.test>") == 250
+        codes = []
+        while 452 not in codes and len(codes) < 5000:
+            codes.append(client.smtp(f"RCPT TO:<user{len(codes)}@far.test>"))
+        assert codes[-1] == 452 and len(codes) > 500
+        assert client.smtp("DATA") == 354
+        assert client.smtp("Subject: many\r\n\r\nHello.\r\n.") == 250
