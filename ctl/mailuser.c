@@ -46,7 +46,7 @@ int mailuser_open(struct ctl *c, const char *name, bool create, const struct mai
         return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
     if (!users)
         return err->code;
-    int rc = users_login(users, slice_of(name), &user, err);
+    int rc = users_owner(users, slice_of(name), &user, err);
     users_free(users);
     if (rc == ERR_NOT_FOUND)
         rc = error_set(err, rc, "%s: no such user", name);

@@ -106,7 +106,7 @@ int people_find(struct ctl *c, const char *who, struct people *out, struct error
     if (!users)
         return conf ? err->code : error_set(err, ERR_SYNTAX, "the configuration cannot be used");
     struct search s = {.users = users, .domain = who, .found = out, .err = err};
-    int rc = who ? users_login(users, slice_of(who), &user, err) : ERR_NOT_FOUND;
+    int rc = who ? users_owner(users, slice_of(who), &user, err) : ERR_NOT_FOUND;
     if (!rc && who) {
         s.domain = NULL;
         add(&s, user.name);

@@ -231,7 +231,8 @@ static bool is_local_domain(const struct users *u, struct slice domain)
     return false;
 }
 
-static int system_user(struct users *u, struct slice local, struct user *user, struct error *err)
+static int system_user(
+    struct users *u, struct slice local, bool may_login, struct user *user, struct error *err)
 {
     struct account account;
     struct buf entry;
@@ -248,6 +249,8 @@ static int system_user(struct users *u, struct slice local, struct user *user, s
     if (rc == ERR_NOT_FOUND)
         rc = read_entry(u, local, user, &entry, &directory, &fields, err);
     buf_wipe(&entry);
+    if (rc == ERR_NOT_FOUND && !may_login)
+        rc = OK;
     user->system = true;
     user->uid = account.uid;
     user->gid = account.gid;
@@ -279,7 +282,8 @@ int users_mailbox(struct users *u, struct slice address, struct user *user, stru
     return virtual_user(u, b, slice_first(name, (size_t)at), domain, user, err);
 }
 
-int users_login(struct users *u, struct slice login, struct user *user, struct error *err)
+static int find(
+    struct users *u, struct slice login, bool may_login, struct user *user, struct error *err)
 {
     char name[256];
     *user = (struct user){0};
@@ -298,7 +302,17 @@ int users_login(struct users *u, struct slice login, struct user *user, struct e
             SLICE_FMT(domain)) >= (int)sizeof(user->name))
         return ERR_NOT_FOUND;
     ascii_lower(user->name, strlen(user->name));
-    return system_user(u, local, user, err);
+    return system_user(u, local, may_login, user, err);
+}
+
+int users_login(struct users *u, struct slice login, struct user *user, struct error *err)
+{
+    return find(u, login, true, user, err);
+}
+
+int users_owner(struct users *u, struct slice name, struct user *user, struct error *err)
+{
+    return find(u, name, false, user, err);
 }
 
 struct any {

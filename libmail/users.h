@@ -37,6 +37,8 @@ const char *const *users_directories(const struct users *);
 /* The user who logs in by this name. 0, ERR_NOT_FOUND, ERR_SYNTAX when the entry is malformed,
  * else a temporary failure. */
 int users_login(struct users *, struct slice login, struct user *, struct error *) MUST_USE;
+/* The same, but an account of the host need not have an entry with a password: whose mail it is. */
+int users_owner(struct users *, struct slice name, struct user *, struct error *) MUST_USE;
 /* The virtual mailbox with this address; the same codes. */
 int users_mailbox(struct users *, struct slice address, struct user *, struct error *) MUST_USE;
 /* Changes when the table may have changed. */

@@ -1,5 +1,7 @@
 #include "libstore/deliver.h"
 
+#include "libstore/acl.h"
+
 static void put_field(
     struct buf *out, const char *name, const char *open, struct slice value, const char *close)
 {
@@ -21,9 +23,26 @@ static void put_delivered_to(struct buf *out, struct slice via, struct slice add
     }
 }
 
+/* RFC 4314 §4, right p. A sender's address proves nothing, so what named users may do is no
+ * question here: a folder that is there for anyone takes mail when anyone may post. */
+static bool may_post(struct store *s, struct slice folder)
+{
+    struct acl acl;
+    struct error ignored;
+    bool open = false, post = false;
+    if (store_acl_get(s, folder, &acl, &ignored))
+        return false;
+    for (size_t i = 0; i < acl.n; i++)
+        open |= strcmp(acl.entries[i].who, "anyone") == 0;
+    post = !open || (acl_rights_of(&acl, SLICE_LIT("")) & ACL_POST);
+    acl_clear(&acl);
+    return post;
+}
+
 struct slice store_deliver_folder(struct store *s, struct slice detail)
 {
-    bool usable = detail.n > 0 && store_name_check(detail) == OK && store_exists(s, detail);
+    bool usable = detail.n > 0 && store_name_check(detail) == OK && store_exists(s, detail) &&
+                  may_post(s, detail);
     return usable ? detail : SLICE_LIT("INBOX");
 }
 

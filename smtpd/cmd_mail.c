@@ -194,7 +194,8 @@ void cmd_rcpt(struct session *s, struct slice args)
         .sender = t->sender,
         .login = session_login(s),
         .client = slice_of(s->client),
-        .may_relay = session_may_relay(s)};
+        .may_relay = session_may_relay(s),
+        .size = t->mail.size};
     session_wait(s);
     daemon_call(
         s->server->daemon, CONV_ROUTE, -1, route_check_type, t->qid, &check, -1, on_route, s);

@@ -594,6 +594,14 @@ void route_run(struct route *r)
     work(r);
 }
 
+struct slice route_folder(const struct route *r)
+{
+    struct slice detail = {NULL, 0};
+    if (r->current->stage == STAGE_PLAIN)
+        without_detail(r->current, &detail);
+    return detail.n <= 255 ? detail : (struct slice){NULL, 0};
+}
+
 void route_known(struct route *r, int rc, struct slice directory)
 {
     struct item *item = r->current;

@@ -34,6 +34,8 @@ struct route *route_new(
     struct maps *, const struct route_check *, route_ask_fn *, route_done_fn *, void *arg);
 /* Begins; may call done before it returns. */
 void route_run(struct route *);
+/* The folder that mail for the mailbox asked for would go to, if it exists; empty: INBOX. */
+struct slice route_folder(const struct route *);
 /* The answer to ask: ERR_NOT_FOUND, OK with the directory, ERR_QUOTA with it (deliveries are
  * refused) or ERR_AGAIN (they wait) when it is full, or a temporary failure. */
 void route_known(struct route *, int rc, struct slice directory);

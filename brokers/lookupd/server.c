@@ -17,7 +17,7 @@ struct request {
     struct peer *peer; /* NULL: gone */
     struct route *route;
     uint32_t id;
-    uint64_t trace;
+    uint64_t trace, size; /* size: of the message as declared, or 0 */
     char address[321];
     char mail[1025]; /* of a user with limits, while virtual is asked */
 };
@@ -83,7 +83,10 @@ static void on_known(struct ipc_in *in, void *arg)
     const struct auth_known *known = in ? in->msg : NULL;
     uint32_t code = known ? known->code : AUTH_TEMPORARY;
     if (code == AUTH_OK && known->quota.n && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
-        struct quota_ask ask = {.mail = known->mail, .limits = known->quota};
+        struct quota_ask ask = {.mail = known->mail,
+            .folder = route_folder(q->route),
+            .limits = known->quota,
+            .size = q->size};
         daemon_call(q->server->daemon, CONV_QUOTA, ROLE_VIRTUAL, quota_ask_type, q->trace, &ask, -1,
             on_room, q);
         return;
@@ -149,6 +152,7 @@ void server_message(struct peer *peer, struct ipc_in *in)
     q->peer = peer;
     q->id = in->id;
     q->trace = in->trace;
+    q->size = check->size;
     if (!slice_to_cstr(check->address, q->address, sizeof(q->address)))
         q->address[0] = '\0';
     list_append(&s->requests, &q->link);

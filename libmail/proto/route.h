@@ -4,15 +4,18 @@
 #include "libmail/envelope.h"
 #include "libutil/ipc.h"
 
-#define ROUTE_CHECK_FIELDS(F, S)                                       \
-    F(S, STR, address, 320)                                            \
-    F(S, STR, sender, 320) F(S, STR, login, 255) F(S, STR, client, 64) \
-        F(S, BOOL, may_relay, 0) /* authenticated, from configured networks, or ourselves */
-#define ROUTE_VERDICT_FIELDS(F, S)                                                \
-    F(S, U32, code, 0) /* 250, or the SMTP reply code of the refusal */           \
-    F(S, STR, dsn, 16) /* enhanced status code */                                 \
-    F(S, STR, text, 400)                                                          \
-    F(S, STR, rule, 255) F(S, BYTES, recipients, 60000) /* packed recipient */ F( \
+#define ROUTE_CHECK_FIELDS(F, S)                                                             \
+    F(S, STR, address, 320)                                                                  \
+    F(S, STR, sender, 320)                                                                   \
+    F(S, STR, login, 255) F(S, STR, client, 64)                                              \
+        F(S, BOOL, may_relay, 0) /* authenticated, from configured networks, or ourselves */ \
+        F(S, U64, size, 0)       /* as declared (RFC 1870); 0: not known */
+#define ROUTE_VERDICT_FIELDS(F, S)                                      \
+    F(S, U32, code, 0) /* 250, or the SMTP reply code of the refusal */ \
+    F(S, STR, dsn, 16) /* enhanced status code */                       \
+    F(S, STR, text, 400)                                                \
+    F(S, STR, rule, 255)                                                \
+    F(S, BYTES, recipients, 60000) /* packed recipient */ F(            \
         S, STR, hold, 64) /* what in the table of held mail fits; empty: nothing does */
 #define ROUTE_PROTO(M)                                                     \
     M(route_check, 1, IPC_CLIENT, 2, 20000, IPC_NO_FD, ROUTE_CHECK_FIELDS) \

@@ -207,10 +207,10 @@ def test_append_and_copy_over_quota_are_refused(fresh):
         assert client.imap('GETQUOTA "other"')[0].startswith("NO")
 
 
-def rcpt(instance, address):
+def rcpt(instance, address, size=0):
     with instance.raw("smtp") as client:
         client.hello()
-        client.smtp("MAIL FROM:<a@elsewhere.test>")
+        client.smtp("MAIL FROM:<a@elsewhere.test>" + (f" SIZE={size}" if size else ""))
         client.send(f"RCPT TO:<{address}>\r\n")
         code, texts = client.reply()
         return f"{code} {texts[0]}"
@@ -233,6 +233,18 @@ def test_rcpt_to_a_full_mailbox_is_refused_until_there_is_room(fresh, full, code
         ok(client.imap("STORE 1 +FLAGS.SILENT (\\Deleted)"))
         ok(client.imap("EXPUNGE"))
         assert "250" in rcpt(instance, BOB)
+
+
+def test_rcpt_knows_the_declared_size_and_the_folder(fresh):
+    instance = with_quota(fresh)
+    with login(instance) as client:
+        assert over(client, "INBOX", 9).startswith("OK")
+        ok(client.imap("CREATE Archive"))
+    name, domain = BOB.split("@")
+    assert "250" in rcpt(instance, BOB, 5000)
+    assert rcpt(instance, BOB, 200000).startswith("552 5.2.2")
+    assert "250" in rcpt(instance, f"{name}+Archive@{domain}", 200000)
+    assert rcpt(instance, f"{name}+absent@{domain}", 200000).startswith("552 5.2.2")
 
 
 def test_a_delivery_that_does_not_fit_goes_back_or_waits(fresh):
@@ -425,3 +437,24 @@ def test_public_folders_from_the_command_line(fresh):
     instance.veredus("acl", "set", ALICE, "News", "anyone", "none")
     assert not folder_listed(instance, "Public/News")
     assert instance.veredus("acl", "set", ALICE, "News", BOB, "lra", status=None).returncode
+
+
+def test_mail_for_a_folder_of_all_needs_the_right_to_post(rootless, alice):
+    name, domain = ALICE.split("@")
+    team, news = name_of("team"), name_of("news")
+    for folder, who, rights in ((team, BOB, "lr"), (news, "anyone", "lr")):
+        ok(alice.imap(f"CREATE {folder}"))
+        ok(alice.imap(f"SETACL {folder} {who} {rights}"))
+
+    def arrives(folder, subject, to):
+        rootless.send(subject, to=f"{name}+{to}@{domain}", sender=BOB)
+
+        def found():
+            ok(alice.imap(f"EXAMINE {folder}"))
+            return ok(alice.imap(f'SEARCH SUBJECT "{subject}"')) != ["* SEARCH"]
+        wait_for(f"{subject} in {folder}", found)
+    # Shared with named users only: personal, as before.
+    arrives(team, f"s-{team}", team)
+    arrives("INBOX", f"s-{news}", news)
+    ok(alice.imap(f"SETACL {news} anyone +p"))
+    arrives(news, f"t-{news}", news)
