@@ -1,6 +1,8 @@
 /* init, setup: making an instance. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -203,6 +205,54 @@ static int make_accounts(struct error *err)
     return OK;
 }
 
+/* Gives `dir` (taken) and what lies in it, down to `depth` levels of directories, to uid. Follows
+ * no link and leaves what belongs to uid alone. */
+static int own_tree(int dir, const char *path, uid_t uid, int depth, struct error *err)
+{
+    struct stat st;
+    DIR *list = fdopendir(dir);
+    if (!list)
+        return error_sys(err, "%s", path);
+    int rc = fstat(dir, &st) || (st.st_uid != uid && fchown(dir, uid, (gid_t)-1))
+                 ? error_sys(err, "%s", path)
+                 : OK;
+    for (struct dirent *e; rc == OK && (e = readdir(list));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+            continue; /* it has just gone */
+        if (S_ISDIR(st.st_mode) && depth > 0) {
+            int below = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            rc = below < 0 ? error_sys(err, "%s/%s", path, e->d_name)
+                           : own_tree(below, path, uid, depth - 1, err);
+        } else if (S_ISREG(st.st_mode) && st.st_uid != uid &&
+                   fchownat(dir, e->d_name, uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW)) {
+            rc = error_sys(err, "%s/%s", path, e->d_name);
+        }
+    }
+    closedir(list);
+    return rc;
+}
+
+/* A spool that was copied here by root belongs to root; qmgr could not enter it. */
+static int own_spool(struct ctl *c, struct error *err)
+{
+    const struct conf *conf = ctl_conf(c);
+    uid_t uid;
+    gid_t gid;
+    if (!conf)
+        return error_set(err, ERR_SYNTAX, "the spool's owner cannot be seen to without that file");
+    const char *spool = conf_string(conf_root(conf), "spool").p;
+    int dir = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return errno == ENOENT ? OK : error_sys(err, "%s", spool);
+    int rc = sandbox_account(role_info(ROLE_QMGR)->account, &uid, &gid, err);
+    if (rc == OK)
+        return own_tree(dir, spool, uid, 1, err);
+    fd_close(&dir);
+    return rc;
+}
+
 static int setup(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
@@ -210,7 +260,10 @@ static int setup(struct ctl *c, int argc, char **argv)
         return (void)argv, ctl_usage(c);
     if (geteuid() != 0)
         return ctl_fail(CTL_NO, "setup creates system accounts: run it as root");
-    return make_accounts(&err) == OK ? CTL_OK : ctl_report(&err);
+    int rc = make_accounts(&err);
+    if (rc == OK && access(c->conf_path, F_OK) == 0)
+        rc = own_spool(c, &err);
+    return rc == OK ? CTL_OK : ctl_report(&err);
 }
 
 /* --- init ----------------------------------------------------------------------------------- */
@@ -287,5 +340,8 @@ const struct ctl_verb init_verbs[] = {
     {"init", NULL,
         "--dir DIR (--demo [--without-lmtp] | --hostname NAME --domain DOMAIN) [--base-port P]",
         "Make an instance in DIR: configuration, certificate, tables, directories.", init},
-    {"setup", NULL, "", "Create the system accounts that a root-started instance uses.", setup},
+    {"setup", NULL, "",
+        "Create the system accounts that a root-started instance uses, and give the spool to its "
+        "own, where it was copied here by another.",
+        setup},
     {0}};

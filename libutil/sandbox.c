@@ -249,7 +249,10 @@ static int trees_add(struct entry *e, int root, const char *path, bool write)
         return error_set(e->err, ERR_LIMIT, "sandbox: too many paths");
     int fd = root >= 0 ? openat(root, path, O_PATH | O_CLOEXEC) : open_reachable(path);
     if (fd < 0)
-        return error_sys(e->err, "sandbox: %s", path);
+        return error_sys(e->err, "sandbox: %s%s, as uid %u",
+            strcmp(path, ".") ? path : "the root directory",
+            errno == EACCES ? " (whose is it? `veredus setup` sees to the spool)" : "",
+            (unsigned)geteuid());
     e->trees.tree[e->trees.n].fd = fd;
     e->trees.tree[e->trees.n++].write = write;
     return OK;
