@@ -14,7 +14,7 @@ static int find_user(struct ctl *c, const char *name, struct user *user, struct 
         return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
     if (!users)
         return err->code;
-    int rc = users_login(users, slice_of(name), user, err);
+    int rc = users_owner(users, slice_of(name), user, err);
     users_free(users);
     return rc == ERR_NOT_FOUND ? error_set(err, rc, "%s: no such user", name) : rc;
 }
@@ -26,7 +26,7 @@ static int open_limited(struct ctl *c, const char *name, struct store **out, str
     int rc = find_user(c, name, &user, err);
     if (!rc)
         rc = mailuser_open(c, name, false, NULL, out, err);
-    if (!rc && !user.system)
+    if (!rc)
         rc = store_quota_set(*out, slice_of(user.quota), err);
     user_wipe(&user);
     return rc;
@@ -165,6 +165,7 @@ static bool is_size(const char *s)
 static int set(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
+    struct user user = {0};
     char fields[128] = "";
     if (argc < 2 || argc > 3)
         return ctl_usage(c);
@@ -175,6 +176,10 @@ static int set(struct ctl *c, int argc, char **argv)
     if ((!back && !is_size(argv[1])) || (argc > 2 && (back || !is_size(argv[2]))))
         return ctl_fail(CTL_USAGE, "quota set: must be SIZE [MESSAGES], or default");
     ascii_lower(argv[0], strlen(argv[0]));
+    bool system = find_user(c, argv[0], &user, &err) == OK && user.system;
+    user_wipe(&user);
+    if (system)
+        return ctl_fail(CTL_NO, "accounts of the host all have the limits of the block local");
     if (!back)
         snprintf(fields, sizeof(fields), "quota=%.20s%s%.20s", argv[1],
             argc > 2 ? " quota-messages=" : "", argc > 2 ? argv[2] : "");

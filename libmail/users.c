@@ -236,7 +236,7 @@ static int system_user(
 {
     struct account account;
     struct buf entry;
-    struct slice directory, fields, mailbox = conf_string(u->local, "mailbox");
+    struct slice directory, fields, none = {NULL, 0}, mailbox = conf_string(u->local, "mailbox");
     if (!u->accounts)
         return ERR_NOT_FOUND;
     int rc = accounts_find(u->accounts, local, &account, err);
@@ -251,6 +251,8 @@ static int system_user(
     buf_wipe(&entry);
     if (rc == ERR_NOT_FOUND && !may_login)
         rc = OK;
+    if (rc == OK) /* of the block: the agent that delivers does not read the table */
+        rc = limits_of(u->local, none, user, err);
     user->system = true;
     user->uid = account.uid;
     user->gid = account.gid;
@@ -261,6 +263,14 @@ static int system_user(
     if (rc == OK && snprintf(user->mail, sizeof(user->mail), "%s/%.*s", account.home,
                         SLICE_FMT(mailbox)) >= (int)sizeof(user->mail))
         rc = error_set(err, ERR_SYNTAX, "the home directory's name is too long");
+    return rc;
+}
+
+int users_limits(const struct conf_block *local, char out[USERS_LIMITS], struct error *err)
+{
+    struct user user = {.name = "accounts"};
+    int rc = limits_of(local, (struct slice){NULL, 0}, &user, err);
+    snprintf(out, USERS_LIMITS, "%s", rc ? "" : user.quota);
     return rc;
 }
 

@@ -18,6 +18,8 @@
 
 struct users;
 
+enum { USERS_LIMITS = 1025 };
+
 struct user {
     char name[256]; /* canonical, lower case */
     char hash[512]; /* wiped with user_wipe */
@@ -25,7 +27,7 @@ struct user {
     bool system;
     int64_t uid, gid; /* -1: virtual */
     char mail[1024];  /* virtual: relative to the mail root; system: absolute, empty for mbox */
-    char quota[1025]; /* limits, as libstore/quota.h reads them; empty: none */
+    char quota[USERS_LIMITS]; /* limits, as libstore/quota.h reads them; empty: none */
 };
 
 /* etc: where passwd is, "/etc" but in tests. */
@@ -39,6 +41,8 @@ const char *const *users_directories(const struct users *);
 int users_login(struct users *, struct slice login, struct user *, struct error *) MUST_USE;
 /* The same, but an account of the host need not have an entry with a password: whose mail it is. */
 int users_owner(struct users *, struct slice name, struct user *, struct error *) MUST_USE;
+/* The limits of every account of the host, from the block `local`; empty: none. */
+int users_limits(const struct conf_block *, char out[USERS_LIMITS], struct error *) MUST_USE;
 /* The virtual mailbox with this address; the same codes. */
 int users_mailbox(struct users *, struct slice address, struct user *, struct error *) MUST_USE;
 /* Changes when the table may have changed. */

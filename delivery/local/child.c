@@ -10,6 +10,7 @@
 #include "delivery/local/parts.h"
 #include "delivery/local/userfile.h"
 #include "libmail/header.h"
+#include "libstore/quota.h"
 
 static void say(struct local_result *r, enum deliver_status status, const char *dsn,
     const char *rule, const char *text)
@@ -66,6 +67,18 @@ static struct store_delivery delivery_of(const struct task *t)
 
 /* --- into mailboxes and files ---------------------------------------------------------------- */
 
+/* In the mailbox; a Maildir beside it is the user's own affair. A delivery made before is never too
+ * much. */
+static int check_quota(const struct task *t, struct store *store, struct slice folder,
+    const struct store_delivery *d, struct error *err)
+{
+    int rc = store_quota_set(store, slice_of(t->local->limits), err);
+    if (!rc)
+        rc = store_quota_check(
+            store, folder, d->body.n ? d->body.n : d->size, 1, QUOTA_DELIVERY, err);
+    return rc == ERR_QUOTA && store_delivered(store, folder, d->id) ? OK : rc;
+}
+
 static int deliver(const struct task *t, int home, const char *maildir, struct slice detail,
     struct local_result *r, struct error *err)
 {
@@ -79,7 +92,10 @@ static int deliver(const struct task *t, int home, const char *maildir, struct s
         return rc;
     struct slice folder = store_deliver_folder(store, detail);
     snprintf(r->folder, sizeof(r->folder), "%.*s", SLICE_FMT(folder));
-    rc = store_deliver(store, folder, &d, &out, err);
+    if (maildir == t->local->mailbox && t->local->limits[0])
+        rc = check_quota(t, store, folder, &d, err);
+    if (!rc)
+        rc = store_deliver(store, folder, &d, &out, err);
     r->system = system_of(t->local, store_dirfd(store));
     if (!rc && r->system == LOCAL_TREES)
         rc = store_sync(store_dirfd(store), err);
@@ -214,6 +230,11 @@ static void follow(const struct task *t, const struct places *p, const struct fo
                              : deliver(t, p->home, t->local->mailbox, slice_of(t->folder), r, &err);
     for (struct reader files = reader_of(buf_slice(&plan->files)); !rc && files.rest.n;)
         rc = deliver_to_path(t, p->home, get_lv(&files, FORWARD_BYTES_MAX), r, &err);
+    if (rc == ERR_QUOTA) {
+        bool wait = slice_find(slice_of(t->local->limits), SLICE_LIT("defer\n")) >= 0;
+        say(r, wait ? DEFERRED : FAILED, wait ? "4.2.2" : "5.2.2", "quota", err.text);
+        return;
+    }
     if (rc) {
         say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", "mailbox", err.text);
         return;

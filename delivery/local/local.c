@@ -94,6 +94,8 @@ int local_configure(struct daemon *d, struct error *err)
     if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
         return error_set(err, ERR_LIMIT, "local mailbox is too long");
     int rc = split_mailbox(l, err);
+    if (!rc)
+        rc = users_limits(block, l->limits, err);
     if (rc)
         return rc;
     l->accounts = accounts_open("/etc", err);

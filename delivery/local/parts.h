@@ -4,6 +4,7 @@
 #include "delivery/local/forward.h"
 #include "delivery/local/local.h"
 #include "libmail/proto/deliver.h"
+#include "libmail/users.h"
 #include "libstore/deliver.h"
 #include "libutil/accounts.h"
 #include "libutil/list.h"
@@ -17,6 +18,7 @@ struct local {
     char *spool;       /* the directory of mbox files; NULL: mailboxes are Maildirs */
     gid_t spool_gid;   /* may make files there, as on Debian (root:mail 2775); 0: none */
     uid_t least_uid;
+    char limits[USERS_LIMITS];     /* what an account may keep; empty: no limits */
     struct sandbox_filter *filter; /* for children */
     const char *read[2];
     const char *trees[LOCAL_TREES + 1]; /* where homes are */

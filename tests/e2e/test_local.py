@@ -384,9 +384,31 @@ def test_a_link_in_the_spool_is_not_followed(spool, account):
         assert file.read() == "precious\n"
 
 
+# --- quota ----------------------------------------------------------------------------------------
+def test_a_full_maildir_of_an_account_takes_no_more(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST}\nquota 20K\nquota-grace 0 }}\n")
+    instance.start()
+    account.drop("Maildir")
+    try:
+        fits = send(instance, account, "fits", body="0123456789\r\n" * 1200)
+        wait_for("the mail", lambda: account.has(fits))
+        subject = unique("too much")
+        instance.send(subject, to=account.address, sender=BOB, body="0123456789\r\n" * 1200)
+        wait_for("the report", lambda: any("5.2.2" in str(m) for m in instance.mails(BOB)))
+        assert not account.has(subject)
+        assert "max-bytes=20480" in instance.veredus("quota", "show", account.name).stdout
+        instance.veredus("quota", "set", account.name, "1M", status=1)
+        small = send(instance, account, "small")
+        wait_for("the mail", lambda: account.has(small))
+    finally:
+        instance.discard()
+
+
 # --- tools, as the account ------------------------------------------------------------------------
 def test_mail_of_an_account_is_restored_expired_and_undeleted_as_that_account(tools, account):
     host, to = tools, os.path.join(tools.parent, "backup")
+    account.drop("Maildir")
     subject = send(host, account, "kept")
     wait_for("the mail", lambda: account.has(subject))
     for name in ("", "/cur", "/new", "/tmp"):
