@@ -6,18 +6,10 @@
 
 #include "ctl/json.h"
 #include "ctl/people.h"
+#include "libstore/chores.h"
 #include "libstore/deleted.h"
-#include "libstore/housekeep.h"
 
-enum { RULES_MAX = 256, IOPRIO_IDLE = 3 << 13 };
-
-/* What is to be done with each mailbox. */
-struct chores {
-    const struct conf *conf;
-    bool expire, compact, purge, dry, force;
-    int64_t now, keep_ms; /* keep_ms: of deleted mail */
-    uint64_t purged;
-};
+enum { IOPRIO_IDLE = 3 << 13 };
 
 /* Others go first: the work of nobody who waits. */
 static void step_back(void)
@@ -26,88 +18,33 @@ static void step_back(void)
     syscall(SYS_ioprio_set, 1, 0, IOPRIO_IDLE);
 }
 
-static size_t rules_of(const struct conf_block *in, struct store_expire_rule *out)
+static void print_done(void *arg, const struct chore_done *done)
 {
-    size_t n = 0;
-    for (const struct conf_block *b = NULL; (b = conf_next(in, "expire", b));)
-        for (size_t i = 0; i < conf_args(b) && n < RULES_MAX; i++)
-            out[n++] = (struct store_expire_rule){conf_arg(b, i), conf_int(b, "after") / 1000};
-    return n;
+    const char *name = arg;
+    if (done->expired)
+        printf("%s: %.*s: %llu messages expired\n", name, SLICE_FMT(done->folder),
+            (unsigned long long)done->expired);
+    if (done->purged)
+        printf("%s: %llu deleted messages purged\n", name, (unsigned long long)done->purged);
 }
 
-/* The rules of the user's domain; when it has none, those of all. */
-static size_t rules_for(
-    const struct conf *conf, const char *name, struct store_expire_rule out[RULES_MAX])
+static void print_compacted(void *arg, const struct chore_done *done)
 {
-    const char *at = strrchr(name, '@');
-    for (const struct conf_block *b = NULL; at && (b = conf_next(conf_root(conf), "domain", b));)
-        for (size_t i = 0; i < conf_args(b); i++)
-            if (slice_ieq(conf_arg(b, i), slice_of(at + 1)) && conf_next(b, "expire", NULL))
-                return rules_of(b, out);
-    return rules_of(conf_root(conf), out);
-}
-
-struct purge {
-    struct chores *ch;
-    struct store *store;
-};
-
-static int purge_one(void *arg, const struct deleted *d, struct error *err)
-{
-    struct purge *p = arg;
-    if (d->time + p->ch->keep_ms / 1000 > p->ch->now)
-        return OK;
-    p->ch->purged++;
-    return p->ch->dry ? OK : store_deleted_remove(p->store, d, err);
-}
-
-static int purge(struct chores *ch, struct store *s, const char *name, struct error *err)
-{
-    struct purge p = {ch, s};
-    ch->purged = 0;
-    int rc = store_deleted_each(s, purge_one, &p, err);
-    if (!rc && ch->purged)
-        printf("%s: %llu deleted messages purged\n", name, (unsigned long long)ch->purged);
-    return rc;
-}
-
-static int one_folder(struct chores *ch, struct store *s, const char *name, struct slice folder,
-    const struct store_expire_rule *rules, size_t n, struct error *err)
-{
-    int64_t age = ch->expire ? store_expire_age(rules, n, folder) : 0;
-    uint64_t expired = 0;
-    bool compacted = false;
-    int rc = age ? store_expire(s, folder, age, ch->now, ch->dry, &expired, err) : OK;
-    if (!rc && ch->compact && !ch->dry)
-        rc = store_compact(s, folder, ch->force, &compacted, err);
-    if (expired)
-        printf("%s: %.*s: %llu messages expired\n", name, SLICE_FMT(folder),
-            (unsigned long long)expired);
-    if (compacted && ch->force)
-        printf("%s: %.*s: compacted\n", name, SLICE_FMT(folder));
-    return rc == ERR_NOT_FOUND ? OK : rc; /* deleted a moment ago */
+    const char *name = arg;
+    if (done->compacted)
+        printf("%s: %.*s: compacted\n", name, SLICE_FMT(done->folder));
 }
 
 /* A people_fn. */
 static int do_chores(struct store *s, const char *name, int fd, void *arg)
 {
-    struct chores *ch = arg;
-    struct store_expire_rule rules[RULES_MAX];
-    struct store_folder *folders;
+    struct chores ch = *(const struct chores *)arg;
     struct error err = {0};
-    size_t n, nrules = rules_for(ch->conf, name, rules);
     (void)fd;
     step_back();
-    int rc = store_list(s, &folders, &n, &err);
-    if (rc)
-        return ctl_report(&err);
-    for (size_t i = 0; !rc && i < n; i++)
-        if (!(folders[i].attrs & STORE_NOSELECT))
-            rc = one_folder(ch, s, name, folders[i].name, rules, nrules, &err);
-    store_list_free(folders, n);
-    if (!rc && ch->purge)
-        rc = purge(ch, s, name, &err);
-    return rc ? ctl_report(&err) : CTL_OK;
+    ch.report = ch.force ? print_compacted : print_done;
+    ch.arg = (void *)(uintptr_t)name;
+    return store_chores(s, name, &ch, &err) ? ctl_report(&err) : CTL_OK;
 }
 
 static int chores(struct ctl *c, int argc, char **argv, struct chores ch)
@@ -122,7 +59,6 @@ static int chores(struct ctl *c, int argc, char **argv, struct chores ch)
     if (!ch.conf)
         return CTL_NO;
     ch.now = time(NULL);
-    ch.keep_ms = conf_int(conf_one(ch.conf, "mailbox"), "keep-deleted");
     if (people_find(c, all ? NULL : argv[0], &who, &err))
         return ctl_report(&err);
     int status = people_each(c, &who, do_chores, &ch);
@@ -232,7 +168,7 @@ const struct ctl_verb housekeep_verbs[] = {
     {"mailbox", "compact", "(USER | DOMAIN | --all)",
         "writes indexes anew, and removes what died processes left", compact},
     {"mailbox", "housekeep", "(USER | DOMAIN | --all) [--dry-run]",
-        "expires, compacts where it is worth it, purges deleted mail: for every night", housekeep},
+        "expires, compacts where it is worth it, purges deleted mail, now", housekeep},
     {"mailbox", "undelete", "USER [--folder F] [--since TIME] [--list]",
         "brings expunged mail back that keep-deleted keeps; TIME is 2d, 3h, 2026-11-20", undelete},
     {NULL}};

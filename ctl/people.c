@@ -1,7 +1,6 @@
 #include "ctl/people.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,91 +9,32 @@
 
 enum { CHILD_FD = 3 };
 
-struct search {
-    struct users *users;
-    const char *domain; /* NULL: all */
-    struct people *found;
-    size_t cap;
-    int rc;
-    struct error *err;
-};
-
-static void add(struct search *s, const char *name)
+static bool is_in(const char *name, const char *domain)
 {
-    struct people *p = s->found;
     const char *at = strrchr(name, '@');
-    if (s->domain && (!at || strcasecmp(at + 1, s->domain) != 0))
-        return;
-    if (p->n == s->cap) {
-        s->cap = s->cap ? 2 * s->cap : 64;
-        p->names = xrealloc(p->names, s->cap, sizeof(*p->names));
-    }
-    p->names[p->n++] = xstrdup(name);
+    return !domain || (at && strcasecmp(at + 1, domain) == 0);
 }
 
-/* By the name under which authd would know them. */
-static void consider(struct search *s, struct slice login)
+/* Those of the domain, or of all, under the names by which authd would know them. */
+static int search(struct users *users, const char *domain, struct people *out, struct error *err)
 {
-    struct user user;
-    struct error ignored;
-    if (users_login(s->users, login, &user, &ignored) == OK && user.mail[0])
-        add(s, user.name);
-    user_wipe(&user);
-}
-
-static int each_entry(struct slice key, struct slice value, void *arg)
-{
-    (void)value;
-    consider(arg, key);
-    return 0;
-}
-
-static void each_account(struct search *s, const struct conf *conf)
-{
-    const struct conf_block *local = conf_one(conf, "local");
-    if (conf_list_len(local, "domains") == 0)
-        return;
-    setpwent();
-    for (const struct passwd *pw; (pw = getpwent());) {
-        char address[600];
-        struct slice domain = conf_list_at(local, "domains", 0);
-        if (pw->pw_uid < conf_int(local, "min-uid") || pw->pw_uid >= 65534)
+    char **names;
+    size_t n;
+    int rc = users_names(users, &names, &n, err);
+    if (rc)
+        return rc;
+    out->names = xcalloc(n + 1, sizeof(*out->names));
+    for (size_t i = 0; i < n; i++) {
+        struct user user;
+        struct error ignored;
+        if (!is_in(names[i], domain))
             continue;
-        snprintf(address, sizeof(address), "%s@%.*s", pw->pw_name, SLICE_FMT(domain));
-        consider(s, slice_of(address));
+        if (users_owner(users, slice_of(names[i]), &user, &ignored) == OK && user.mail[0])
+            out->names[out->n++] = xstrdup(user.name);
+        user_wipe(&user);
     }
-    endpwent();
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void each_once(struct people *p)
-{
-    size_t kept = 0;
-    if (p->n)
-        qsort(p->names, p->n, sizeof(*p->names), by_name);
-    for (size_t i = 0; i < p->n; i++) {
-        if (kept && strcmp(p->names[kept - 1], p->names[i]) == 0)
-            free(p->names[i]);
-        else
-            p->names[kept++] = p->names[i];
-    }
-    p->n = kept;
-}
-
-static int search_all(struct search *s, const struct conf *conf, struct error *err)
-{
-    struct table *table = table_open(conf_string(conf_root(conf), "users"), err);
-    if (!table)
-        return err->code;
-    int rc = table_each(table, each_entry, s, err);
-    table_close(table);
-    if (!rc)
-        each_account(s, conf);
-    return rc;
+    users_names_free(names, n);
+    return OK;
 }
 
 int people_find(struct ctl *c, const char *who, struct people *out, struct error *err)
@@ -105,19 +45,17 @@ int people_find(struct ctl *c, const char *who, struct people *out, struct error
     struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
     if (!users)
         return conf ? err->code : error_set(err, ERR_SYNTAX, "the configuration cannot be used");
-    struct search s = {.users = users, .domain = who, .found = out, .err = err};
     int rc = who ? users_owner(users, slice_of(who), &user, err) : ERR_NOT_FOUND;
     if (!rc && who) {
-        s.domain = NULL;
-        add(&s, user.name);
+        out->names = xcalloc(1, sizeof(*out->names));
+        out->names[out->n++] = xstrdup(user.name);
         user_wipe(&user);
     } else if (rc == ERR_NOT_FOUND) {
-        rc = search_all(&s, conf, err);
+        rc = search(users, who, out, err);
         if (!rc && who && out->n == 0)
             rc = error_set(err, ERR_NOT_FOUND, "%s: no such user or domain", who);
     }
     users_free(users);
-    each_once(out);
     return rc;
 }
 

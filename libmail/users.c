@@ -350,3 +350,82 @@ bool users_any_hash(struct users *u, char *out, size_t size)
     struct any any = {out, size};
     return table_each(u->table, take_hash, &any, &err) == 1;
 }
+
+/* --- everybody -------------------------------------------------------------------------------- */
+struct names {
+    const struct users *users;
+    char **list;
+    size_t n, cap;
+};
+
+/* A bare name is an account of the host. */
+static void add_name(struct names *all, struct slice local)
+{
+    char name[600];
+    bool bare = slice_rchr(local, '@') < 0;
+    struct slice domain = SLICE_LIT("");
+    if (bare && !all->users->accounts)
+        return;
+    if (bare)
+        domain = conf_list_at(all->users->local, "domains", 0);
+    int len = snprintf(
+        name, sizeof(name), "%.*s%s%.*s", SLICE_FMT(local), bare ? "@" : "", SLICE_FMT(domain));
+    if (len <= 0 || len >= (int)sizeof(((struct user *)0)->name))
+        return;
+    ascii_lower(name, (size_t)len);
+    if (all->n == all->cap) {
+        all->cap = all->cap ? 2 * all->cap : 64;
+        all->list = xrealloc(all->list, all->cap, sizeof(*all->list));
+    }
+    all->list[all->n++] = xstrdup(name);
+}
+
+static int add_key(struct slice key, struct slice value, void *arg)
+{
+    (void)value;
+    add_name(arg, key);
+    return 0;
+}
+
+static void add_account(const struct account *account, void *arg)
+{
+    struct names *all = arg;
+    if (account_is_person(account, conf_int(all->users->local, "min-uid")))
+        add_name(all, slice_of(account->name));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int users_names(struct users *u, char ***names, size_t *n, struct error *err)
+{
+    struct names all = {.users = u};
+    int rc = table_each(u->table, add_key, &all, err);
+    if (!rc && u->accounts)
+        rc = accounts_each(u->accounts, add_account, &all, err);
+    if (rc) {
+        users_names_free(all.list, all.n);
+        return rc;
+    }
+    size_t kept = 0;
+    if (all.n)
+        qsort(all.list, all.n, sizeof(*all.list), by_name);
+    for (size_t i = 0; i < all.n; i++) {
+        if (kept && strcmp(all.list[kept - 1], all.list[i]) == 0)
+            free(all.list[i]);
+        else
+            all.list[kept++] = all.list[i];
+    }
+    *names = all.list;
+    *n = kept;
+    return OK;
+}
+
+void users_names_free(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+}

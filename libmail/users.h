@@ -45,6 +45,10 @@ int users_owner(struct users *, struct slice name, struct user *, struct error *
 int users_limits(const struct conf_block *, char out[USERS_LIMITS], struct error *) MUST_USE;
 /* The virtual mailbox with this address; the same codes. */
 int users_mailbox(struct users *, struct slice address, struct user *, struct error *) MUST_USE;
+/* Everybody who may have a mailbox, by canonical name, sorted, each once; whether they have one,
+ * users_owner tells. *names and what it holds are the caller's (users_names_free). */
+int users_names(struct users *, char ***names, size_t *n, struct error *) MUST_USE;
+void users_names_free(char **names, size_t n);
 /* Changes when the table may have changed. */
 uint64_t users_generation(struct users *);
 /* The hash of some user, to spend as much time on names that do not exist; false: there is none. */

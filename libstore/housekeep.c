@@ -4,7 +4,7 @@
 
 #include "libstore/view.h"
 
-enum { EXPIRE_BATCH = 1000, LOG_WORTH = 4096, STALE_SECONDS = 36 * 3600 };
+enum { EXPIRE_BATCH = 1000, LOG_WORTH = 4096, LOG_SHARE = 16, STALE_SECONDS = 36 * 3600 };
 
 /* Names are short, and patterns come from the administrator. */
 static bool matches(struct slice pattern, struct slice name)
@@ -92,6 +92,18 @@ static void remove_stale(int dirfd, int64_t now)
     fs_close(&fd);
 }
 
+/* Whether a new index is worth writing, while which nobody else writes: little has to be read by
+ * everybody who opens the folder, or much is old, measured by what would be written. */
+static bool is_worth(const struct box *b, unsigned days)
+{
+    uint32_t long_ago = fs_time() - days * 86400;
+    size_t old = 0;
+    while (old < b->nold_tombs && b->old_tombs[old].time < long_ago)
+        old++;
+    uint64_t floor = b->map_len / LOG_SHARE;
+    return b->log_off > LOG_WORTH + floor || old * sizeof(struct disk_tomb) > floor;
+}
+
 int store_compact(struct store *s, struct slice folder, bool force, bool *done, struct error *err)
 {
     char disk[NAME_DISK_MAX];
@@ -106,8 +118,7 @@ int store_compact(struct store *s, struct slice folder, bool force, bool *done, 
     remove_stale(b->dirfd, fs_time());
     box_sweep(b);
     uint32_t days = s->opt.tomb_days ? s->opt.tomb_days : TOMB_DAYS;
-    bool old_tombs = b->ntombs && b->tombs[0].time + days * 86400 < fs_time();
-    if (force || b->log_off > LOG_WORTH || old_tombs) {
+    if (force || is_worth(b, days)) {
         b->keep = true; /* no use in reading it all again */
         rc = box_lock(b, err);
         if (!rc) {

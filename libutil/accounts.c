@@ -108,3 +108,14 @@ int accounts_find(struct accounts *a, struct slice name, struct account *out, st
     }
     return ERR_NOT_FOUND;
 }
+
+int accounts_each(
+    struct accounts *a, void (*fn)(const struct account *, void *arg), void *arg, struct error *err)
+{
+    struct account account;
+    int rc = reread(a, err);
+    for (struct slice rest = buf_slice(&a->text); !rc && rest.n;)
+        if (parse_line(slice_cut(&rest, '\n'), &account) == OK)
+            fn(&account, arg);
+    return rc;
+}

@@ -25,5 +25,8 @@ bool account_is_person(const struct account *, int64_t min_uid);
 /* directory: "/etc", or another for tests. */
 struct accounts *accounts_open(const char *directory, struct error *) MUST_USE;
 void accounts_close(struct accounts *);
+/* Calls fn for each account in the file's order. A failure is temporary. */
+int accounts_each(struct accounts *, void (*fn)(const struct account *, void *arg), void *arg,
+    struct error *) MUST_USE;
 /* 0, ERR_NOT_FOUND, or a failure to be taken as temporary. Names are compared exactly. */
 int accounts_find(struct accounts *, struct slice name, struct account *, struct error *) MUST_USE;

@@ -19,6 +19,7 @@
     R(VIRTUAL, "virtual", "veredus-mail", 0)                                                       \
     R(LOCAL, "local", "veredus-mail", 1)                                                           \
     R(PIPE, "pipe", "veredus-mail", 1)                                                             \
+    R(HOUSE, "house", "veredus-mail", 1)                                                           \
     R(REMOTE, "remote", "veredus-out", 0)                                                          \
     R(SMTPD, "smtpd", "veredus", 0)                                                                \
     R(IMAP_SESSION, "imap-session", "veredus-mail", 1)                                             \

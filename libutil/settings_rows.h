@@ -21,7 +21,7 @@
 #define DAY (24 * HOUR)
 
 /* settings_mailbox.c */
-extern const struct conf_schema mailbox_schema, expire_schema;
+extern const struct conf_schema mailbox_schema, expire_schema, housekeeping_schema;
 /* settings_queue.c */
 extern const struct conf_schema queue_schema, destination_schema, mx_host_schema, transport_schema;
 /* settings_pipe.c */

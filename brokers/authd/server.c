@@ -8,6 +8,8 @@
 #include "libutil/net.h"
 #include "libutil/password.h"
 
+enum { NAMES_PAGE = 60000 };
+
 struct server {
     struct daemon *daemon;
     struct users *users;
@@ -283,6 +285,31 @@ static void log_refused(
         .rule = slice_of(rule), .reason = slice_of(reason));
 }
 
+/* Whose mail is where; `session`: for one who may log in. The grant points into `user`. */
+static struct auth_grant grant_of(
+    struct server *s, struct slice name, bool session, struct user *user, struct error *err)
+{
+    struct auth_grant grant = {.code = AUTH_OK, .uid = -1, .gid = -1};
+    int rc =
+        session ? users_login(s->users, name, user, err) : users_owner(s->users, name, user, err);
+    bool gone = rc == ERR_NOT_FOUND || (session && user->disabled);
+    if (rc == OK && !user->mail[0])
+        rc = error_set(err, ERR_UNSUPPORTED, "the mail of accounts is in mbox files");
+    if (rc || gone) {
+        if (gone)
+            error_set(err, ERR_NOT_FOUND, "the user has gone meanwhile");
+        grant.code = gone ? AUTH_FAILED : AUTH_TEMPORARY;
+        return grant;
+    }
+    grant.user = slice_of(user->name);
+    grant.uid = user->uid;
+    grant.gid = user->gid;
+    grant.mail = slice_of(user->mail);
+    grant.coexist = user->system;
+    grant.quota = slice_of(user->quota);
+    return grant;
+}
+
 static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
 {
     const struct auth_redeem *ask = in->msg;
@@ -295,24 +322,54 @@ static void on_redeem(struct server *s, struct peer *peer, struct ipc_in *in)
         log_refused(
             peer, in, "ticket", "no such ticket, or its time is over, or of another service");
     } else {
-        int rc = users_login(s->users, slice_of(name), &user, &err);
-        bool gone = rc == ERR_NOT_FOUND || user.disabled;
-        if (rc == OK && !user.mail[0])
-            rc = error_set(&err, ERR_UNSUPPORTED, "the mail of accounts is in mbox files");
-        grant.code = rc == OK && !gone ? AUTH_OK : gone ? AUTH_FAILED : AUTH_TEMPORARY;
-        if (grant.code == AUTH_OK) {
-            grant.user = slice_of(user.name);
-            grant.uid = user.uid;
-            grant.gid = user.gid;
-            grant.mail = slice_of(user.mail);
-            grant.coexist = user.system;
-            grant.quota = slice_of(user.quota);
-        } else {
-            log_refused(peer, in, "user", gone ? "the user has gone meanwhile" : err.text);
-        }
+        grant = grant_of(s, slice_of(name), true, &user, &err);
+        if (grant.code != AUTH_OK)
+            log_refused(peer, in, "user", err.text);
     }
     ipc_reply(peer->ipc, in->id, in->trace, auth_grant_type, &grant, -1);
     user_wipe(&user);
+}
+
+/* The mail of those who may not log in is there all the same. */
+static void on_owner(struct server *s, struct peer *peer, struct ipc_in *in)
+{
+    const struct auth_owner *ask = in->msg;
+    struct error err = {0};
+    struct user user = {0};
+    struct auth_grant grant = grant_of(s, ask->user, false, &user, &err);
+    if (err.code == ERR_SYNTAX || err.code == ERR_UNSUPPORTED)
+        grant.code = AUTH_FAILED; /* nothing that time heals */
+    ipc_reply(peer->ipc, in->id, in->trace, auth_grant_type, &grant, -1);
+    user_wipe(&user);
+}
+
+/* Made anew for each page: what changed meanwhile does no harm, and nothing is kept. */
+static void on_list(struct server *s, struct peer *peer, struct ipc_in *in)
+{
+    const struct auth_list *ask = in->msg;
+    struct auth_names answer = {.code = AUTH_OK};
+    struct error err = {0};
+    struct buf page;
+    char **names = NULL;
+    size_t n = 0;
+    buf_init(&page, NAMES_PAGE);
+    int rc = users_names(s->users, &names, &n, &err);
+    for (size_t i = 0; !rc && i < n && !answer.more; i++) {
+        if (slice_cmp(slice_of(names[i]), ask->after) <= 0)
+            continue;
+        answer.more = buf_len(&page) + strlen(names[i]) + 1 > NAMES_PAGE;
+        if (!answer.more)
+            buf_printf(&page, "%s\n", names[i]);
+    }
+    answer.names = buf_slice(&page);
+    if (rc) {
+        answer = (struct auth_names){.code = AUTH_TEMPORARY};
+        log_event(&s->daemon->log, log_trouble, .what = SLICE_LIT("users table"),
+            .reason = slice_of(err.text));
+    }
+    ipc_reply(peer->ipc, in->id, in->trace, auth_names_type, &answer, -1);
+    users_names_free(names, n);
+    buf_clear(&page);
 }
 
 static void on_user(struct server *s, struct peer *peer, struct ipc_in *in)
@@ -344,6 +401,8 @@ static const struct {
         on_login},
     {auth_redeem_type, ROLE_BIT(ROLE_IMAP_SESSION) | ROLE_BIT(ROLE_POP3_SESSION), on_redeem},
     {auth_user_type, ROLE_BIT(ROLE_LOOKUPD), on_user},
+    {auth_list_type, ROLE_BIT(ROLE_HOUSE), on_list},
+    {auth_owner_type, ROLE_BIT(ROLE_HOUSE), on_owner},
 };
 
 void server_message(struct peer *peer, struct ipc_in *in)

@@ -1,5 +1,6 @@
 /* Credentials and users: authd answers. A login front learns yes or no and a one-time ticket;
- * the session spawner redeems the ticket and believes authd, never the front (I2). */
+ * the session spawner redeems the ticket and believes authd, never the front (I2). Housekeeping
+ * asks for everybody's mailbox, one at a time. */
 #pragma once
 
 #include "libutil/ipc.h"
@@ -26,11 +27,19 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
 /* AUTH_OK: exists, AUTH_FAILED: does not. mail is the mail directory relative to the mail root;
  * quota as in the grant. */
 #define AUTH_KNOWN_FIELDS(F, S) F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, STR, quota, 1024)
+/* Names that may have a mailbox, in order, those behind `after`: a line each, as many as fit; `more`
+ * when there are others. Whose mail it is, and whether there is any, auth_owner tells. */
+#define AUTH_LIST_FIELDS(F, S) F(S, STR, after, 255)
+#define AUTH_NAMES_FIELDS(F, S) F(S, U32, code, 0) F(S, STR, names, 60000) F(S, BOOL, more, 0)
+#define AUTH_OWNER_FIELDS(F, S) F(S, STR, user, 255)
 #define AUTH_PROTO(M)                                                                              \
     M(auth_login, 1, IPC_CLIENT, 2, 30000, IPC_NO_FD, AUTH_LOGIN_FIELDS)                           \
     M(auth_verdict, 2, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_VERDICT_FIELDS)                           \
     M(auth_redeem, 3, IPC_CLIENT, 4, 10000, IPC_NO_FD, AUTH_REDEEM_FIELDS)                         \
     M(auth_grant, 4, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_GRANT_FIELDS)                               \
     M(auth_user, 5, IPC_CLIENT, 6, 10000, IPC_NO_FD, AUTH_USER_FIELDS)                             \
-    M(auth_known, 6, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_KNOWN_FIELDS)
+    M(auth_known, 6, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_KNOWN_FIELDS)                             \
+    M(auth_list, 7, IPC_CLIENT, 8, 30000, IPC_NO_FD, AUTH_LIST_FIELDS)                             \
+    M(auth_names, 8, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_NAMES_FIELDS)                               \
+    M(auth_owner, 9, IPC_CLIENT, 4, 10000, IPC_NO_FD, AUTH_OWNER_FIELDS)
 IPC_DECLARE(auth, AUTH_PROTO)

@@ -2,6 +2,7 @@
 import glob
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -184,3 +185,62 @@ def test_compacting_keeps_everything(keeping):
     assert listing(client, folder) == before
     client.logout()
     assert "whole" in keeping.veredus("mailbox", "verify", BOB, folder).stdout
+
+
+# --- by itself -------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module", params=["rootless", "rooted"])
+def kept_house(request):
+    """An instance that keeps house every second."""
+    rooted = request.param == "rooted"
+    if rooted and os.getuid() != 0:
+        pytest.skip("needs root")
+    instance = Instance(rooted=rooted).init()
+    instance.edit_conf(append="housekeeping { every 1s }\nexpire Trash { after 1s }\n"
+                              "expire INBOX { after 300d }\n")
+    try:
+        yield instance.start()
+    finally:
+        instance.discard()
+
+
+def expired(instance, user):
+    return [e for e in instance.log_find(event="expire.done", user=user) if e["mailbox"] == "Trash"]
+
+
+def test_the_running_system_expires_by_itself(kept_house):
+    client = kept_house.imap_client(ALICE)
+    fill(client, "INBOX", "a", "b")
+    fill(client, "Trash", "x", "y", "z")
+    wait_for("Trash to be emptied", lambda: listing(client, "Trash") == [], timeout=20)
+    wait_for("all of it in the log", lambda: sum(
+        int(e["messages"]) for e in expired(kept_house, ALICE)) == 3)
+    assert len(listing(client, "INBOX")) == 2
+    assert not kept_house.log_find(event="house.fail")
+    client.logout()
+
+
+def test_rounds_go_on_after_a_reload_and_a_crash_and_tell_who_watches(kept_house):
+    client = kept_house.imap_client(BOB)
+    for how in ("reload", "kill"):
+        (pid,) = kept_house.pids("house")
+        if how == "reload":
+            kept_house.edit_conf((r"^expire INBOX .*", f"expire INBOX {{ after {len(how)}00d }}"))
+            kept_house.veredus("reload")
+        else:
+            os.kill(pid, signal.SIGKILL)
+        wait_for("another process", lambda pid=pid: kept_house.pids("house") not in ([], [pid]))
+        fill(client, "Trash", how)
+        wait_for("Trash to be emptied", lambda: listing(client, "Trash") == [], timeout=20)
+    assert kept_house.log_find(event="expire.done", user=BOB)
+    client.logout()
+
+
+def test_what_is_old_is_compacted_and_others_mail_is_left(kept_house):
+    client, folder = kept_house.imap_client(BOB), unique("grown")
+    fill(client, folder, *[f"m{i}" for i in range(60)])
+    wait_for("a new index", lambda: kept_house.log_find(event="store.compact", mailbox=folder),
+             timeout=20)
+    assert len(listing(client, folder)) == 60
+    client.logout()
+    assert "whole" in kept_house.veredus("mailbox", "verify", BOB, folder).stdout

@@ -435,3 +435,30 @@ def test_mail_of_an_account_is_restored_expired_and_undeleted_as_that_account(to
     host.veredus("mailbox", "undelete", account.name, "--folder", "Trash")
     assert account.has(subject, ".Trash") == 1 and all_owned()
     assert "whole" in host.veredus("mailbox", "verify", account.name).stdout
+
+
+def test_an_accounts_old_mail_expires_as_its_own(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST} }}\nhousekeeping {{ every 1s }}\n"
+                              "expire Old { after 1s }\n")
+    folder = account.path("Maildir/.Old")
+    for path in ("", "/new", "/cur", "/tmp"):
+        os.makedirs(folder + path, 0o700)
+    with open(folder + "/new/1.old", "w", encoding="utf-8") as file:
+        file.write("Subject: old\n\nOld.\n")
+    subprocess.run(["chown", "-R", f"{account.uid}:{account.gid}", account.path("Maildir")],
+                   check=True)
+    try:
+        instance.start()
+        kept = send(instance, account, "kept")
+        wait_for("the mail", lambda: account.has(kept))
+        wait_for("its end", lambda: not account.mails(".Old"), timeout=20)
+        wait_for("the log", lambda: instance.log_find(event="expire.done", user=account.address,
+                                                      mailbox="Old"))
+        assert account.has(kept)
+        assert not instance.log_find(event="house.fail")
+        for path in glob.glob(account.path("Maildir/**/veredus*"), recursive=True):
+            assert os.stat(path).st_uid == account.uid, path
+    finally:
+        instance.discard()
+        shutil.rmtree(folder)

@@ -12,11 +12,12 @@ ACCOUNTS = {"logd": "veredus-log", "keyd": "veredus-key", "dnsd": "veredus-dns",
             "qmgr": "veredus-q", "bounce": "veredus", "virtual": "veredus-mail",
             "remote": "veredus-out", "smtpd": "veredus", "imap-login": "veredus-login",
             "pop3-login": "veredus-login", "imap-session": "veredus-mail",
-            "pop3-session": "veredus-mail"}
+            "pop3-session": "veredus-mail", "local": "veredus-mail",
+            "pipe": "veredus-mail", "house": "veredus-mail"}
 EMPTY_ROOT = ("keyd", "notifyd", "bounce", "remote", "smtpd", "imap-login", "pop3-login")
 # bits of linux/capability.h
 CHOWN, KILL, SETGID, SETUID, SETPCAP, BIND, CHROOT = 0, 5, 6, 7, 8, 10, 18
-SPAWNERS = ("local", "pipe", "imap-session", "pop3-session")  # their children become a user for good
+SPAWNERS = ("local", "pipe", "house", "imap-session", "pop3-session")  # their children become a user for good
 
 
 def facts(pid):
@@ -114,11 +115,12 @@ def descriptors(pid):
 
 
 @pytest.mark.parametrize("role", ["smtpd", "imap-login", "pop3-login", "remote", "qmgr", "virtual",
-                                  "authd", "lookupd", "keyd", "notifyd"])
+                                  "authd", "lookupd", "keyd", "notifyd", "house"])
 def test_no_descriptor_leads_to_what_is_not_its_business(either, role):
     """Private keys, hashes, spool and mail are open only where design says."""
     homes = {"tls/key.pem": (), "tables/": ("authd", "lookupd"), "spool/": ("qmgr",),
-             "mail/": ("virtual", "imap-session", "pop3-session"), "log/": ("logd",)}
+             "mail/": ("virtual", "house", "imap-session", "pop3-session"),
+             "log/": ("logd",)}
     for pid in either.pids(role):
         for target in descriptors(pid):
             if target == either.path("log/stderr"):  # where words before the sandbox go

@@ -30,7 +30,7 @@ NOBODY = 65534
 PORTS = {"lmtp": 24, "smtp": 25, "pop3": 110, "imap": 143, "submissions": 465,
          "submission": 587, "imaps": 993, "pop3s": 995}
 ROLES = ("master", "logd", "keyd", "dnsd", "authd", "lookupd", "notifyd", "qmgr", "bounce",
-         "virtual", "local", "pipe", "remote", "smtpd", "imap-session", "pop3-session", "imap-login",
+         "virtual", "local", "pipe", "house", "remote", "smtpd", "imap-session", "pop3-session", "imap-login",
          "pop3-login")
 ALICE, BOB = "alice@example.test", "bob@example.test"
 PASSWORDS = {ALICE: "alice-password", BOB: "bob-password"}

@@ -170,6 +170,24 @@ static void test_changes_of_the_files_are_seen(void **state)
     assert_true(rc != OK && rc != ERR_NOT_FOUND);
 }
 
+static void test_everybody_is_listed_once_in_order(void **state)
+{
+    /* All addresses of the table; bare names and accounts by the first local domain. */
+    static const char *const expected[] = {"../x@example.org", "alice@example.org",
+        "bob@example.org", "carol@host.example", "dave@host.example", "erin@host.example",
+        "nobody@host.example", "off@example.org", "plain@example.org", "relayed@relay.example",
+        "root@host.example", "up@example.org"};
+    struct fixture *f = *state;
+    struct error err = {0};
+    char **names;
+    size_t n;
+    assert_int_equal(users_names(f->users, &names, &n, &err), OK);
+    assert_int_equal(n, ARRAY_LEN(expected));
+    for (size_t i = 0; i < n; i++)
+        assert_string_equal(names[i], expected[i]);
+    users_names_free(names, n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +205,7 @@ int main(void)
             test_system_user_by_bare_name_or_any_local_domain, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_system_user_needs_an_account_a_hash_and_a_high_uid, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_everybody_is_listed_once_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_changes_of_the_files_are_seen, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

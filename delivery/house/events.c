@@ -1,0 +1,3 @@
+#include "delivery/house/events.h"
+
+LOG_EVENTS_DEFINE(house, HOUSE_EVENTS)
