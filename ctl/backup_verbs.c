@@ -68,7 +68,7 @@ static int walk(struct reading *r, int (*each)(struct reading *, struct error *)
         char **users = backup_users(r->b, all[i], err);
         r->generation = all[i];
         rc = users ? OK : err->code;
-        for (size_t k = 0; !rc && users[k]; k++) {
+        for (size_t k = 0; !rc && users && users[k]; k++) {
             r->word = users[k];
             rc = each(r, err);
             r->users++;
@@ -186,7 +186,7 @@ static int drop_manifests(struct backup *b, uint64_t keep, struct error *err)
         char path[MANIFEST_NAME + 64];
         char **users = backup_users(b, all[i], err);
         rc = users ? OK : err->code;
-        for (size_t k = 0; !rc && users[k]; k++) {
+        for (size_t k = 0; !rc && users && users[k]; k++) {
             uintptr_t have = (uintptr_t)map_get(&counts, slice_of(users[k])) + 1;
             map_set(&counts, slice_of(users[k]), (void *)have);
             snprintf(

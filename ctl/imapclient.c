@@ -339,7 +339,8 @@ static void read_list(struct imap_client *c, bool subscribed)
 static void read_namespace(struct imap_client *c)
 {
     char prefix[256];
-    if (next(c, false) == T_OPEN && next(c, false) == T_OPEN && next(c, false) == T_STRING &&
+    bool list = next(c, false) == T_OPEN;
+    if (list && next(c, false) == T_OPEN && next(c, false) == T_STRING &&
         slice_to_cstr(buf_slice(&c->word), prefix, sizeof(prefix)) && next(c, false) == T_STRING &&
         buf_len(&c->word) == 1)
         c->on.namespace(c->on.arg, slice_of(prefix), buf_slice(&c->word).p[0]);

@@ -28,8 +28,9 @@ static int hex(char c)
 static size_t unescape(struct slice s, struct buf *value)
 {
     char c = s.n ? s.p[0] : '\\';
-    if (c == 'x' && s.n >= 3 && hex(s.p[1]) >= 0 && hex(s.p[2]) >= 0) {
-        buf_putc(value, (char)(hex(s.p[1]) << 4 | hex(s.p[2])));
+    int high = s.n >= 3 ? hex(s.p[1]) : -1, low = s.n >= 3 ? hex(s.p[2]) : -1;
+    if (c == 'x' && high >= 0 && low >= 0) {
+        buf_putc(value, (char)(high << 4 | low));
         return 3;
     }
     buf_putc(value, c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c);

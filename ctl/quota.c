@@ -22,7 +22,7 @@ static int find_user(struct ctl *c, const char *name, struct user *user, struct 
 /* The user's mail, with the limits of today remembered in it. */
 static int open_limited(struct ctl *c, const char *name, struct store **out, struct error *err)
 {
-    struct user user;
+    struct user user = {0};
     int rc = find_user(c, name, &user, err);
     if (!rc)
         rc = mailuser_open(c, name, false, NULL, out, err);

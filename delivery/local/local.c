@@ -68,7 +68,7 @@ static int split_mailbox(struct local *l, struct error *err)
     char *slash = strrchr(l->mailbox, '/');
     if (slash && !slash[1])
         *slash = '\0';
-    if (l->mailbox[0] != '/')
+    if (!slash || l->mailbox[0] != '/')
         return OK;
     l->spool = xmemdup0(l->mailbox, (size_t)(slash - l->mailbox));
     memmove(l->mailbox, slash + 1, strlen(slash));

@@ -35,7 +35,8 @@ static bool take_uses(struct args *a, struct slice *words)
         return args_fail(a, "Malformed CREATE parameter");
     *words = slice_first(a->rest, (size_t)end);
     a->rest = slice_from_index(a->rest, (size_t)end);
-    return take_char(a, ')') && take_char(a, ')');
+    bool closed = take_char(a, ')');
+    return closed && take_char(a, ')');
 }
 
 /* False, with NO set, for a use that no folder can have: \All and \Flagged are searches. */
