@@ -192,9 +192,10 @@ static const struct conf_key domain_keys[] = {
         .readers = R(IMAP_SESSION),
         .check = conf_word_address,
         .example = "public@example.org",
-        .help = "The user whose folders are the public ones of these domains: what is shared of "
-                "them (veredus acl set) stands below Public/ for the others. Mail for "
-                "public+NEWS@example.org goes into the folder NEWS."},
+        .help =
+            "The user whose folders are the public ones of these domains: what is shared of "
+            "them (veredus acl set) stands below Public/ for the others. Mail for "
+            "public+NEWS@example.org goes into the folder NEWS when anyone has the right p there."},
     QUOTA_KEYS(R(AUTHD) | R(CTL)), {0}};
 static const struct conf_schema domain_schema = {domain_keys};
 
