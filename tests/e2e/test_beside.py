@@ -182,3 +182,40 @@ SyncState *
     names = os.listdir(account.path("copies/INBOX/cur")) + os.listdir(
         account.path("copies/INBOX/new"))
     assert len(names) == len(want)
+
+
+def mutt(account, tool, keys):
+    """mutt on the Maildir itself, at a terminal of its own, as the account."""
+    account.put("muttrc", f"""set mbox_type=Maildir folder="{account.home}" header_cache=""
+set spoolfile="{account.home}/Maildir" mail_check=1 quit=yes delete=yes move=no
+set wait_key=no sleep_time=0 mark_old=no auto_tag=no copy=no record="" sort=date-received
+push "{keys}<quit>"
+""")
+    as_account(account, "env", "TERM=xterm", "script", "-qec",
+               f"{tool('mutt')} -n -F {account.path('muttrc')}", "/dev/null")
+
+
+def test_mutt_flags_and_deletes_in_the_same_maildir(host, account, tool):
+    subjects = [send(host, account, f"for mutt {n}") for n in range(4)]
+    wait_for("the mail", lambda: all(account.has(s) for s in subjects))
+    before = ours(host, account)
+    mutt(account, tool, f"<tag-pattern>~s '{subjects[0]}'<enter><tag-prefix><flag-message>"
+                        "<untag-pattern>.<enter>"
+                        f"<delete-pattern>~s '{subjects[1]}'<enter><sync-mailbox>")
+    want = {s: f for s, f in before.items() if s != subjects[1]}
+    want[subjects[0]] = {"\\Flagged"}
+    wait_for("what mutt did", lambda: ours(host, account) == want)
+    # And the other way: what we flag and expunge, mutt sees.
+    ours_changes(host, account, subjects[2], subjects[3])
+    saved = account.path("saved")
+    arrived = send(host, account, "for mutt, later")
+    wait_for("the mail", lambda: account.has(arrived))
+    mutt(account, tool, f"<tag-pattern>~Q | ~s '{arrived}' | ~s '{subjects[3]}'<enter>"
+                        f"<tag-prefix><copy-message>{saved}<enter>y")
+    found = []
+    for top, _, names in os.walk(saved):
+        for name in names:
+            with open(os.path.join(top, name), encoding="utf-8") as file:
+                found += re.findall(r"^Subject: (.*)", file.read(), re.M)
+    assert subjects[2] in found and arrived in found and subjects[3] not in found
+    assert "whole" in host.veredus("mailbox", "verify", account.address).stdout
