@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 struct committer {
@@ -38,6 +39,27 @@ static void move_all(struct list *to, struct list *from)
     }
 }
 
+/* Until there is work, or the end. When none comes for a while, what was done is marked. */
+static void wait_for_work(struct committer *c)
+{
+    while (list_empty(&c->handed) && !c->stop) {
+        if (!spool_unmarked(c->spool)) {
+            pthread_cond_wait(&c->wake, &c->lock);
+            continue;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += SPOOL_LAZY_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        if (pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT)
+            continue;
+        pthread_mutex_unlock(&c->lock);
+        spool_mark(c->spool);
+        pthread_mutex_lock(&c->lock);
+    }
+}
+
 static void *thread_main(void *arg)
 {
     struct committer *c = arg;
@@ -45,8 +67,7 @@ static void *thread_main(void *arg)
     list_init(&batch);
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        while (list_empty(&c->handed) && !c->stop)
-            pthread_cond_wait(&c->wake, &c->lock);
+        wait_for_work(c);
         if (list_empty(&c->handed))
             break;
         move_all(&batch, &c->handed);
@@ -184,7 +205,11 @@ struct committer *committer_new(struct loop *loop, struct spool *spool, bool thr
     list_init(&c->finished);
     timer_init(&c->lazy, loop, kick, c);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     spool_figures(spool, &c->figures);
     if (!threaded)
         return c;

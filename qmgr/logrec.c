@@ -102,7 +102,7 @@ int logrec_decode(struct slice s, struct logrec *out)
     /* Only now: a bit flipped in the version must not keep a spool from starting. */
     if (out->version > LOGREC_VERSION)
         return ERR_VERSION;
-    if (type < LOGREC_SEGMENT || type > LOGREC_EXPAND || out->version == 0)
+    if (type < LOGREC_SEGMENT || type > LOGREC_MARK || out->version == 0)
         return ERR_CORRUPT;
     out->type = (enum logrec_type)type;
     out->total = LOGREC_HEADER + length + pad;

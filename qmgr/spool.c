@@ -58,6 +58,18 @@ int spool_big_create(struct disk *disk, char name[LOGREC_BIG_NAME])
     return disk->ops->open(disk, path, DISK_CREATE);
 }
 
+bool spool_unmarked(const struct spool *spool)
+{
+    const struct spool_log *log = &spool->log;
+    return log->fd >= 0 && log->format > 1 && log->marked < log->committed;
+}
+
+void spool_mark(struct spool *spool)
+{
+    if (spool_unmarked(spool))
+        spool_log_mark(&spool->log);
+}
+
 void spool_figures(const struct spool *spool, struct spool_figures *out)
 {
     *out = spool->log.figures;

@@ -100,6 +100,11 @@ int spool_peek(struct disk *, const struct spool_found_ops *, void *arg, struct 
 
 /* Runs a batch (list of spool_job); every job has its code afterwards. Nothing is called back. */
 void spool_run(struct spool *, struct list *batch);
+/* True when the last batches are vouched for by nothing yet (spool_mark). */
+bool spool_unmarked(const struct spool *);
+/* For idle moments: one small write, from which a later start knows that what was committed last
+ * had been committed, and is damaged if it cannot be read. */
+void spool_mark(struct spool *);
 void spool_figures(const struct spool *, struct spool_figures *);
 /* The format it is written in (qmgr/format.h): ACCEPT records and parked files have to be built in
  * it. Expansions of messages in the log (SPOOL_EXPAND) need format 2. */

@@ -46,8 +46,34 @@ static void close_current(struct spool_log *log)
     log->fd = -1;
 }
 
+static void put_mark(const struct spool_log *log, uint64_t generation, struct buf *b)
+{
+    logrec_begin(b, LOGREC_MARK, generation);
+    int rc = logrec_finish(b);
+    assert(rc == OK);
+    (void)rc;
+    logrec_seal(b, log->format, log->committed, log->committed);
+}
+
+void spool_log_mark(struct spool_log *log)
+{
+    struct buf mark;
+    buf_init(&mark, LOGREC_SECTOR);
+    put_mark(log, log->used[log->nused - 1].generation, &mark);
+    struct slice s = buf_slice(&mark);
+    struct iovec iov = {(char *)s.p, s.n};
+    /* A failure costs nothing but the mark, which has a sector of its own. */
+    (void)log->disk->ops->write(log->disk, log->fd, &iov, 1, LOGREC_MARK_AT);
+    log->marked = log->committed;
+    buf_clear(&mark);
+}
+
 void spool_log_close(struct spool_log *log)
 {
+    if (log->fd >= 0 && log->format > 1) {
+        spool_log_mark(log);
+        log->disk->ops->sync(log->disk, log->fd);
+    }
     close_current(log);
     free(log->used);
     free(log->spare);
@@ -61,18 +87,41 @@ static int write_at(struct spool_log *log, int fd, struct buf *record, uint32_t 
     return log->disk->ops->write(log->disk, fd, &iov, 1, offset);
 }
 
+static void pad_sector(struct buf *b)
+{
+    while (buf_len(b) % LOGREC_SECTOR != 0 && !b->failed)
+        buf_u8(b, 0);
+}
+
+/* Behind a SEGMENT record that is durable: its copy, and the first mark. The next sync is theirs,
+ * too: before that, nothing is in the segment that could be missed. */
+static int put_copy(struct spool_log *log, int fd, struct buf *record)
+{
+    struct buf mark;
+    uint64_t committed = log->committed;
+    buf_init(&mark, LOGREC_SECTOR);
+    log->committed = log->sequence + 1;
+    put_mark(log, log->committed, &mark);
+    log->committed = committed;
+    pad_sector(record);
+    buf_put(record, buf_slice(&mark));
+    pad_sector(record);
+    buf_clear(&mark);
+    return write_at(log, fd, record, LOGREC_COPY_AT);
+}
+
 /* Writes the SEGMENT record into an open segment and makes it durable. */
 static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
 {
     struct disk_stat st;
     char path[SPOOL_PATH];
     struct buf record;
-    buf_init(&record, 256);
+    buf_init(&record, 2 * LOGREC_SECTOR);
     logrec_begin(&record, LOGREC_SEGMENT, 0);
     buf_u64(&record, log->committed);
     int rc = logrec_finish(&record);
     logrec_seal(&record, log->format, log->sequence + 1, log->committed);
-    *offset = (uint32_t)buf_len(&record);
+    *offset = log->format > 1 ? LOGREC_FIRST_AT : (uint32_t)buf_len(&record);
     spool_log_path(log->spare[0].number, path);
     if (rc == 0)
         rc = log->disk->ops->stat(log->disk, path, &st);
@@ -82,6 +131,8 @@ static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
         rc = write_at(log, fd, &record, 0);
     if (rc == 0)
         rc = log->disk->ops->sync(log->disk, fd);
+    if (rc == 0 && log->format > 1)
+        rc = put_copy(log, fd, &record);
     buf_clear(&record);
     return rc;
 }
@@ -111,7 +162,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     close_current(log);
     log->fd = fd;
     log->offset = offset;
-    log->committed = log->sequence;
+    log->committed = log->marked = log->sequence;
     struct segment turned = log->spare[0];
     turned.generation = log->sequence;
     turned.live = 0;

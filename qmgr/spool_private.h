@@ -26,6 +26,7 @@ struct spool_log {
     uint32_t offset;
     uint64_t sequence;  /* the last one given out */
     uint64_t committed; /* the last one durable */
+    uint64_t marked;    /* the last one that the current segment's MARK vouches for */
     bool names_changed; /* a segment was removed, but not durably: no other may be used again */
     struct spool_figures figures;
 };
@@ -40,6 +41,10 @@ int spool_log_turn(struct spool_log *, bool reserve, struct error *) MUST_USE;
 void spool_log_write(struct spool_log *, struct spool_job **jobs, size_t n);
 /* A message of this generation is gone; frees old segments. */
 void spool_log_release(struct spool_log *, uint64_t generation);
+/* Says in the current segment that everything so far was durable. Not synced: the next batch's sync
+ * does that, or the system in its own time. */
+void spool_log_mark(struct spool_log *);
+/* With a last mark, synced. */
 void spool_log_close(struct spool_log *);
 
 struct spool {

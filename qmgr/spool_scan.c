@@ -3,8 +3,9 @@
  *
  * Segments are read in the order of their first sequence, records in each by sequence. Where a
  * record is not sound, the rest of the segment is searched for one that proves the bad one was
- * committed (its `committed`, or the next segment's account of what came before it). With such
- * a proof it is damage, reported and set aside; without, it is where the last commit was cut off.
+ * committed (its `committed`, the next segment's account of what came before it, or the MARK that
+ * was written when nothing else was to do). With such a proof it is damage, reported and set aside;
+ * without, it is where the last commit was cut off.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,16 +14,9 @@
 
 #include "libutil/log.h"
 #include "libutil/map.h"
-#include "qmgr/spool_private.h"
+#include "qmgr/spool_segment.h"
 
 enum { SEGMENT_READ_MAX = 1 << 30 };
-
-struct found_segment {
-    unsigned number;
-    uint64_t generation; /* first sequence found; 0: never used */
-    uint64_t before;     /* what its SEGMENT record says was durable before it */
-    size_t start;        /* where its first sound record is */
-};
 
 struct spool_scan {
     struct disk *disk;
@@ -100,35 +94,10 @@ static char *read_segment(struct spool_scan *scan, unsigned number, size_t *size
     return data;
 }
 
-static uint64_t sequence_at(struct slice s)
-{
-    struct reader r = reader_of(slice_from_index(s, 8));
-    return get_u64(&r);
-}
-
-/* The next sound record after `above` from offset `from` on. False: none. */
-static bool find_record(
-    struct slice all, size_t from, uint64_t above, struct logrec *rec, size_t *at)
-{
-    static const char magic[4] = "1VQR";
-    for (size_t i = from; i + LOGREC_HEADER <= all.n; i += LOGREC_ALIGN) {
-        if (memcmp(all.p + i, magic, sizeof(magic)) != 0)
-            continue;
-        struct slice s = slice_from_index(all, i);
-        if (sequence_at(s) <= above)
-            continue;
-        if (logrec_decode(s, rec) == OK) {
-            *at = i;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Reads the head of one segment: its place in the order. */
 static int look_at(struct spool_scan *scan, struct found_segment *seg)
 {
-    size_t size, at;
+    size_t size;
     char *data = read_segment(scan, seg->number, &size);
     if (!data)
         return scan->error.code;
@@ -142,15 +111,7 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
         free(data);
         return ERR_VERSION;
     }
-    if (rc == OK && rec.type == LOGREC_SEGMENT) {
-        struct reader r = reader_of(rec.payload);
-        seg->generation = rec.sequence;
-        seg->before = get_u64(&r);
-    } else if (find_record(all, 0, 0, &rec, &at)) {
-        seg->generation = rec.sequence;
-        seg->before = rec.committed;
-        seg->start = at;
-    }
+    segment_look(seg, all);
     free(data);
     return OK;
 }
@@ -207,6 +168,7 @@ static void take_record(
         live_free(map_remove_id(&scan->live, rec->qid));
         break;
     case LOGREC_SEGMENT:
+    case LOGREC_MARK:
         break;
     }
     scan->good = rec->sequence;
@@ -246,28 +208,15 @@ static void quarantine(struct spool_scan *scan, const struct found_segment *seg,
         where, offset, bytes.n, from, to, path);
 }
 
-/* The highest `committed` that sound records after `above` speak of; 0: none. */
-static uint64_t committed_after(struct slice all, size_t from, uint64_t above)
-{
-    struct logrec rec;
-    uint64_t most = 0;
-    size_t at = from;
-    while (find_record(all, at, above, &rec, &at)) {
-        most = MAX(most, rec.committed);
-        at += rec.total;
-    }
-    return most;
-}
-
 /* Past a bad record at `at`: true with the next one to go on with, false when the log ends. */
 static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg, struct slice all,
     uint64_t promised, size_t *at, struct logrec *rec)
 {
     size_t from = *at;
-    uint64_t known = MAX(promised, committed_after(all, from, scan->good));
+    uint64_t known = MAX(promised, segment_committed(all, from, scan->good));
     if (known <= scan->good)
         return false;
-    bool more = find_record(all, from, scan->good, rec, at) &&
+    bool more = segment_find(all, from, scan->good, rec, at) &&
                 (rec->sequence <= known || rec->committed > scan->good);
     struct slice bytes = slice_from_index(all, from);
     quarantine(scan, seg, more ? slice_first(bytes, *at - from) : bytes, from, scan->good + 1,
@@ -289,7 +238,7 @@ static void read_records(
             return;
         take_record(scan, &rec, slice_first(slice_from_index(all, at), rec.total), seg->generation);
         scan->last = MAX(scan->last, rec.sequence);
-        at += rec.total;
+        at = segment_behind(&rec, at);
     }
 }
 
@@ -298,24 +247,10 @@ static void note_highest(struct spool_scan *scan, struct slice all)
 {
     struct logrec rec;
     size_t at = 0;
-    while (find_record(all, at, scan->last, &rec, &at)) {
+    while (segment_find(all, at, scan->last, &rec, &at)) {
         scan->last = rec.sequence;
         at += LOGREC_ALIGN;
     }
-}
-
-/* The last sequence of the sound records in a row from the first one on. */
-static uint64_t last_in_row(struct slice all, const struct found_segment *seg)
-{
-    struct logrec rec;
-    uint64_t last = 0;
-    size_t at = seg->start;
-    while (logrec_decode(slice_from_index(all, at), &rec) == OK &&
-           (last == 0 || rec.sequence == last + 1)) {
-        last = rec.sequence;
-        at += rec.total;
-    }
-    return last;
 }
 
 /*
@@ -328,13 +263,13 @@ static uint64_t last_in_row(struct slice all, const struct found_segment *seg)
 static int drop_cut_off_turn(struct spool_scan *scan)
 {
     struct found_segment *seg = scan->segments;
-    if (scan->nsegments < 2 || seg->generation == 0 || seg->start == 0)
+    if (scan->nsegments < 2 || seg->generation == 0 || seg->start == 0 || seg->copy)
         return OK;
     size_t size;
     char *data = read_segment(scan, seg->number, &size);
     if (!data)
         return scan->error.code;
-    if (last_in_row(slice_from(data, size), seg) < seg[1].before)
+    if (segment_last(slice_from(data, size), seg) < seg[1].before)
         seg->generation = 0;
     free(data);
     return OK;
@@ -351,8 +286,12 @@ static int read_segments(struct spool_scan *scan)
         char *data = read_segment(scan, seg->number, &size);
         if (!data)
             return scan->error.code;
-        /* A turn that was cut off leaves only the SEGMENT record of an old use damaged. */
-        if (seg->start > LOGREC_HEADER + 8)
+        promised = MAX(promised, seg->mark);
+        /* The first one may have been cut off while it was turned. */
+        seg->rotten |= seg->copy && i > 0 &&
+                       segment_committed((struct slice){data, size}, LOGREC_FIRST_AT,
+                           seg->generation) >= seg->generation;
+        if (seg->rotten)
             quarantine(scan, seg, (struct slice){data, seg->start}, 0, 0, seg->generation - 1);
         read_records(scan, seg, (struct slice){data, size}, promised);
         note_highest(scan, (struct slice){data, size});

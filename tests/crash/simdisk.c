@@ -43,6 +43,7 @@ struct simdisk {
     unsigned fail_one_in;
     int fail_error;
     const char *lie;
+    uint64_t lost_at;
     struct names now, durable;
     struct change *changes; /* of all directories, in order */
     size_t nchanges, cap;
@@ -203,6 +204,11 @@ static ssize_t sim_read(struct disk *d, int fd, void *to, size_t n, int64_t offs
     return (ssize_t)n;
 }
 
+static bool lies_about(const struct simdisk *s, const char *path)
+{
+    return s->lie && strncmp(path, s->lie, strlen(s->lie)) == 0;
+}
+
 static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int64_t offset)
 {
     struct simdisk *s = sim_of(d);
@@ -210,6 +216,8 @@ static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int
     int rc = step(s);
     assert(s->writable[fd]);
     s->fds[fd]->dirty = true;
+    if (s->lie && offset > 0 && (uint64_t)offset == s->lost_at && lies_about(s, s->fds[fd]->path))
+        return rc;
     for (int i = 0; i < n; i++) {
         size_t len = iov[i].iov_len;
         /* A failing write may have written its first part. */
@@ -246,17 +254,12 @@ static int sim_truncate(struct disk *d, int fd, int64_t size)
     return rc;
 }
 
-static bool lies_about(const struct simdisk *s, const char *path)
-{
-    return s->lie && strncmp(path, s->lie, strlen(s->lie)) == 0;
-}
-
 static int sim_sync(struct disk *d, int fd)
 {
     struct simdisk *s = sim_of(d);
     struct inode *inode = s->fds[fd];
     int rc = step(s);
-    if (rc || lies_about(s, inode->path))
+    if (rc || (!s->lost_at && lies_about(s, inode->path)))
         return rc;
     copy_bytes(&inode->durable, &inode->now);
     inode->durable_mtime = inode->mtime;
@@ -536,6 +539,12 @@ void simdisk_lie(struct simdisk *s, const char *path)
     s->lie = path;
 }
 
+void simdisk_lose_writes(struct simdisk *s, const char *path, uint64_t offset)
+{
+    s->lie = path;
+    s->lost_at = offset;
+}
+
 bool simdisk_flip(struct simdisk *s, const char *path, uint64_t offset)
 {
     struct name *n = find_name(&s->now, path);
@@ -547,11 +556,11 @@ bool simdisk_flip(struct simdisk *s, const char *path, uint64_t offset)
     return true;
 }
 
-bool simdisk_flip_any(struct simdisk *s, uint64_t random)
+const char *simdisk_flip_any(struct simdisk *s, bool log, uint64_t random)
 {
     if (s->now.n == 0)
-        return false;
+        return NULL;
     const struct name *n = &s->now.list[random % s->now.n];
-    return strchr(n->path, '/') && !in_directory(n->path, "log") &&
-           simdisk_flip(s, n->path, random / s->now.n);
+    bool may = strchr(n->path, '/') && (log || !in_directory(n->path, "log"));
+    return may && simdisk_flip(s, n->path, random / s->now.n) ? n->path : NULL;
 }

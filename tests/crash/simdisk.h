@@ -30,9 +30,12 @@ void simdisk_fail(struct simdisk *, unsigned one_in, int error);
 /* A planted bug: syncs of files whose path begins with this do nothing ("log/"), or those of a
  * directory ("dir:parked"). NULL: honest. */
 void simdisk_lie(struct simdisk *, const char *path);
+/* A planted bug: writes to files whose path begins with this, at this offset, do nothing. */
+void simdisk_lose_writes(struct simdisk *, const char *path, uint64_t offset);
 /* Flips a bit of a file that exists. False when there is none, or it is empty. */
 bool simdisk_flip(struct simdisk *, const char *path, uint64_t offset);
 /* A random number from the disk's sequence. */
 uint64_t simdisk_random(struct simdisk *);
-/* The same in some file, but for those directly in the spool directory or in log/. */
-bool simdisk_flip_any(struct simdisk *, uint64_t random);
+/* The same in some file, but for those directly in the spool directory, and those in log/ unless
+ * wanted. Its path, or NULL. */
+const char *simdisk_flip_any(struct simdisk *, bool log, uint64_t random);

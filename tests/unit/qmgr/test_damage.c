@@ -131,7 +131,7 @@ static bool exists(struct simdisk *sim, const char *path)
 static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported(void **state)
 {
     (void)state;
-    for (uint64_t at = 0; at < 2200; at += 3) {
+    for (uint64_t at = 0; at < 3600; at += 3) {
         struct simdisk *sim = filled();
         struct found found;
         char path[64];
@@ -139,9 +139,8 @@ static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_re
         assert_true(simdisk_flip(sim, path, at));
         struct spool *spool = open_spool(sim, &found);
         assert_true(found.messages >= MESSAGES - 1);
-        /* The last commit cannot be told from one that was cut off. */
-        if (found.messages < MESSAGES && found.message[MESSAGES])
-            assert_true(found.troubles > 0);
+        if (found.messages < MESSAGES)
+            assert_non_null(strstr(found.last, path));
         spool_close(spool);
         simdisk_free(sim);
     }
@@ -151,7 +150,7 @@ static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
 {
     (void)state;
     size_t most = 0;
-    for (int64_t size = 0; size < 2200; size += 50) {
+    for (int64_t size = 0; size < 3600; size += 50) {
         struct simdisk *sim = filled();
         struct disk *disk = simdisk_disk(sim);
         struct found found;

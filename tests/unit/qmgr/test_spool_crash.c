@@ -67,6 +67,9 @@ struct history {
     unsigned troubles, ids, format;
     unsigned unread;    /* parked files that were found to be damaged */
     bool told, damaged; /* damaged: a bit was flipped, so what is wrong must have been noticed */
+    bool old;           /* parts of it were written in format 1 */
+    char flipped[128];  /* the file with that bit, or empty */
+    unsigned named;     /* troubles that name the flipped file */
 };
 
 static void wrong(struct history *h, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -589,6 +592,7 @@ static void found_trouble(const char *what, const char *reason, void *arg)
 {
     struct history *h = arg;
     h->troubles++;
+    h->named += h->flipped[0] && strstr(reason, h->flipped) != NULL;
     STORY(h, "  %s: %s\n", what, reason);
     /* A body that its client's refused message left without is no damage. */
     if (strcmp(what, "body missing") != 0 && !h->damaged)
@@ -635,6 +639,7 @@ static void choose_format(struct history *h, bool first)
         assert_int_equal(format_write(h->disk, format, &err), OK);
         h->format = format;
     }
+    h->old |= h->format == 1;
 }
 
 /* Starts again, perhaps crashing while at it. */
@@ -661,25 +666,32 @@ static void recover(struct history *h)
 }
 
 /* At the end a bit rots in a file. Whatever is wrong then has to be noticed: reported at the start,
- * or by what reads the file. A bit in the last update of a parked file makes it look cut off. */
+ * with the name of that file, or by what reads the file. A bit in the last update of a parked file
+ * makes it look cut off. */
 static void damage(struct history *h)
 {
-    unsigned before = h->troubles;
+    for (uint64_t i = dice(h, 4); i > 0; i--)
+        run_batch(h);
     spool_close(h->spool);
     simdisk_power_on(h->sim);
     h->damaged = true;
     h->unread = 0;
     h->spool = NULL;
-    if (!simdisk_flip_any(h->sim, simdisk_random(h->sim)))
+    const char *path = simdisk_flip_any(h->sim, !h->old, simdisk_random(h->sim));
+    if (!path)
         return;
+    snprintf(h->flipped, sizeof(h->flipped), "%s", path);
     h->spool = try_open(h);
     settle_model(h);
-    STORY(h, "damage: %u troubles, %u unread: %s\n", h->troubles - before, h->unread, h->wrong);
+    STORY(h, "damage of %s: named %u times, %u unread: %s\n", h->flipped, h->named, h->unread,
+        h->wrong);
     if (!h->spool)
         wrong(h, "one bit keeps the spool from opening");
-    else if (h->troubles > before || h->unread > 0)
+    else if (h->named > 0 || (h->unread > 0 && strncmp(h->flipped, "log/", 4) != 0))
         h->wrong[0] = '\0';
 }
+
+static const char NO_MARKS[] = "no marks";
 
 /* One history; returns whether every promise was kept. */
 static bool run_history(uint64_t seed, const char *lie, bool told, struct history *h)
@@ -688,7 +700,11 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     h->disk = simdisk_disk(h->sim);
     choose_format(h, true);
     h->spool = try_open(h);
-    simdisk_lie(h->sim, lie);
+    bool no_marks = lie && strcmp(lie, NO_MARKS) == 0;
+    if (no_marks)
+        simdisk_lose_writes(h->sim, "log/", LOGREC_MARK_AT);
+    else
+        simdisk_lie(h->sim, lie);
     uint64_t rounds = dice(h, 16) == 0 ? ROUNDS : 1 + dice(h, 6);
     for (uint64_t round = 0; round < rounds && h->spool && !h->wrong[0]; round++) {
         static const int errors[] = {ENOSPC, EIO, EMFILE};
@@ -700,7 +716,7 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     }
     if (!h->spool)
         wrong(h, "the spool does not open");
-    else if (!lie && !h->wrong[0] && dice(h, 4) == 0)
+    else if ((!lie || no_marks) && !h->wrong[0] && dice(h, 4) == 0)
         damage(h);
     spool_close(h->spool);
     simdisk_free(h->sim);
@@ -759,6 +775,16 @@ static void finds_missing_sync(const char *where)
     fail_msg("1000 histories without the sync of %s broke no promise", where);
 }
 
+/* A bit that flips in the last commit looks like a commit cut off, but for the mark. */
+static void test_a_missing_mark_is_found(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4000; seed++)
+        if (!run_history(seed, NO_MARKS, false, &history))
+            return;
+    fail_msg("4000 histories without marks passed over no damage");
+}
+
 static void test_a_missing_sync_of_the_log_is_found(void **state)
 {
     (void)state;
@@ -795,6 +821,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_crash_loses_or_repeats_anything),
         cmocka_unit_test(test_a_missing_sync_of_the_log_is_found),
+        cmocka_unit_test(test_a_missing_mark_is_found),
         cmocka_unit_test(test_a_missing_sync_of_parked_files_is_found),
         cmocka_unit_test(test_a_missing_sync_of_the_parked_directory_is_found),
         cmocka_unit_test(test_a_missing_sync_of_large_bodies_is_found),
