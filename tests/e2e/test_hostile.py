@@ -171,7 +171,8 @@ def test_paths_lead_nowhere(fresh):
             ok(client.imap("NOOP"))
         ok(client.imap("SELECT INBOX"))
     root = instance.path("mail")
-    assert set(os.listdir(root)) <= {"example.test", "veredus.shares"}
+    assert set(os.listdir(root)) <= {
+        "example.test", "veredus.shares", "veredus.housekept"}
     assert set(os.listdir(os.path.join(root, "example.test"))) <= {"alice", "bob"}
     assert not os.path.exists(os.path.join(root, "example.test/alice/.x"))
     for entry in os.listdir(os.path.join(root, "example.test/bob")):
