@@ -54,6 +54,7 @@ int recover_open(struct qmgr *q, struct error *err)
     static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
     struct recovery rec = {.q = q};
     int64_t begun = loop_wall(q->loop);
+    q->spool = NULL; /* while its messages are added, nobody may ask it anything */
     q->spool = spool_open(q->disk, &q->set.spool, &ops, &rec, err);
     if (!q->spool)
         return err->code;
