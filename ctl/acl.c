@@ -57,10 +57,7 @@ static int show(struct ctl *c, int argc, char **argv)
 /* Virtual users only: accounts of the host cannot read each other's files. */
 static int find_virtual(struct ctl *c, const char *name, struct user *user, struct error *err)
 {
-    const struct conf *conf = ctl_conf(c);
-    struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
-    if (!conf)
-        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    struct users *users = mailuser_table(c, err);
     if (!users)
         return err->code;
     int rc = users_mailbox(users, slice_of(name), user, err);

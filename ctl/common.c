@@ -92,6 +92,16 @@ int ctl_connect_master(struct ctl *c, struct ipc_sync *s, struct error *err)
     return fd < 0 ? fd : ipc_sync_open(s, fd, &ctl_proto, IPC_CLIENT, err);
 }
 
+bool ctl_is_running(struct ctl *c)
+{
+    struct ipc_sync s;
+    struct error err = {0};
+    if (ctl_connect_master(c, &s, &err) != OK)
+        return false;
+    ipc_sync_close(&s);
+    return true;
+}
+
 static int connect_once(struct ctl *c, enum conversation conv, enum role role,
     const struct ipc_proto *proto, struct ipc_sync *s, struct error *err)
 {

@@ -51,6 +51,8 @@ const char *ctl_option(int *argc, char **argv, const char *name);
 
 /* Connects to the control socket. ERR_CLOSED when the system is not running. */
 int ctl_connect_master(struct ctl *, struct ipc_sync *, struct error *) MUST_USE;
+/* Whether master answers. */
+bool ctl_is_running(struct ctl *);
 /* Opens a conversation with a daemon through master. Close with ipc_sync_close. */
 int ctl_connect_daemon(struct ctl *, enum conversation, enum role, const struct ipc_proto *,
     struct ipc_sync *, struct error *) MUST_USE;

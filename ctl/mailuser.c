@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libmail/users.h"
-
 static int become(uid_t uid, gid_t gid, const struct mailuser_gift *gift, struct error *err)
 {
     if (geteuid() != 0 || uid == 0)
@@ -36,20 +34,31 @@ static int open_virtual(const struct conf *conf, const struct user *user,
     return rc;
 }
 
+struct users *mailuser_table(struct ctl *c, struct error *err)
+{
+    const struct conf *conf = ctl_conf(c);
+    if (conf)
+        return users_new(conf, "/etc", err);
+    error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    return NULL;
+}
+
+int mailuser_find(struct ctl *c, const char *name, struct user *user, struct error *err)
+{
+    struct users *users = mailuser_table(c, err);
+    if (!users)
+        return err->code;
+    int rc = users_owner(users, slice_of(name), user, err);
+    users_free(users);
+    return rc == ERR_NOT_FOUND ? error_set(err, rc, "%s: no such user", name) : rc;
+}
+
 int mailuser_open(struct ctl *c, const char *name, bool create, const struct mailuser_gift *gift,
     struct store **out, struct error *err)
 {
-    struct user user;
+    struct user user = {0};
+    int rc = mailuser_find(c, name, &user, err);
     const struct conf *conf = ctl_conf(c);
-    struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
-    if (!conf)
-        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
-    if (!users)
-        return err->code;
-    int rc = users_owner(users, slice_of(name), &user, err);
-    users_free(users);
-    if (rc == ERR_NOT_FOUND)
-        rc = error_set(err, rc, "%s: no such user", name);
     if (!rc && !user.mail[0])
         rc = error_set(err, ERR_UNSUPPORTED, "%s: mail of accounts is in mbox files", name);
     if (!rc) {

@@ -89,16 +89,6 @@ static FILE *start(struct ctl *c, bool running, pid_t *pid)
     return in;
 }
 
-static bool is_running(struct ctl *c)
-{
-    struct ipc_sync s;
-    struct error err = {0};
-    if (ctl_connect_master(c, &s, &err) != OK)
-        return false;
-    ipc_sync_close(&s);
-    return true;
-}
-
 int queue_verify(struct ctl *c, int argc, char **argv)
 {
     struct report r = {.c = c, .j = {&r.json, false}};
@@ -107,7 +97,7 @@ int queue_verify(struct ctl *c, int argc, char **argv)
     int status = 0;
     if (argc != 0)
         return (void)argv, ctl_usage(c);
-    FILE *in = start(c, is_running(c), &pid);
+    FILE *in = start(c, ctl_is_running(c), &pid);
     if (!in)
         return ctl_fail(CTL_TEMPORARY, "qmgr cannot be started on the spool");
     buf_init(&r.json, 16 * 1024 * 1024);

@@ -6,24 +6,11 @@
 #include "libmail/users.h"
 #include "libutil/table.h"
 
-static int find_user(struct ctl *c, const char *name, struct user *user, struct error *err)
-{
-    const struct conf *conf = ctl_conf(c);
-    struct users *users = conf ? users_new(conf, "/etc", err) : NULL;
-    if (!conf)
-        return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
-    if (!users)
-        return err->code;
-    int rc = users_owner(users, slice_of(name), user, err);
-    users_free(users);
-    return rc == ERR_NOT_FOUND ? error_set(err, rc, "%s: no such user", name) : rc;
-}
-
 /* The user's mail, with the limits of today remembered in it. */
 static int open_limited(struct ctl *c, const char *name, struct store **out, struct error *err)
 {
     struct user user = {0};
-    int rc = find_user(c, name, &user, err);
+    int rc = mailuser_find(c, name, &user, err);
     if (!rc)
         rc = mailuser_open(c, name, false, NULL, out, err);
     if (!rc)
@@ -176,7 +163,7 @@ static int set(struct ctl *c, int argc, char **argv)
     if ((!back && !is_size(argv[1])) || (argc > 2 && (back || !is_size(argv[2]))))
         return ctl_fail(CTL_USAGE, "quota set: must be SIZE [MESSAGES], or default");
     ascii_lower(argv[0], strlen(argv[0]));
-    bool system = find_user(c, argv[0], &user, &err) == OK && user.system;
+    bool system = mailuser_find(c, argv[0], &user, &err) == OK && user.system;
     user_wipe(&user);
     if (system)
         return ctl_fail(CTL_NO, "accounts of the host all have the limits of the block local");

@@ -51,16 +51,6 @@ static int run_qmgr(struct ctl *c, char *verb, struct figures *f)
     return n == ARRAY_LEN(numbers) && status == 0 ? OK : ERR_IO;
 }
 
-static bool is_running(struct ctl *c)
-{
-    struct ipc_sync s;
-    struct error err = {0};
-    if (ctl_connect_master(c, &s, &err) != OK)
-        return false;
-    ipc_sync_close(&s);
-    return true;
-}
-
 static void print_json(const struct figures *f)
 {
     struct buf b;
@@ -115,7 +105,7 @@ static int upgrade(struct ctl *c, int argc, char **argv)
         verb = revert;
     if (argc != 0)
         return ctl_usage(c);
-    if (verb == revert && is_running(c))
+    if (verb == revert && ctl_is_running(c))
         return ctl_fail(CTL_NO, "stop it first: the whole spool is written again");
     if (run_qmgr(c, verb, &f) != OK)
         return ctl_fail(

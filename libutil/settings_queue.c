@@ -1,13 +1,13 @@
 /* Rows of the registry (libutil/settings.c): the queue, and limits that qmgr keeps. */
 #include "libutil/settings_rows.h"
 
-static const struct conf_key destination_keys[] = {{.name = "concurrency",
-                                                       .type = CONF_INT,
-                                                       .min = 1,
-                                                       .max = 1000,
-                                                       .readers = R(QMGR),
-                                                       .example = "5",
-                                                       .help = "Deliveries at a time."},
+static const struct conf_key site_keys[] = {{.name = "concurrency",
+                                                .type = CONF_INT,
+                                                .min = 1,
+                                                .max = 1000,
+                                                .readers = R(QMGR),
+                                                .example = "5",
+                                                .help = "Deliveries at a time."},
     {.name = "rate",
         .type = CONF_INT,
         .min = 0,
@@ -16,24 +16,8 @@ static const struct conf_key destination_keys[] = {{.name = "concurrency",
         .example = "60",
         .help = "Deliveries begun per minute. 0: any number."},
     {0}};
-const struct conf_schema destination_schema = {destination_keys};
-
-static const struct conf_key mx_host_keys[] = {{.name = "concurrency",
-                                                   .type = CONF_INT,
-                                                   .min = 1,
-                                                   .max = 1000,
-                                                   .readers = R(QMGR),
-                                                   .example = "5",
-                                                   .help = "Deliveries at a time."},
-    {.name = "rate",
-        .type = CONF_INT,
-        .min = 0,
-        .max = 600000,
-        .readers = R(QMGR),
-        .example = "60",
-        .help = "Deliveries begun per minute. 0: any number."},
-    {0}};
-const struct conf_schema mx_host_schema = {mx_host_keys};
+const struct conf_schema destination_schema = {site_keys};
+const struct conf_schema mx_host_schema = {site_keys};
 
 static const struct conf_key transport_keys[] = {{.name = "concurrency",
                                                      .type = CONF_INT,

@@ -133,23 +133,6 @@ static struct slice keep(struct content *c, struct slice s)
     return arena_dup(&c->arena, s);
 }
 
-static void append(struct rerouting *r, const struct recipient *to)
-{
-    struct content *c = r->m->content;
-    if (c->count == c->cap) {
-        c->cap = 2 * c->cap;
-        c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
-    }
-    c->rcpts[c->count] = (struct rcpt){.to = *to,
-        .st = {.index = (uint32_t)c->total,
-            .state = RCPT_WAITING,
-            .dsn = SLICE_LIT(""),
-            .text = SLICE_LIT(""),
-            .mta = SLICE_LIT("")}};
-    c->count++;
-    c->total++;
-}
-
 static void apply(struct rerouting *r)
 {
     for (size_t i = 0; i < r->known; i++) {
@@ -170,7 +153,7 @@ static void apply(struct rerouting *r)
         rcpt->st.state = RCPT_DONE;
     }
     for (size_t i = 0; i < r->nadded; i++)
-        append(r, &r->added[i]);
+        content_append(r->m->content, &r->added[i]);
     if (r->changed > 0)
         save(r);
     else

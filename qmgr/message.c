@@ -64,6 +64,22 @@ void message_free(struct message *m)
     free(m);
 }
 
+void content_append(struct content *c, const struct recipient *to)
+{
+    if (c->count == c->cap) {
+        c->cap = c->cap ? 2 * c->cap : 8;
+        c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
+    }
+    c->rcpts[c->count] = (struct rcpt){.to = *to,
+        .st = {.index = (uint32_t)c->total,
+            .state = RCPT_WAITING,
+            .dsn = SLICE_LIT(""),
+            .text = SLICE_LIT(""),
+            .mta = SLICE_LIT("")}};
+    c->count++;
+    c->total++;
+}
+
 /* Slices point into packed. ERR_CORRUPT: some may have been appended. */
 static int load_recipients(struct content *c, const struct record *record, struct slice packed)
 {
@@ -72,18 +88,7 @@ static int load_recipients(struct content *c, const struct record *record, struc
         struct recipient to;
         if (record_get(&r, record, &to) != OK)
             return ERR_CORRUPT;
-        if (c->count == c->cap) {
-            c->cap = c->cap ? 2 * c->cap : 8;
-            c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
-        }
-        c->rcpts[c->count] = (struct rcpt){.to = to,
-            .st = {.index = (uint32_t)c->total,
-                .state = RCPT_WAITING,
-                .dsn = SLICE_LIT(""),
-                .text = SLICE_LIT(""),
-                .mta = SLICE_LIT("")}};
-        c->count++;
-        c->total++;
+        content_append(c, &to);
     }
     return c->count > 0 ? OK : ERR_CORRUPT;
 }

@@ -108,6 +108,8 @@ int message_open_body(struct message *, struct disk *);
 /* An empty content, for what fills it. */
 struct content *content_new(void);
 void content_free(struct content *);
+/* One more recipient, waiting; its index is the next of the message. */
+void content_append(struct content *, const struct recipient *);
 /* The parked file has this state. */
 void rcpt_set_known(struct rcpt *);
 /* Sets what the last attempt said; strings are copied. */

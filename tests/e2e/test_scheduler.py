@@ -98,6 +98,9 @@ def test_domains_behind_one_mx_host_share_its_limit(provider):
                 instance.send(f"crowd {n}", to=f"{user}@d{n}.test", sender=ALICE, login=ALICE)
         wait_for("all of them", lambda: len(sink.messages) == 2 * DOMAINS, 30)
         assert crowd.most <= 2
+        # The log's lines come a moment after what they tell.
+        wait_for("their lines", lambda: len(instance.log_find(event="dlv.done", via="remote"))
+                 >= 2 * DOMAINS)
         tries = [line["try"] for line in instance.log_find(event="dlv.done", via="remote")]
         assert len(tries) == 2 * DOMAINS and set(tries) == {"1"}
     finally:
