@@ -23,3 +23,19 @@ int via_extend(struct buf *b, const struct recipient *from)
     }
     return buf_put(b, from->address);
 }
+
+struct slice recipient_sender(const struct envelope *e, const struct recipient *to)
+{
+    return e->sender.n && to->owner.n ? to->owner : e->sender;
+}
+
+struct envelope recipient_envelope(const struct envelope *e, const struct recipient *to)
+{
+    struct envelope its = *e;
+    if (e->sender.n == 0 || to->owner.n == 0)
+        return its;
+    its.sender = to->owner;
+    its.envid = (struct slice){"", 0};
+    its.ret = RET_UNSET;
+    return its;
+}

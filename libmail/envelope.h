@@ -51,8 +51,19 @@ RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
     F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */      \
     F(S, STR, transport, 32)                                      \
     F(S, STR, nexthop, 1024)                                      \
-    F(S, STR, via, 2000) /* addresses it was expanded from, first to last, see below */
+    F(S, STR, via, 2000) /* addresses it was expanded from, first to last, see below */ \
+    F(S, STR, owner, 320)
 RECORD_DECLARE(recipient, RECIPIENT_FIELDS)
+
+/* recipient.owner: the recipient stands in a list that has an owner, who is the sender of what the
+ * list sends on and gets the reports about it (RFC 5321 §3.9). The list's message is a new one: the
+ * wishes of the first sender (NOTIFY, ORCPT, ENVID, RET) do not go along (RFC 3461 §5.2.7.3). Mail
+ * of the null sender keeps it. */
+
+/* The sender as whom a message goes to this recipient. */
+struct slice recipient_sender(const struct envelope *, const struct recipient *);
+/* The same message's envelope for this recipient; slices are those of the arguments. */
+struct envelope recipient_envelope(const struct envelope *, const struct recipient *);
 
 /* Addresses in recipient.via are separated by newlines, which no address holds. An agent writes a
  * Delivered-To line for each, and does not expand an address again that is among them. */

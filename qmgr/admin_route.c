@@ -206,6 +206,7 @@ static void take_recipient(struct rerouting *r, const struct recipient *to)
         .orcpt = old->orcpt,
         .notify = old->notify,
         .via = old->via,
+        .owner = to->owner.n ? keep(c, to->owner) : old->owner,
         .transport = keep(c, to->transport),
         .nexthop = keep(c, to->nexthop)};
 }

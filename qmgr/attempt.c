@@ -273,11 +273,13 @@ static int pack_recipients(struct attempt *a, const uint32_t *indexes, size_t n,
         size_t before = buf_len(out);
         if (a->local && i > 0 && index_of(a, indexes[i]) != index_of(a, indexes[i - 1]) + 1)
             break;
-        /* The agent says to all of them the same of where the message was (Delivered-To). */
-        if (i > 0 && !slice_eq(a->m->content->rcpts[indexes[i]].to.via,
-                         a->m->content->rcpts[indexes[0]].to.via))
+        const struct recipient *to = &a->m->content->rcpts[indexes[i]].to;
+        const struct recipient *first = &a->m->content->rcpts[indexes[0]].to;
+        /* The agent says to all of them the same of where the message was (Delivered-To), and of
+         * whom it is. */
+        if (!slice_eq(to->via, first->via) || !slice_eq(to->owner, first->owner))
             break;
-        if (record_put(out, &recipient_record, &a->m->content->rcpts[indexes[i]].to) != OK) {
+        if (record_put(out, &recipient_record, to) != OK) {
             out->failed = false;
             buf_truncate(out, before);
             break;
@@ -303,11 +305,14 @@ static int take_body(struct attempt *a, struct buf *body, struct deliver_start *
 
 static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
 {
-    struct buf recipients, body;
+    struct buf recipients, body, envelope;
     int fd = -1;
     buf_init(&recipients, RECIPIENTS_BYTES);
     buf_init(&body, INLINE_BODY);
-    struct deliver_start start = {.envelope = a->m->content->envelope_raw, .size = a->m->size};
+    buf_init(&envelope, ENVELOPE_BYTES);
+    const struct recipient *first = &a->m->content->rcpts[indexes[0]].to;
+    struct deliver_start start = {
+        .envelope = message_envelope(a->m, first, &envelope), .size = a->m->size};
     start.body = SLICE_LIT("");
     a->trouble = "a recipient is too long";
     int rc = pack_recipients(a, indexes, n, &recipients);
@@ -331,6 +336,7 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
         loop_defer(a->q->loop, attempt_not_begun, a);
     }
     fd_close(&fd);
+    buf_clear(&envelope);
     buf_clear(&recipients);
     buf_clear(&body);
 }

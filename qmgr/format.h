@@ -5,7 +5,7 @@
  * writes what the file says, so that the release before can go back to it until an administrator
  * commits to the new format. A new spool begins with the newest.
  *
- * Format 1 knows no priority, release time, rule of hold, expansion and checksum of the body.
+ * Format 1 knows no priority, release time, rule of hold, expansion, owner and checksum of the body.
  */
 #pragma once
 

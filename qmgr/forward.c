@@ -98,10 +98,13 @@ static void add(struct forwarding *f, struct recipient *to)
     if (is_there(f, to))
         return;
     to->original = old->original;
-    to->orcpt = old->orcpt;
     to->via = buf_slice(&f->via);
-    to->notify = old->notify & ~(uint32_t)NOTIFY_SUCCESS;
-    if (old->notify && !to->notify)
+    bool list = to->owner.n > 0; /* one that it leads to: a message of the list's own */
+    if (!list)
+        to->owner = old->owner;
+    to->orcpt = list ? SLICE_LIT("") : old->orcpt;
+    to->notify = list ? 0 : old->notify & ~(uint32_t)NOTIFY_SUCCESS;
+    if (!list && old->notify && !to->notify)
         to->notify = NOTIFY_NEVER;
     (void)!record_put(&f->packed, &recipient_record, to); /* its `failed` is looked at */
 }
@@ -140,7 +143,8 @@ static bool pass_on(struct forwarding *f)
     const struct recipient *old = &old_of(f)->to;
     struct recipient to;
     struct reader in = reader_of(buf_slice(&f->packed));
-    if (!f->only || f->packed.failed || record_get(&in, &recipient_record, &to) || in.rest.n)
+    if (!f->only || f->packed.failed || record_get(&in, &recipient_record, &to) || in.rest.n ||
+        !slice_eq(to.owner, old->owner))
         return false;
     struct buf one;
     buf_init(&one, 8192);

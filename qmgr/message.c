@@ -455,3 +455,14 @@ int message_put_update(struct message *m, struct buf *b)
 {
     return message_put_growth(m, m->content->count, b);
 }
+
+struct slice message_envelope(
+    const struct message *m, const struct recipient *to, struct buf *space)
+{
+    const struct content *c = m->content;
+    if (c->envelope.sender.n == 0 || to->owner.n == 0)
+        return c->envelope_raw;
+    struct envelope its = recipient_envelope(&c->envelope, to);
+    buf_reset(space);
+    return record_put(space, &envelope_record, &its) == OK ? buf_slice(space) : c->envelope_raw;
+}

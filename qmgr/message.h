@@ -84,6 +84,10 @@ void forward_drop(struct rcpt *);
 /* Expansions that will not be begun any more (qmgr/expand.c). */
 void message_drop_expansions(struct message *);
 
+enum { ENVELOPE_BYTES = 4096 };
+/* The envelope that goes along with this recipient, encoded; made in space where it is not the
+ * message's own. */
+struct slice message_envelope(const struct message *, const struct recipient *, struct buf *space);
 /* Fills content from an ACCEPT record, which is taken. ERR_CORRUPT when malformed. */
 int message_load_record(struct message *, struct buf *record, struct error *) MUST_USE;
 /* What was found in the log at start: the record, which is taken, and what happened since. */

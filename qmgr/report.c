@@ -13,6 +13,7 @@ struct report {
     struct qmgr *q;
     struct message *m;
     enum report_kind kind;
+    const struct rcpt *first; /* of those it tells about; while it is made */
     uint32_t *indexes;
     size_t n;
 };
@@ -20,13 +21,18 @@ struct report {
 static const char *const kind_names[] = {
     [REPORT_FAILURE] = "failure", [REPORT_DELAY] = "delay", [REPORT_SUCCESS] = "success"};
 
-static void log_report(
-    struct message *m, const char *kind, size_t n, uint64_t qid, struct slice reason)
+static struct slice sender_of(const struct message *m, const struct rcpt *r)
+{
+    return recipient_sender(&m->content->envelope, &r->to);
+}
+
+static void log_report(struct message *m, const char *kind, const struct rcpt *first, size_t n,
+    uint64_t qid, struct slice reason)
 {
     char id[ID_TEXT] = "";
     if (qid)
         id_print(qid, id);
-    log_event(&m->log, msg_bounce, .kind = slice_of(kind), .sender = m->content->envelope.sender,
+    log_event(&m->log, msg_bounce, .kind = slice_of(kind), .sender = sender_of(m, first),
         .nrcpt = (uint32_t)n, .report = slice_of(id), .reason = reason);
 }
 
@@ -50,7 +56,7 @@ static void resolve_silent(struct qmgr *q, struct message *m)
         const char *why = r->st.state == RCPT_FAILED ? silent(m, r) : NULL;
         if (!why)
             continue;
-        log_report(m, "none", 1, 0, slice_of(why));
+        log_report(m, "none", r, 1, 0, slice_of(why));
         queue_rcpt_done(q, m, r, false);
     }
 }
@@ -67,18 +73,31 @@ static bool wants(
         return r->st.state == RCPT_DELIVERED;
     case REPORT_DELAY:
         return r->st.state == RCPT_WAITING && r->st.attempts > 0 && !m->warned && !m->held &&
-               warning > 0 && e->sender.n > 0 &&
+               warning > 0 && e->sender.n > 0 && r->to.owner.n == 0 &&
                (r->to.notify == 0 || (r->to.notify & NOTIFY_DELAY)) &&
                loop_wall(q->loop) >= MAX(e->received, e->hold_until) + warning;
     }
     return false;
 }
 
-static size_t count_wanting(const struct qmgr *q, const struct message *m, enum report_kind kind)
+/* One report each for the sender and for the owners of lists. */
+static bool belongs(const struct report *rep, const struct rcpt *r)
+{
+    return wants(rep->q, rep->m, r, rep->kind) &&
+           (!rep->first || slice_eq(sender_of(rep->m, r), sender_of(rep->m, rep->first)));
+}
+
+/* Chooses whom the report goes to, and says how many recipients are his. */
+static size_t choose(struct report *rep)
 {
     size_t n = 0;
-    for (size_t i = 0; i < m->content->count; i++)
-        n += wants(q, m, &m->content->rcpts[i], kind);
+    for (size_t i = 0; i < rep->m->content->count; i++) {
+        const struct rcpt *r = &rep->m->content->rcpts[i];
+        if (!belongs(rep, r))
+            continue;
+        rep->first = rep->first ? rep->first : r;
+        n++;
+    }
     return n;
 }
 
@@ -88,16 +107,17 @@ static void on_reported(struct ipc_in *in, void *arg)
     struct qmgr *q = rep->q;
     struct message *m = rep->m;
     const struct deliver_reported *done = in ? in->msg : NULL;
+    const struct rcpt *first = &m->content->rcpts[rep->indexes[0]];
     m->reporting = false;
     if (done && done->code == OK) {
-        log_report(m, kind_names[rep->kind], rep->n, done->qid, SLICE_LIT(""));
+        log_report(m, kind_names[rep->kind], first, rep->n, done->qid, SLICE_LIT(""));
         for (size_t i = 0; i < rep->n && rep->kind != REPORT_DELAY; i++)
             queue_rcpt_done(q, m, &m->content->rcpts[rep->indexes[i]], rep->kind == REPORT_SUCCESS);
         m->warned |= rep->kind == REPORT_DELAY;
         m->changes++;
         queue_note_done(q, m, rep->indexes, rep->kind == REPORT_DELAY ? 0 : rep->n);
     } else {
-        log_report(m, kind_names[rep->kind], rep->n, 0,
+        log_report(m, kind_names[rep->kind], first, rep->n, 0,
             done ? done->text : SLICE_LIT("the bounce agent did not answer"));
         m->report_after = loop_wall(q->loop) + REPORT_RETRY_MS;
     }
@@ -121,7 +141,7 @@ static void pack(struct report *rep, struct buf *out, struct deliver_report *msg
 {
     for (size_t i = 0; i < rep->m->content->count; i++) {
         const struct rcpt *r = &rep->m->content->rcpts[i];
-        if (!wants(rep->q, rep->m, r, rep->kind))
+        if (!belongs(rep, r))
             continue;
         if (rep->kind == REPORT_DELAY)
             msg->will_retry_until = MAX(msg->will_retry_until, queue_expires(rep->q, rep->m, r));
@@ -150,11 +170,13 @@ static void send_report(struct report *rep)
 {
     struct qmgr *q = rep->q;
     struct message *m = rep->m;
-    struct buf recipients, header;
+    struct buf recipients, header, envelope;
     buf_init(&recipients, REPORT_RECIPIENTS_BYTES);
     buf_init(&header, REPORT_HEADER_BYTES);
-    struct deliver_report msg = {
-        .kind = rep->kind, .envelope = m->content->envelope_raw, .size = m->size};
+    buf_init(&envelope, ENVELOPE_BYTES);
+    struct deliver_report msg = {.kind = rep->kind,
+        .envelope = message_envelope(m, &rep->first->to, &envelope),
+        .size = m->size};
     pack(rep, &recipients, &msg);
     msg.recipients = buf_slice(&recipients);
     size_t n = (size_t)MIN(m->size, (uint64_t)REPORT_HEADER_BYTES);
@@ -169,6 +191,7 @@ static void send_report(struct report *rep)
         fd < 0 ? -1 : fd, on_reported, rep);
     if (fd >= 0)
         fd_close(&fd);
+    buf_clear(&envelope);
     buf_clear(&recipients);
     buf_clear(&header);
 }
@@ -180,13 +203,12 @@ bool report_begin(struct qmgr *q, struct message *m)
     if (q->draining || loop_wall(q->loop) < m->report_after)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        size_t n = count_wanting(q, m, kinds[i]);
+        struct report found = {.q = q, .m = m, .kind = kinds[i]};
+        size_t n = choose(&found);
         if (n == 0)
             continue;
         struct report *rep = NEW(struct report);
-        rep->q = q;
-        rep->m = m;
-        rep->kind = kinds[i];
+        *rep = found;
         rep->indexes = xcalloc(n, sizeof(*rep->indexes));
         send_report(rep);
         return true;

@@ -64,8 +64,8 @@ static int add_one(struct transaction *t, struct recipient *r, unsigned notify, 
     if (!is_new(t, r, key))
         return OK;
     r->original = t->rcpt_text;
-    r->orcpt = t->rcpt.orcpt;
-    r->notify = notify;
+    r->orcpt = r->owner.n ? SLICE_LIT("") : t->rcpt.orcpt;
+    r->notify = r->owner.n ? 0 : notify;
     int rc = record_put(&t->recipients, &recipient_record, r);
     t->nrecipients += rc == OK;
     return rc;
@@ -75,7 +75,7 @@ static bool is_list(struct slice packed)
 {
     struct reader reader = reader_of(packed);
     struct recipient r;
-    return record_get(&reader, &recipient_record, &r) == OK && reader.rest.n > 0;
+    return record_get(&reader, &recipient_record, &r) == OK && (reader.rest.n > 0 || r.owner.n);
 }
 
 /* RFC 3461 §5.2.7.2 (c): of an alias that stands for several, success is reported as expanded, by

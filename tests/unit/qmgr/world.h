@@ -38,10 +38,14 @@ struct world {
     uint32_t notify;
     int64_t hold_until;
     const char *sender, *listener;
-    const char *targets[4]; /* the agent virtual says that these take the recipient's place */
-    bool only;              /* and nothing was stored */
-    bool babble;            /* it names them in a way that cannot be read */
-    struct slice came_via;  /* of what is injected */
+    const char *targets[4];       /* the agent virtual says that these take the recipient's place */
+    bool only;                    /* and nothing was stored */
+    bool babble;                  /* it names them in a way that cannot be read */
+    struct slice came_via;        /* of what is injected */
+    const char *owners[4];        /* of its first recipients */
+    const char *owner;            /* of what lookupd says */
+    char senders[ASKED_MAX][64];  /* of the messages that agents get */
+    char reported[ASKED_MAX][64]; /* to whom */
     unsigned starts_of[ROLE_COUNT];
     char via[ROLE_COUNT][2001], address[ROLE_COUNT][ENVELOPE_ADDRESS_MAX + 1];
     uint32_t notified[ROLE_COUNT];
@@ -65,6 +69,14 @@ static inline void note_start(struct end *e, const struct recipient *to)
     w->notified[e->role] = to->notify;
 }
 
+static inline void note_sender(char out[64], struct slice packed)
+{
+    struct reader r = reader_of(packed);
+    struct envelope envelope = {0};
+    assert_int_equal(record_get(&r, &envelope_record, &envelope), OK);
+    snprintf(out, 64, "%.*s", SLICE_FMT(envelope.sender));
+}
+
 static inline void on_start(struct end *e, struct ipc_in *in)
 {
     struct world *w = e->w;
@@ -73,6 +85,7 @@ static inline void on_start(struct end *e, struct ipc_in *in)
     struct recipient to;
     struct buf out, targets;
     uint32_t n = 0;
+    note_sender(w->senders[w->starts], s->envelope);
     w->deliveries[w->starts++] = s->delivery;
     w->starts_of[e->role]++;
     if (w->silent)
@@ -112,7 +125,8 @@ static inline void on_lookup(struct end *e, struct ipc_in *in)
     const struct route_check *check = in->msg;
     struct recipient to = {.address = check->address,
         .transport = SLICE_LIT("remote"),
-        .nexthop = SLICE_LIT("x.test")};
+        .nexthop = SLICE_LIT("x.test"),
+        .owner = slice_of(w->owner ? w->owner : "")};
     struct buf out;
     w->lookups++;
     if (w->mute)
@@ -145,6 +159,7 @@ static inline void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *ar
             &(struct deliver_synced){.code = OK, .text = SLICE_LIT("")}, -1);
     } else {
         const struct deliver_report *r = in->msg;
+        note_sender(w->reported[w->reports], r->envelope);
         w->kinds[w->reports++] = (enum report_kind)r->kind;
         ipc_reply(ipc, in->id, 0, deliver_reported_type,
             &(struct deliver_reported){
@@ -326,6 +341,7 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
             .transport = slice_of(transport),
             .nexthop = SLICE_LIT("x.test"),
             .via = w->came_via,
+            .owner = slice_of(i < 4 && w->owners[i] ? w->owners[i] : ""),
             .notify = w->notify};
         assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
     }
