@@ -26,6 +26,7 @@
 /* A folder of another user that this one may look at. */
 struct session_share {
     const char *owner;     /* canonical name */
+    const char *mail;      /* his mail directory, as authd grants it */
     const char *directory; /* what the folder's is called in the owner's mail directory */
     int fd;                /* that directory */
     bool is_public;        /* the owner holds the domain's public folders */
@@ -33,10 +34,10 @@ struct session_share {
 
 /* What a session is given. Everything lives as long as the process. */
 struct session_env {
-    int fd;             /* the client's bytes, without TLS; blocking */
-    int mail;           /* the owner's mail directory, open for *at() calls */
-    int notify;         /* one end of a channel to notifyd, for ipc_sync_open(..., &notify_proto,
-                           IPC_CLIENT): admitted for this owner only; -1: notifyd is away */
+    int fd;     /* the client's bytes, without TLS; blocking */
+    int mail;   /* the owner's mail directory, open for *at() calls */
+    int notify; /* one end of a channel to notifyd, for ipc_sync_open(..., &notify_proto,
+                   IPC_CLIENT): admitted for this owner only; -1: notifyd is away */
     const struct session_share *shares; /* nothing else of others can be reached */
     size_t nshares;
     int wake;           /* the trace id written here makes the spawner look what this user shares;

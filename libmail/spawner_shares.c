@@ -161,7 +161,7 @@ static struct slice public_owner(const struct conf *conf, struct slice domain)
 
 struct gathering {
     struct shares *out;
-    struct slice user, owner;
+    struct slice user, owner, path;
     bool is_public, same_domain;
 };
 
@@ -191,15 +191,16 @@ static void take_folder(struct gathering *g, int mail, struct slice disk)
     if (fd < 0)
         return; /* renamed or deleted since */
     out->list[out->n++] = (struct session_share){.owner = xmemdup0(g->owner.p, g->owner.n),
+        .mail = xmemdup0(g->path.p, g->path.n),
         .directory = xstrdup(name),
         .fd = fd,
         .is_public = g->is_public};
 }
 
-static void take_owner(struct gathering *g, int root, struct slice path)
+static void take_owner(struct gathering *g, int root)
 {
     struct buf text;
-    int mail = open_mail(root, path);
+    int mail = open_mail(root, g->path);
     if (mail < 0)
         return;
     buf_init(&text, SUMMARY_MAX);
@@ -234,8 +235,10 @@ void shares_gather(struct spawner *s, const char *user, struct shares *out)
             .is_public = slice_ieq(owner, public_user),
             .same_domain = slice_ieq(domain_of(owner), domain)};
         buf_reset(&path);
-        if (is_owner_name(owner) && !slice_ieq(owner, self) && slurp(dir, e->d_name, &path))
-            take_owner(&g, s->root_fd, buf_slice(&path));
+        if (!is_owner_name(owner) || slice_ieq(owner, self) || !slurp(dir, e->d_name, &path))
+            continue;
+        g.path = buf_slice(&path);
+        take_owner(&g, s->root_fd);
     }
     if (d)
         closedir(d);

@@ -23,7 +23,9 @@ struct channel {
     struct hub *hub;
     struct ipc *ipc;
     char *owner;
-    char *mailbox; /* NULL: watches nothing */
+    struct map shared; /* keys of mailboxes of others that it may watch and change */
+    bool sealed;       /* no more of them */
+    char *mailbox;     /* NULL: watches nothing */
     struct topic *topic;
     struct list link;    /* in hub.channels */
     struct list watcher; /* in topic.watchers */
@@ -77,13 +79,26 @@ static void unwatch(struct channel *c)
     c->pending = 0;
 }
 
-static void watch(struct channel *c, struct slice mailbox)
+static bool is_shared(const struct channel *c, struct slice owner, struct slice mailbox)
+{
+    struct buf key;
+    make_key(owner, mailbox, &key);
+    bool shared = map_get(&c->shared, buf_slice(&key)) != NULL;
+    buf_clear(&key);
+    return shared;
+}
+
+static void watch(struct channel *c, struct slice owner, struct slice mailbox)
 {
     struct buf key;
     unwatch(c);
     if (mailbox.n == 0)
         return;
-    make_key(slice_of(c->owner), mailbox, &key);
+    if (owner.n && !is_shared(c, owner, mailbox)) {
+        refuse(c->hub, "session", owner, "watch-not-allowed");
+        return;
+    }
+    make_key(owner.n ? owner : slice_of(c->owner), mailbox, &key);
     struct topic *t = map_get(&c->hub->topics, buf_slice(&key));
     if (!t) {
         t = NEW(struct topic);
@@ -141,8 +156,22 @@ static void channel_free(struct channel *c)
     timer_stop(&c->pause);
     list_remove(&c->link);
     c->hub->n--;
+    map_clear(&c->shared);
     free(c->owner);
     free(c);
+}
+
+/* A mailbox that somebody shares with the owner. */
+static void share(struct channel *c, const struct notify_share *m)
+{
+    struct buf key;
+    if (c->sealed || m->owner.n == 0 || map_count(&c->shared) >= HUB_SHARES_MAX) {
+        refuse(c->hub, "session", m->owner, "share-not-allowed");
+        return;
+    }
+    make_key(m->owner, m->mailbox, &key);
+    map_set(&c->shared, buf_slice(&key), c);
+    buf_clear(&key);
 }
 
 static void on_channel_message(struct ipc *ipc, struct ipc_in *in, void *arg)
@@ -150,11 +179,17 @@ static void on_channel_message(struct ipc *ipc, struct ipc_in *in, void *arg)
     struct channel *c = arg;
     (void)ipc;
     if (in->type == notify_watch_type) {
-        watch(c, ((const struct notify_watch *)in->msg)->mailbox);
+        const struct notify_watch *m = in->msg;
+        watch(c, m->owner, m->mailbox);
     } else if (in->type == notify_changed_type) {
-        /* Whatever owner it names: its own. */
+        /* Whatever else it names: its own. */
         const struct notify_changed *m = in->msg;
-        changed(c->hub, slice_of(c->owner), m->mailbox, m->sequence, c);
+        struct slice owner = is_shared(c, m->owner, m->mailbox) ? m->owner : slice_of(c->owner);
+        changed(c->hub, owner, m->mailbox, m->sequence, c);
+    } else if (in->type == notify_share_type) {
+        share(c, in->msg);
+    } else if (in->type == notify_seal_type) {
+        c->sealed = true;
     } else {
         refuse(c->hub, "session", slice_of(c->owner), "admit-not-allowed");
     }
@@ -168,11 +203,13 @@ static void on_channel_close(struct ipc *ipc, const struct error *why, void *arg
 
 static const struct ipc_ops channel_ops = {on_channel_message, on_channel_close};
 
-static void admit(struct hub *h, struct slice owner, struct ipc_in *in)
+static void admit(struct hub *h, struct slice owner, bool sealed, struct ipc_in *in)
 {
     struct channel *c = NEW(struct channel);
     c->hub = h;
     c->owner = xmemdup0(owner.p, owner.n);
+    c->sealed = sealed;
+    map_init(&c->shared);
     list_init(&c->watcher);
     timer_init(&c->pause, h->loop, pause_over, c);
     list_append(&h->channels, &c->link);
@@ -195,7 +232,7 @@ void hub_trusted(struct hub *h, enum role role, struct ipc_in *in)
         else if (h->n >= HUB_CHANNELS_MAX)
             refuse(h, peer, owner, "too-many-channels");
         else
-            admit(h, owner, in);
+            admit(h, owner, role != ROLE_IMAP_SESSION, in);
     } else {
         refuse(h, peer, SLICE_LIT(""), "watch-without-owner");
     }

@@ -1,5 +1,6 @@
 /*
- * Who watches which mailbox. A channel watches one mailbox of its owner at a time. Events to a
+ * Who watches which mailbox. A channel watches one mailbox at a time, of its owner or among those
+ * that were shared with him when it was given out. Events to a
  * channel are at least HUB_PAUSE_MS apart; what happens meanwhile is one event with the highest
  * sequence. A channel does not hear of the changes it announced itself.
  */
@@ -10,7 +11,7 @@
 #include "libutil/map.h"
 #include "libutil/role.h"
 
-enum { HUB_PAUSE_MS = 100, HUB_CHANNELS_MAX = 60000 };
+enum { HUB_PAUSE_MS = 100, HUB_CHANNELS_MAX = 60000, HUB_SHARES_MAX = 500 };
 
 struct hub;
 

@@ -141,10 +141,10 @@ void cmd_idle(struct command *c)
     }
     buf_puts(&s->io.out, "+ idling\r\n");
     if (s->mb)
-        notify_watch_folder(s, s->folder);
+        notify_watch_selected(s);
     int rc = idle_until_line(s);
     if (s->mb)
-        notify_watch_folder(s, SLICE_LIT(""));
+        notify_unwatch(s);
     notify_drain(s);
     struct slice line = {NULL, 0};
     if (rc == OK && !s->over)

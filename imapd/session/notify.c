@@ -1,5 +1,6 @@
 #include <poll.h>
 
+#include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libmail/proto/notify.h"
 #include "libutil/error.h"
@@ -12,6 +13,13 @@ static void lost(struct session *s, const struct error *err)
     notify_close(s);
 }
 
+static void tell(struct session *s, unsigned type, const void *m)
+{
+    struct error err;
+    if (s->notify.fd >= 0 && ipc_sync_send(&s->notify, type, s->env->trace, 0, m, -1, &err))
+        lost(s, &err);
+}
+
 void notify_open(struct session *s)
 {
     struct error err;
@@ -21,7 +29,15 @@ void notify_open(struct session *s)
     if (ipc_sync_open(&s->notify, s->env->notify, &notify_proto, IPC_CLIENT, &err)) {
         s->notify.fd = -1;
         lost(s, &err);
+        return;
     }
+    const struct notify_seal seal = {(uint32_t)s->nshares};
+    for (size_t i = 0; i < s->nshares; i++) {
+        const struct share *sh = &s->shares[i];
+        const struct notify_share m = {slice_of(sh->from->mail), slice_of(sh->folder)};
+        tell(s, notify_share_type, &m);
+    }
+    tell(s, notify_seal_type, &seal);
 }
 
 void notify_close(struct session *s)
@@ -33,21 +49,30 @@ void notify_close(struct session *s)
 
 void notify_changed_folder(void *arg, struct slice folder, uint64_t sequence)
 {
-    struct session *s = arg;
-    struct error err;
-    const struct notify_changed m = {slice_of(s->env->user), folder, sequence};
-    if (s->notify.fd >= 0 &&
-        ipc_sync_send(&s->notify, notify_changed_type, s->env->trace, 0, &m, -1, &err))
-        lost(s, &err);
+    const struct notify_changed m = {SLICE_LIT(""), folder, sequence};
+    tell(arg, notify_changed_type, &m);
 }
 
-void notify_watch_folder(struct session *s, struct slice folder)
+void notify_changed_share(void *arg, struct slice folder, uint64_t sequence)
 {
-    struct error err;
-    const struct notify_watch m = {folder};
-    if (s->notify.fd >= 0 &&
-        ipc_sync_send(&s->notify, notify_watch_type, s->env->trace, 0, &m, -1, &err))
-        lost(s, &err);
+    const struct share *sh = arg;
+    const struct notify_changed m = {slice_of(sh->from->mail), slice_of(sh->folder), sequence};
+    (void)folder; /* in its own store it is INBOX */
+    tell(sh->session, notify_changed_type, &m);
+}
+
+void notify_watch_selected(struct session *s)
+{
+    const struct share *sh = s->selected;
+    const struct notify_watch m = {
+        slice_of(sh ? sh->from->mail : ""), sh ? slice_of(sh->folder) : s->folder};
+    tell(s, notify_watch_type, &m);
+}
+
+void notify_unwatch(struct session *s)
+{
+    const struct notify_watch m = {SLICE_LIT(""), SLICE_LIT("")};
+    tell(s, notify_watch_type, &m);
 }
 
 void notify_drain(struct session *s)

@@ -23,7 +23,10 @@ void places_open(struct session *s)
             buf_put(&name, buf_slice(&folder)))
             continue;
         s->shares[s->nshares++] =
-            (struct share){.name = xmemdup0(buf_slice(&name).p, buf_len(&name)), .from = from};
+            (struct share){.name = xmemdup0(buf_slice(&name).p, buf_len(&name)),
+                .folder = xmemdup0(buf_slice(&folder).p, buf_len(&folder)),
+                .session = s,
+                .from = from};
     }
     buf_clear(&name);
     buf_clear(&folder);
@@ -34,6 +37,7 @@ void places_close(struct session *s)
     for (size_t i = 0; i < s->nshares; i++) {
         store_close(s->shares[i].store);
         free(s->shares[i].name);
+        free(s->shares[i].folder);
     }
     free(s->shares);
     s->shares = NULL;
@@ -43,7 +47,8 @@ void places_close(struct session *s)
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
 {
     struct acl acl;
-    const struct store_options opts = {
+    const struct store_options opts = {.changed = notify_changed_share,
+        .arg = sh,
         .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = sh->store ? OK : store_open(sh->from->fd, ".", &opts, &sh->store, err);
     if (!rc)

@@ -17,6 +17,8 @@
 struct share {
     struct store *store; /* NULL: not opened yet */
     char *name;          /* as the client sees it, UTF-8 */
+    char *folder;        /* as its owner sees it */
+    struct session *session;
     const struct session_share *from;
 };
 

@@ -117,7 +117,6 @@ static int begin(struct session *s)
     if (store_quota_set(s->store, slice_of(s->env->quota ? s->env->quota : ""), &err))
         log_event(&s->env->log, log_trouble, .what = SLICE_LIT("quota limits"),
             .reason = slice_of(err.text));
-    places_open(s);
     buf_printf(&s->io.out, "%s OK [CAPABILITY ", s->env->tag);
     session_put_capabilities(s, &s->io.out);
     buf_puts(&s->io.out, "] Logged in\r\n");
@@ -133,6 +132,7 @@ int session_run(struct session_env *env)
     arena_init(&s.arena, SESSION_ARENA);
     log_event(&env->log, imap_start, .user = slice_of(env->user), .client = slice_of(env->client),
         .tls = env->tls);
+    places_open(&s);
     notify_open(&s);
     if (begin(&s) == OK)
         loop(&s);

@@ -113,12 +113,16 @@ struct uidset *command_uids(struct command *, const struct uidset *seqs);
 /* An empty set that is freed with the command's arena; NULL when that is full. */
 struct uidset *command_set(struct command *);
 
-/* The channel to notifyd. */
+/* The channel to notifyd. notify_open tells it which folders of others are open to us, before
+ * anything of the client's is read. */
 void notify_open(struct session *);
 void notify_close(struct session *);
 void notify_changed_folder(void *session, struct slice folder, uint64_t sequence);
-/* Watches the folder (empty: stops). */
-void notify_watch_folder(struct session *, struct slice folder);
+/* The same for a folder of others. */
+void notify_changed_share(void *share, struct slice folder, uint64_t sequence);
+/* Watches the selected folder, until notify_unwatch. */
+void notify_watch_selected(struct session *);
+void notify_unwatch(struct session *);
 /* Forgets the events that came. */
 void notify_drain(struct session *);
 

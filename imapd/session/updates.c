@@ -112,6 +112,8 @@ void updates_send(struct session *s, bool may_expunge, bool with_uid)
 {
     struct store_changes ch;
     struct error err;
+    if (!(session_rights(s) & ACL_READ))
+        return; /* taken away since */
     int rc = store_refresh(s->mb, may_expunge, &ch, &err);
     if (rc == ERR_NOT_FOUND) {
         /* The folder was deleted under us; the view cannot be told as empty honestly. */

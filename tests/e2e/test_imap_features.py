@@ -393,6 +393,40 @@ def test_each_right_allows_what_it_says(rootless, rights, allowed):
         assert status.startswith("OK") == ("append" in allowed), status
 
 
+def idle(client):
+    client.send("i IDLE\r\n")
+    assert client.line().startswith("+")
+
+
+def heard(client, pattern):
+    """Sooner than a session looks without having been woken (30 s; a line is waited for 20 s)."""
+    line = client.line()
+    while not re.match(pattern, line):
+        line = client.line()
+
+
+def test_idle_on_a_folder_of_somebody_else_hears_its_owner_and_the_other_way(rootless, alice):
+    folder, theirs = shared(rootless, "lrsw")
+    with login(rootless) as bob, login(rootless, **ALICE_LOGIN) as other:
+        ok(bob.imap(f"SELECT {theirs}"))
+        ok(alice.imap(f"SELECT {folder}"))
+        idle(bob)
+        append(other, folder, message("pushed", ALICE, BOB, "x\r\n"))
+        heard(bob, r"\* 2 EXISTS")
+        bob.send("DONE\r\n")
+        ok(bob.imap_answer("i"))
+        ok(alice.imap("NOOP"))
+        idle(alice)
+        ok(bob.imap("STORE 1 +FLAGS (\\Flagged)"))
+        heard(alice, r"\* 1 FETCH .*Flagged")
+        alice.send("DONE\r\n")
+        ok(alice.imap_answer("i"))
+        # Who has lost the right to read is told nothing any more.
+        ok(alice.imap(f"DELETEACL {folder} {BOB}"))
+        append(other, folder, message("not for bob", ALICE, ALICE, "x\r\n"))
+        assert ok(bob.imap("NOOP")) == []
+
+
 def test_public_folders(fresh):
     instance = fresh()
     instance.edit_conf((r"^domain example.test \{",

@@ -172,6 +172,80 @@ static void test_only_spawners_admit(void **state)
     change(f, "alice", "INBOX", 1);
 }
 
+static void share_box(struct fixture *f, struct session *s, const char *owner, const char *mailbox)
+{
+    struct notify_share m = {slice_of(owner), slice_of(mailbox)};
+    assert_int_equal(ipc_send(s->ipc, notify_share_type, 0, &m, -1), OK);
+    settle(f);
+}
+
+static void seal(struct fixture *f, struct session *s)
+{
+    struct notify_seal m = {0};
+    assert_int_equal(ipc_send(s->ipc, notify_seal_type, 0, &m, -1), OK);
+    settle(f);
+}
+
+static void watch_of(struct fixture *f, struct session *s, const char *owner, const char *mailbox)
+{
+    struct notify_watch m = {slice_of(owner), slice_of(mailbox)};
+    assert_int_equal(ipc_send(s->ipc, notify_watch_type, 0, &m, -1), OK);
+    settle(f);
+}
+
+static void test_a_shared_mailbox_is_watched_and_changed_by_both(void **state)
+{
+    struct fixture *f = *state;
+    struct session alice, bob;
+    admit_as(f, ROLE_IMAP_SESSION, "alice", &alice);
+    admit_as(f, ROLE_IMAP_SESSION, "bob", &bob);
+    share_box(f, &bob, "alice", "Team");
+    seal(f, &bob);
+    watch_box(f, &alice, "Team");
+    watch_of(f, &bob, "alice", "Team");
+    change(f, "alice", "Team", 3);
+    assert_int_equal(bob.events, 1);
+    assert_string_equal(bob.mailbox, "Team");
+    loop_advance(f->loop, 1000);
+    struct notify_changed m = {SLICE_LIT("alice"), SLICE_LIT("Team"), 4};
+    assert_int_equal(ipc_send(bob.ipc, notify_changed_type, 0, &m, -1), OK);
+    settle(f);
+    assert_int_equal(alice.events, 2);
+    assert_int_equal(alice.sequence, 4);
+    assert_int_equal(bob.events, 1);
+    ipc_free(alice.ipc);
+    ipc_free(bob.ipc);
+}
+
+static void test_nothing_of_others_is_told_but_what_is_shared(void **state)
+{
+    struct fixture *f = *state;
+    struct session bob;
+    admit_as(f, ROLE_IMAP_SESSION, "bob", &bob);
+    share_box(f, &bob, "alice", "Team");
+    seal(f, &bob);
+    share_box(f, &bob, "alice", "INBOX"); /* too late */
+    watch_of(f, &bob, "alice", "INBOX");
+    change(f, "alice", "INBOX", 1);
+    watch_of(f, &bob, "carol", "Team");
+    change(f, "carol", "Team", 1);
+    change(f, "bob", "Team", 1); /* nor is it one of his own by mistake */
+    assert_int_equal(bob.events, 0);
+    ipc_free(bob.ipc);
+}
+
+static void test_only_imap_sessions_have_shared_mailboxes(void **state)
+{
+    struct fixture *f = *state;
+    struct session bob;
+    admit_as(f, ROLE_POP3_SESSION, "bob", &bob);
+    share_box(f, &bob, "alice", "Team");
+    watch_of(f, &bob, "alice", "Team");
+    change(f, "alice", "Team", 1);
+    assert_int_equal(bob.events, 0);
+    ipc_free(bob.ipc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +253,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_changes_are_one_event, setup, teardown),
         cmocka_unit_test_setup_teardown(test_session_announces_only_for_its_owner, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_spawners_admit, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_shared_mailbox_is_watched_and_changed_by_both, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_nothing_of_others_is_told_but_what_is_shared, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_only_imap_sessions_have_shared_mailboxes, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
