@@ -67,6 +67,15 @@ int logrec_put_accept(struct buf *b, unsigned format, uint64_t qid, const struct
     return logrec_finish(b);
 }
 
+void logrec_put_mark(struct buf *b, unsigned format, uint64_t generation, uint64_t committed)
+{
+    logrec_begin(b, LOGREC_MARK, generation);
+    int rc = logrec_finish(b);
+    assert(rc == OK);
+    (void)rc;
+    logrec_seal(b, format, committed, committed);
+}
+
 void logrec_set_crc(struct buf *b, uint32_t crc)
 {
     put_le(b->data + b->off + LOGREC_HEADER, crc, 4);

@@ -72,6 +72,9 @@ void logrec_seal(struct buf *, unsigned format, uint64_t sequence, uint64_t comm
 /* ACCEPT in one go; envelope and recipients are encoded in this format already. */
 int logrec_put_accept(
     struct buf *, unsigned format, uint64_t qid, const struct logrec_accept *) MUST_USE;
+/* MARK, finished and sealed: of the segment that begins with this sequence, all up to `committed`
+ * was durable. */
+void logrec_put_mark(struct buf *, unsigned format, uint64_t generation, uint64_t committed);
 /* Enters the checksum of a large body into a finished ACCEPT that is not of format 1. */
 void logrec_set_crc(struct buf *, uint32_t crc);
 

@@ -46,20 +46,11 @@ static void close_current(struct spool_log *log)
     log->fd = -1;
 }
 
-static void put_mark(const struct spool_log *log, uint64_t generation, struct buf *b)
-{
-    logrec_begin(b, LOGREC_MARK, generation);
-    int rc = logrec_finish(b);
-    assert(rc == OK);
-    (void)rc;
-    logrec_seal(b, log->format, log->committed, log->committed);
-}
-
 void spool_log_mark(struct spool_log *log)
 {
     struct buf mark;
     buf_init(&mark, LOGREC_SECTOR);
-    put_mark(log, log->used[log->nused - 1].generation, &mark);
+    logrec_put_mark(&mark, log->format, log->used[log->nused - 1].generation, log->committed);
     struct slice s = buf_slice(&mark);
     struct iovec iov = {(char *)s.p, s.n};
     /* A failure costs nothing but the mark, which has a sector of its own. */
@@ -98,11 +89,8 @@ static void pad_sector(struct buf *b)
 static int put_copy(struct spool_log *log, int fd, struct buf *record)
 {
     struct buf mark;
-    uint64_t committed = log->committed;
     buf_init(&mark, LOGREC_SECTOR);
-    log->committed = log->sequence + 1;
-    put_mark(log, log->committed, &mark);
-    log->committed = committed;
+    logrec_put_mark(&mark, log->format, log->sequence + 1, log->sequence + 1);
     pad_sector(record);
     buf_put(record, buf_slice(&mark));
     pad_sector(record);

@@ -14,37 +14,11 @@
 
 #include "libutil/log.h"
 #include "libutil/map.h"
-#include "qmgr/spool_segment.h"
+#include "qmgr/spool_scan.h"
 
 enum { SEGMENT_READ_MAX = 1 << 30 };
 
-struct spool_scan {
-    struct disk *disk;
-    const struct spool_found_ops *ops;
-    void *arg;
-    struct found_segment *segments;
-    size_t nsegments;
-    struct map live;        /* qid -> struct live */
-    struct map parked;      /* qid -> struct parked_name */
-    struct map big;         /* names under big/ that are needed */
-    struct list overridden; /* FORGET jobs for messages in the log that are parked too */
-    uint64_t last;          /* highest sequence seen anywhere */
-    uint64_t good;          /* last sequence read in order */
-    unsigned next_number;
-    bool read_only;
-    bool fresh; /* a parked file may not be durable as it is read */
-    struct error error;
-};
-
-struct parked_name {
-    uint64_t qid, size;
-    int64_t due;
-};
-
-static void trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
-
-static void trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
+void scan_trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
 {
     char text[512];
     va_list ap;
@@ -59,7 +33,8 @@ static void note_segment(const char *name, void *arg)
     struct spool_scan *scan = arg;
     uint64_t number;
     if (strlen(name) != 5 || slice_u64(slice_of(name), 0, 99999, &number) != OK) {
-        trouble(scan, "foreign file", "log/%s is not a segment of the spool log; left alone", name);
+        scan_trouble(
+            scan, "foreign file", "log/%s is not a segment of the spool log; left alone", name);
         return;
     }
     if (scan->nsegments >= SPOOL_SEGMENTS_MAX)
@@ -131,7 +106,7 @@ static void take_accept(
     char id[ID_TEXT];
     id_print(rec->qid, id);
     if (rec->qid == 0 || logrec_get_accept(rec->payload, rec->version, &accept) != OK) {
-        trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed ACCEPT",
+        scan_trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed ACCEPT",
             rec->sequence, id);
         return;
     }
@@ -149,7 +124,7 @@ static void take_progress(struct spool_scan *scan, const struct logrec *rec)
     if (!l || rec->type != LOGREC_EXPAND || live_expand(l, rec->payload) == OK)
         return;
     id_print(rec->qid, id);
-    trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed EXPAND",
+    scan_trouble(scan, "corrupt record", "sequence %" PRIu64 ", message %s: malformed EXPAND",
         rec->sequence, id);
 }
 
@@ -174,8 +149,7 @@ static void take_record(
     scan->good = rec->sequence;
 }
 
-/* A copy under corrupt/, for people to look at. */
-static void set_aside(struct spool_scan *scan, const char *path, struct slice bytes)
+void scan_set_aside(struct spool_scan *scan, const char *path, struct slice bytes)
 {
     struct disk *disk = scan->disk;
     int fd = scan->read_only ? -EROFS : disk->ops->open(disk, path, DISK_CREATE);
@@ -187,22 +161,14 @@ static void set_aside(struct spool_scan *scan, const char *path, struct slice by
     disk->ops->close(disk, fd);
 }
 
-static void set_aside_record(struct spool_scan *scan, const struct live *l)
-{
-    char path[SPOOL_PATH], id[ID_TEXT];
-    id_print(l->qid, id);
-    snprintf(path, sizeof(path), "corrupt/accept-%s", id);
-    set_aside(scan, path, buf_slice(&l->record));
-}
-
 static void quarantine(struct spool_scan *scan, const struct found_segment *seg, struct slice bytes,
     size_t offset, uint64_t from, uint64_t to)
 {
     char path[SPOOL_PATH], where[SPOOL_PATH];
     spool_log_path(seg->number, where);
     snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, from);
-    set_aside(scan, path, bytes);
-    trouble(scan, "corrupt records",
+    scan_set_aside(scan, path, bytes);
+    scan_trouble(scan, "corrupt records",
         "%s at offset %zu: %zu bytes with sequences %" PRIu64 " to %" PRIu64
         " are damaged; copied to %s",
         where, offset, bytes.n, from, to, path);
@@ -210,10 +176,10 @@ static void quarantine(struct spool_scan *scan, const struct found_segment *seg,
 
 /* Past a bad record at `at`: true with the next one to go on with, false when the log ends. */
 static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg, struct slice all,
-    uint64_t promised, size_t *at, struct logrec *rec)
+    size_t *at, struct logrec *rec)
 {
     size_t from = *at;
-    uint64_t known = MAX(promised, segment_committed(all, from, scan->good));
+    uint64_t known = MAX(seg->promised, segment_committed(all, from, scan->good));
     if (known <= scan->good)
         return false;
     bool more = segment_find(all, from, scan->good, rec, at) &&
@@ -224,9 +190,8 @@ static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg
     return more;
 }
 
-/* All records of one segment. promised: the last sequence known to have been committed here. */
-static void read_records(
-    struct spool_scan *scan, const struct found_segment *seg, struct slice all, uint64_t promised)
+/* All records of one segment. */
+static void read_records(struct spool_scan *scan, const struct found_segment *seg, struct slice all)
 {
     size_t at = seg->start;
     scan->good = seg->generation - 1;
@@ -234,7 +199,7 @@ static void read_records(
         struct logrec rec;
         bool sound =
             logrec_decode(slice_from_index(all, at), &rec) == OK && rec.sequence == scan->good + 1;
-        if (!sound && !skip_damage(scan, seg, all, promised, &at, &rec))
+        if (!sound && !skip_damage(scan, seg, all, &at, &rec))
             return;
         take_record(scan, &rec, slice_first(slice_from_index(all, at), rec.total), seg->generation);
         scan->last = MAX(scan->last, rec.sequence);
@@ -281,23 +246,60 @@ static int read_segments(struct spool_scan *scan)
         struct found_segment *seg = &scan->segments[i];
         if (seg->generation == 0)
             continue;
-        uint64_t promised = i + 1 < scan->nsegments ? scan->segments[i + 1].before : 0;
+        seg->promised = MAX(seg->mark, i + 1 < scan->nsegments ? scan->segments[i + 1].before : 0);
         size_t size;
         char *data = read_segment(scan, seg->number, &size);
         if (!data)
             return scan->error.code;
-        promised = MAX(promised, seg->mark);
         /* The first one may have been cut off while it was turned. */
         seg->rotten |= seg->copy && i > 0 &&
                        segment_committed((struct slice){data, size}, LOGREC_FIRST_AT,
                            seg->generation) >= seg->generation;
         if (seg->rotten)
             quarantine(scan, seg, (struct slice){data, seg->start}, 0, 0, seg->generation - 1);
-        read_records(scan, seg, (struct slice){data, size}, promised);
+        read_records(scan, seg, (struct slice){data, size});
+        seg->last = scan->good;
         note_highest(scan, (struct slice){data, size});
         free(data);
     }
     return OK;
+}
+
+static int put_mark(struct spool_scan *scan, const struct found_segment *seg)
+{
+    struct disk *disk = scan->disk;
+    char path[SPOOL_PATH];
+    struct buf mark;
+    spool_log_path(seg->number, path);
+    buf_init(&mark, LOGREC_SECTOR);
+    logrec_put_mark(&mark, seg->version, seg->generation, seg->last);
+    struct slice s = buf_slice(&mark);
+    struct iovec iov = {(char *)s.p, s.n};
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    int rc = fd < 0 ? fd : disk->ops->write(disk, fd, &iov, 1, LOGREC_MARK_AT);
+    if (rc == 0)
+        rc = disk->ops->sync(disk, fd);
+    if (fd >= 0)
+        disk->ops->close(disk, fd);
+    buf_clear(&mark);
+    return rc < 0 ? disk_error(&scan->error, rc, "cannot mark a segment of the spool log") : OK;
+}
+
+/*
+ * What this start believes, later ones must believe as well, or report that it is gone. Where a
+ * commit failed and came to light all the same, or was cut off by a crash behind the record that is
+ * believed, the next segment's `before` is lower: there the segment's own MARK says it. The newest
+ * segment needs none, its next one is about to be begun (spool_open.c).
+ */
+static int vouch(struct spool_scan *scan)
+{
+    int rc = OK;
+    for (size_t i = 0; i + 1 < scan->nsegments && rc == OK; i++) {
+        const struct found_segment *seg = &scan->segments[i];
+        if (seg->generation && seg->version > 1 && seg->last > seg->promised)
+            rc = put_mark(scan, seg);
+    }
+    return rc;
 }
 
 int spool_scan_remove_log(struct spool_scan *scan)
@@ -334,6 +336,8 @@ struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
         rc = drop_cut_off_turn(scan);
     if (rc == OK)
         rc = read_segments(scan);
+    if (rc == OK && !read_only)
+        rc = vouch(scan);
     if (rc != OK) {
         error_set(err, scan->error.code, "%s", scan->error.text);
         spool_scan_free(scan);
@@ -370,167 +374,4 @@ void spool_scan_overridden(struct spool_scan *scan, struct list *out)
         list_remove(it);
         list_append(out, it);
     }
-}
-
-static void note_parked(const char *name, void *arg)
-{
-    struct spool_scan *scan = arg;
-    struct parked_name p;
-    struct disk_stat st;
-    char path[512];
-    snprintf(path, sizeof(path), "parked/%s", name);
-    if (!parked_parse_name(name, &p.qid, &p.size)) {
-        /* new.QID: a park that a crash cut off; the log still has the message. */
-        if (strncmp(name, "new.", 4) != 0)
-            trouble(scan, "foreign file", "%s is not a parked message; left alone", path);
-        return;
-    }
-    int rc = scan->disk->ops->stat(scan->disk, path, &st);
-    if (rc == -EINVAL) {
-        trouble(scan, "foreign file", "%s is not a plain file; left alone", path);
-    } else if (rc == -ENOENT && scan->read_only) {
-        return; /* finished since the directory was read: the system is running */
-    } else if (rc < 0) {
-        disk_error(&scan->error, rc, "cannot look at a parked message");
-    } else {
-        struct parked_name *copy = NEW(struct parked_name);
-        *copy = (struct parked_name){p.qid, p.size, st.mtime_ms};
-        scan->fresh |= st.fresh;
-        free(map_set_id(&scan->parked, p.qid, copy));
-    }
-}
-
-static void remove_unfinished(const char *name, void *arg)
-{
-    struct spool_scan *scan = arg;
-    char path[512];
-    snprintf(path, sizeof(path), "parked/%s", name);
-    if (strncmp(name, "new.", 4) == 0)
-        scan->disk->ops->unlink(scan->disk, path);
-}
-
-static void remove_unneeded(const char *name, void *arg)
-{
-    struct spool_scan *scan = arg;
-    char path[512];
-    snprintf(path, sizeof(path), "big/%s", name);
-    uint64_t id;
-    if (id_parse(slice_of(name), &id) != OK)
-        trouble(scan, "foreign file", "%s is not a body of ours; left alone", path);
-    else if (!map_get(&scan->big, slice_of(name)))
-        scan->disk->ops->unlink(scan->disk, path);
-}
-
-static void count_live(struct spool_log *log, uint64_t generation)
-{
-    for (unsigned i = 0; i < log->nused; i++)
-        if (log->used[i].generation == generation)
-            log->used[i].live++;
-}
-
-/* The ring as it was: used from the oldest segment with something live on, the others spare. */
-static void fill_log(struct spool_scan *scan, struct spool_log *log)
-{
-    log->cap = (unsigned)scan->nsegments + 16;
-    log->used = xrealloc(log->used, log->cap, sizeof(*log->used));
-    log->spare = xrealloc(log->spare, log->cap, sizeof(*log->spare));
-    for (size_t i = 0; i < scan->nsegments; i++) {
-        struct segment s = {scan->segments[i].number, scan->segments[i].generation, 0};
-        if (s.generation)
-            log->used[log->nused++] = s;
-        else
-            log->spare[log->nspare++] = s;
-    }
-    log->sequence = scan->last; /* numbers of an unfinished commit are not used again */
-    log->committed = scan->good;
-    log->next_number = scan->next_number;
-}
-
-/* A body that is gone: the message was never acknowledged, or somebody removed the file. */
-static bool has_body(struct spool_scan *scan, const struct live *l, const struct logrec_accept *a)
-{
-    char path[SPOOL_BIG_PATH], name[LOGREC_BIG_NAME], id[ID_TEXT];
-    struct disk_stat st;
-    if (a->big.n == 0)
-        return true;
-    id_print(l->qid, id);
-    if (slice_to_cstr(a->big, name, sizeof(name)) && !strchr(name, '/')) {
-        spool_big_path(name, path);
-        map_set(&scan->big, slice_of(name), scan);
-        int rc = scan->disk->ops->stat(scan->disk, path, &st);
-        if (rc < 0 && rc != -ENOENT && rc != -EINVAL)
-            disk_error(&scan->error, rc, "cannot look at a message body");
-        /* A park that did not finish may have appended to it. */
-        if (scan->error.code || (rc == 0 && st.size >= (int64_t)a->size))
-            return true;
-    }
-    trouble(
-        scan, "body missing", "message %s: big/%.*s is missing or cut off", id, SLICE_FMT(a->big));
-    return false;
-}
-
-static void report_live(struct spool_scan *scan, struct spool_log *log)
-{
-    struct slice key;
-    void *value;
-    for (size_t pos = 0; !scan->error.code && map_next(&scan->live, &pos, &key, &value);) {
-        struct live *l = value;
-        struct buf added;
-        live_join(l, &added);
-        struct spool_found found = {.qid = l->qid,
-            .record = l->record,
-            .added = buf_slice(&added),
-            .done = l->done,
-            .ndone = l->ndone,
-            .generation = l->generation};
-        struct logrec rec;
-        bool parked = map_get_id(&scan->parked, l->qid) != NULL;
-        bool usable = !parked && logrec_decode(buf_slice(&l->record), &rec) == OK &&
-                      logrec_get_accept(rec.payload, rec.version, &found.accept) == OK &&
-                      has_body(scan, l, &found.accept);
-        if (!usable) {
-            /* Nor may it come back: a body that is missing now could turn up again later. */
-            if (log)
-                list_append(&scan->overridden, &spool_forget_job(l->qid)->link);
-            if (!parked)
-                set_aside_record(scan, l);
-            buf_clear(&added);
-            continue;
-        }
-        if (log)
-            count_live(log, l->generation);
-        scan->ops->message(&found, scan->arg);
-        l->record = found.record;
-        buf_clear(&added);
-    }
-}
-
-int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct error *err)
-{
-    struct disk *disk = scan->disk;
-    struct slice key;
-    void *value;
-    int rc = disk->ops->list(disk, "parked", note_parked, scan);
-    if (rc < 0)
-        disk_error(&scan->error, rc, "cannot list parked messages");
-    /* What is built on those files must not become durable before them. */
-    rc = rc == 0 && scan->fresh && !scan->read_only ? disk->ops->sync_all(disk) : 0;
-    if (rc < 0)
-        disk_error(&scan->error, rc, "cannot sync parked messages");
-    if (scan->error.code)
-        return error_set(err, scan->error.code, "%s", scan->error.text);
-    if (log)
-        fill_log(scan, log);
-    report_live(scan, log);
-    if (scan->error.code)
-        return error_set(err, scan->error.code, "%s", scan->error.text);
-    for (size_t pos = 0; map_next(&scan->parked, &pos, &key, &value);) {
-        struct parked_name *p = value;
-        scan->ops->parked(p->qid, p->size, p->due, scan->arg);
-    }
-    if (scan->read_only)
-        return OK;
-    disk->ops->list(disk, "parked", remove_unfinished, scan);
-    disk->ops->list(disk, "big", remove_unneeded, scan);
-    return OK;
 }

@@ -30,6 +30,7 @@ static void take_head(struct found_segment *seg, const struct logrec *rec, size_
     struct reader r = reader_of(rec->payload);
     seg->generation = rec->sequence;
     seg->before = get_u64(&r);
+    seg->version = rec->version;
     seg->start = at;
     seg->copy = at > 0;
 }
@@ -45,6 +46,7 @@ static void take_first(struct found_segment *seg, struct slice all)
         return;
     seg->generation = rec.sequence;
     seg->before = rec.committed;
+    seg->version = rec.version;
     seg->start = at;
     /* A turn that was cut off leaves only the head of an old use damaged. */
     seg->rotten = at > (rec.version > 1 ? LOGREC_FIRST_AT : LOGREC_HEADER + 8);

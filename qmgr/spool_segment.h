@@ -9,6 +9,9 @@ struct found_segment {
     uint64_t generation; /* first sequence found; 0: never used */
     uint64_t before;     /* what its SEGMENT record says was durable before it */
     uint64_t mark;       /* what its MARK says was durable; 0: none */
+    uint64_t promised;   /* the last of its records that something vouches for; 0: nothing does */
+    uint64_t last;       /* the last of its records that this start believes */
+    unsigned version;    /* the format it is written in */
     size_t start;        /* where its first sound record is */
     bool copy;           /* that is the copy of its SEGMENT record */
     bool rotten;         /* there are unsound ones before that, which were sound once */

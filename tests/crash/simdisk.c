@@ -428,6 +428,11 @@ static const struct disk_ops sim_ops = {
     .no_writer = sim_no_writer,
 };
 
+const struct disk_ops *simdisk_ops(void)
+{
+    return &sim_ops;
+}
+
 struct simdisk *simdisk_new(uint64_t seed)
 {
     struct simdisk *s = NEW(struct simdisk);

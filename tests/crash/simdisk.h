@@ -14,6 +14,8 @@ struct simdisk;
 struct simdisk *simdisk_new(uint64_t seed);
 void simdisk_free(struct simdisk *);
 struct disk *simdisk_disk(struct simdisk *);
+/* Its operations, for a test that puts others in front of some of them. */
+const struct disk_ops *simdisk_ops(void);
 
 /* The n-th operation from now and all after it fail with EIO: the machine is dying. */
 void simdisk_crash_after(struct simdisk *, uint64_t operations);

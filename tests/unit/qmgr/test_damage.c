@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <string.h>
 
 #include "qmgr/message.h"
@@ -54,7 +55,7 @@ static struct spool *open_spool(struct simdisk *sim, struct found *found)
     return spool_open(simdisk_disk(sim), &config, &ops, found, &err);
 }
 
-static void accept(struct spool *spool, uint64_t qid)
+static int try_accept(struct spool *spool, uint64_t qid)
 {
     struct buf envelope, recipients;
     struct list batch;
@@ -76,11 +77,17 @@ static void accept(struct spool *spool, uint64_t qid)
     list_init(&batch);
     list_append(&batch, &job->link);
     spool_run(spool, &batch);
-    assert_int_equal(job->code, OK);
+    int code = job->code;
     list_remove(&job->link);
     spool_job_free(job);
     buf_clear(&envelope);
     buf_clear(&recipients);
+    return code;
+}
+
+static void accept(struct spool *spool, uint64_t qid)
+{
+    assert_int_equal(try_accept(spool, qid), OK);
 }
 
 /* A disk with a closed spool of MESSAGES messages, each in a commit of its own. */
@@ -96,20 +103,40 @@ static struct simdisk *filled(void)
     return sim;
 }
 
-static void note_name(const char *name, void *arg)
+static const char ACCEPTED[] = "hello\n";
+
+struct place {
+    struct simdisk *sim;
+    char path[64];
+    uint64_t at;
+};
+
+static void look_into(const char *name, void *arg)
 {
-    char *out = arg;
-    if (!out[0] || strcmp(name, out) < 0)
-        snprintf(out, 32, "%s", name);
+    static char data[SEGMENT];
+    struct place *p = arg;
+    struct disk *disk = simdisk_disk(p->sim);
+    char path[64];
+    snprintf(path, sizeof(path), "log/%s", name);
+    int fd = disk->ops->open(disk, path, DISK_READ);
+    assert_int_equal(disk->ops->read(disk, fd, data, SEGMENT, 0), SEGMENT);
+    disk->ops->close(disk, fd);
+    for (size_t i = 0; i + sizeof(ACCEPTED) <= SEGMENT; i++)
+        if (memcmp(data + i, ACCEPTED, sizeof(ACCEPTED) - 1) == 0) {
+            snprintf(p->path, sizeof(p->path), "%s", path);
+            p->at = i;
+        }
 }
 
-/* The segment that was written to. */
-static void first_segment(struct simdisk *sim, char path[64])
+/* The segment that was written to; returns where the last body in it is. */
+static uint64_t written_segment(struct simdisk *sim, char path[64])
 {
-    char name[32] = "";
+    struct place p = {.sim = sim};
     struct disk *disk = simdisk_disk(sim);
-    assert_int_equal(disk->ops->list(disk, "log", note_name, name), 0);
-    snprintf(path, 64, "log/%s", name);
+    assert_int_equal(disk->ops->list(disk, "log", look_into, &p), 0);
+    assert_true(p.at > 0);
+    snprintf(path, 64, "%s", p.path);
+    return p.at;
 }
 
 static void put_file(struct simdisk *sim, const char *path, const char *text)
@@ -135,7 +162,7 @@ static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_re
         struct simdisk *sim = filled();
         struct found found;
         char path[64];
-        first_segment(sim, path);
+        written_segment(sim, path);
         assert_true(simdisk_flip(sim, path, at));
         struct spool *spool = open_spool(sim, &found);
         assert_true(found.messages >= MESSAGES - 1);
@@ -155,7 +182,7 @@ static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
         struct disk *disk = simdisk_disk(sim);
         struct found found;
         char path[64];
-        first_segment(sim, path);
+        written_segment(sim, path);
         int fd = disk->ops->open(disk, path, DISK_WRITE);
         assert_int_equal(disk->ops->truncate(disk, fd, size), 0);
         disk->ops->close(disk, fd);
@@ -226,11 +253,56 @@ static void test_a_read_only_disk_refuses_the_start_and_says_so(void **state)
     simdisk_free(sim);
 }
 
+static int no_sync(struct disk *disk, int fd)
+{
+    (void)disk, (void)fd;
+    return -EIO;
+}
+
+/* Nothing behind the head of a segment. */
+static int no_records(struct disk *disk, int fd, const struct iovec *iov, int n, int64_t offset)
+{
+    return offset < LOGREC_FIRST_AT ? simdisk_ops()->write(disk, fd, iov, n, offset) : -ENOSPC;
+}
+
+/* A message whose commit failed, and of which the FORGET failed as well, comes to light at the next
+ * start. From then on it is mail like any other. */
+static void test_what_a_start_has_believed_cannot_vanish_unnoticed(void **state)
+{
+    (void)state;
+    struct simdisk *sim = simdisk_new(1);
+    struct disk *disk = simdisk_disk(sim);
+    struct found found;
+    char path[64];
+    struct spool *spool = open_spool(sim, &found);
+    const struct disk_ops *honest = simdisk_ops();
+    struct disk_ops failing = *honest;
+    disk->ops = &failing;
+    accept(spool, 1);
+    failing.sync = no_sync;
+    assert_int_not_equal(try_accept(spool, 2), OK);
+    failing.sync = honest->sync;
+    failing.write = no_records;
+    assert_int_not_equal(try_accept(spool, 3), OK);
+    disk->ops = honest;
+    spool_close(spool);
+    spool = open_spool(sim, &found);
+    assert_true(found.message[1] && found.message[2]);
+    spool_close(spool);
+    assert_true(simdisk_flip(sim, path, written_segment(sim, path)));
+    spool = open_spool(sim, &found);
+    assert_true(found.message[1] && !found.message[2]);
+    assert_non_null(strstr(found.last, path));
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(
             test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported),
+        cmocka_unit_test(test_what_a_start_has_believed_cannot_vanish_unnoticed),
         cmocka_unit_test(test_a_truncated_segment_keeps_what_is_left_of_it),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
         cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),
