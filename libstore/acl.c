@@ -96,8 +96,9 @@ static int read_list(int dir, struct acl *a, struct error *err)
 static int open_folder(struct store *s, struct slice folder, int *fd, struct error *err)
 {
     char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
     *fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     return *fd < 0 ? error_sys(err, "folder %s", disk) : OK;
 }
@@ -204,7 +205,7 @@ static void put_folder(struct store *s, struct slice folder, struct buf *out)
     char disk[NAME_DISK_MAX];
     struct acl a;
     struct error ignored;
-    if (name_is_inbox(folder) || name_to_disk(folder, disk) ||
+    if (name_is_inbox(folder) || store_folder_dir(s, folder, disk, &ignored) ||
         store_acl_get(s, folder, &a, &ignored))
         return;
     for (size_t i = 0; i < a.n; i++)

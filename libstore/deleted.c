@@ -163,12 +163,14 @@ static int gather_all(struct store *s, struct error *err)
 {
     struct store_folder *folders;
     char disk[NAME_DISK_MAX];
+    struct error ignored;
     size_t n;
     int rc = store_list(s, &folders, &n, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < n; i++)
-        if (!(folders[i].attrs & STORE_NOSELECT) && name_to_disk(folders[i].name, disk) == OK)
+        if (!(folders[i].attrs & STORE_NOSELECT) &&
+            store_folder_dir(s, folders[i].name, disk, &ignored) == OK)
             deleted_gather(s, disk);
     store_list_free(folders, n);
     return OK;
@@ -229,6 +231,8 @@ static int place_fd(struct store *s, const struct deleted *d, int *fd, struct er
     if (name_to_disk(slice_of(d->folder), disk) || strchr(d->file, '/'))
         return error_set(err, ERR_SYNTAX, "not the name of a deleted message");
     *fd = open_place(s, disk, false);
+    if (*fd < 0 && name_to_raw(slice_of(d->folder), disk) == OK)
+        *fd = open_place(s, disk, false);
     return *fd < 0 ? error_sys(err, "%s", top_name) : OK;
 }
 

@@ -86,6 +86,32 @@ static bool is_dir(int dirfd, const struct fs_entry *e)
     return fs_stat(dirfd, e->name, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static bool has_dir(struct store *s, const char *disk)
+{
+    struct stat st;
+    return fs_stat(s->fd, disk, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int store_folder_dir(
+    struct store *s, struct slice folder, char disk[NAME_DISK_MAX], struct error *err)
+{
+    char raw[NAME_DISK_MAX];
+    int rc = name_to_disk(folder, disk);
+    if (name_to_raw(folder, raw) == OK && (rc || !has_dir(s, disk)) && has_dir(s, raw)) {
+        memcpy(disk, raw, sizeof(raw));
+        rc = OK;
+    }
+    return rc ? error_set(err, rc, "not a name for a folder") : OK;
+}
+
+/* Not so where the same folder is there twice, in both ways to write it. */
+static bool leads_to(struct store *s, struct slice folder, const char *disk)
+{
+    char found[NAME_DISK_MAX];
+    struct error ignored;
+    return store_folder_dir(s, folder, found, &ignored) == OK && strcmp(found, disk) == 0;
+}
+
 static int read_folders(struct store *s, struct list_of *l, struct error *err)
 {
     int fd = fs_open(s->fd, ".", O_RDONLY | O_DIRECTORY, 0);
@@ -98,7 +124,8 @@ static int read_folders(struct store *s, struct list_of *l, struct error *err)
     buf_init(&name, STORE_NAME_MAX * 4);
     for (struct fs_entry e; l->n < FOLDERS_MAX && fs_dir_next(d, &e);) {
         buf_reset(&name);
-        if (e.name[0] == '.' && is_dir(fd, &e) && name_from_disk(slice_of(e.name), &name) == OK)
+        if (e.name[0] == '.' && is_dir(fd, &e) && name_from_disk(slice_of(e.name), &name) == OK &&
+            leads_to(s, buf_slice(&name), e.name))
             add(l, buf_slice(&name), 0);
     }
     buf_clear(&name);
@@ -217,22 +244,15 @@ int store_subscribe(struct store *s, struct slice folder, bool subscribed, struc
 bool store_exists(struct store *s, struct slice folder)
 {
     char disk[NAME_DISK_MAX];
-    struct stat st;
-    return name_to_disk(folder, disk) == OK && fs_stat(s->fd, disk, &st) == 0 &&
-           S_ISDIR(st.st_mode);
-}
-
-static int disk_name(struct slice folder, char disk[NAME_DISK_MAX], struct error *err)
-{
-    int rc = name_to_disk(folder, disk);
-    return rc ? error_set(err, rc, "not a name for a folder") : OK;
+    struct error ignored;
+    return store_folder_dir(s, folder, disk, &ignored) == OK && has_dir(s, disk);
 }
 
 int store_create(struct store *s, struct slice folder, struct error *err)
 {
     char disk[NAME_DISK_MAX];
     struct box *b;
-    int rc = disk_name(folder, disk, err);
+    int rc = store_folder_dir(s, folder, disk, err);
     if (rc)
         return rc;
     if (strcmp(disk, ".") == 0)
@@ -290,7 +310,7 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     char disk[NAME_DISK_MAX], trash[80], hex[2 * STORE_GUID + 1];
     unsigned char guid[STORE_GUID];
     struct box *b;
-    int rc = disk_name(folder, disk, err);
+    int rc = store_folder_dir(s, folder, disk, err);
     if (rc)
         return rc;
     if (strcmp(disk, ".") == 0)
@@ -356,10 +376,11 @@ static bool belongs(const char *disk, const char *top)
     return strncmp(disk, top, n) == 0 && (disk[n] == '\0' || disk[n] == '.');
 }
 
+/* `from` and `to` as we would write them; so is each that is moved. */
 static int rename_all(struct store *s, const char *from, const char *to, struct error *err)
 {
     struct list_of l = {0};
-    char old[NAME_DISK_MAX], new[2 * NAME_DISK_MAX];
+    char old[NAME_DISK_MAX], new[2 * NAME_DISK_MAX], dir[NAME_DISK_MAX];
     int rc = read_folders(s, &l, err);
     size_t moved = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -370,8 +391,10 @@ static int rename_all(struct store *s, const char *from, const char *to, struct 
             /* First see that all fit, then move. */
             if (n > STORE_NAME_MAX)
                 rc = error_set(err, ERR_SYNTAX, "a folder's name would be too long");
-            else if (pass && fs_rename(s->fd, old, s->fd, new))
-                rc = error_sys(err, "renaming folder %s", old);
+            else
+                rc = store_folder_dir(s, l.folders[i].name, dir, err);
+            if (!rc && pass && fs_rename(s->fd, dir, s->fd, new))
+                rc = error_sys(err, "renaming folder %s", dir);
             moved += !rc;
         }
     }
@@ -393,11 +416,9 @@ static bool taken(struct store *s, const char *disk, struct error *err)
 int store_rename(struct store *s, struct slice from, struct slice to, struct error *err)
 {
     char old[NAME_DISK_MAX], new[NAME_DISK_MAX];
-    int fd, rc = disk_name(from, old, err);
-    if (!rc)
-        rc = disk_name(to, new, err);
-    if (rc)
-        return rc;
+    int fd, rc;
+    if (name_to_disk(from, old) || name_to_disk(to, new))
+        return error_set(err, ERR_SYNTAX, "not a name for a folder");
     if (strcmp(new, ".") == 0)
         return error_set(err, ERR_EXISTS, "INBOX always exists");
     if (strcmp(old, ".") == 0)

@@ -343,13 +343,7 @@ static void put_folder(struct slice name, struct buf *out)
     if (slice_iis(name, "INBOX")) {
         buf_puts(out, "INBOX\n");
     } else if (snprintf(disk, sizeof(disk), ".%.*s", SLICE_FMT(name)) < (int)sizeof(disk)) {
-        int rc = name_from_disk(slice_of(disk), &folder);
-        if (rc) {
-            for (size_t i = 0; i < name.n; i++)
-                buf_putc(&folder, name.p[i] == '.' ? STORE_SEPARATOR : name.p[i]);
-            rc = store_name_check(buf_slice(&folder));
-        }
-        if (!rc)
+        if (name_from_disk(slice_of(disk), &folder) == OK)
             buf_printf(out, "%.*s\n", SLICE_FMT(buf_slice(&folder)));
     }
     buf_clear(&folder);

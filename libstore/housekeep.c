@@ -109,10 +109,11 @@ int store_compact(struct store *s, struct slice folder, bool force, bool *done, 
     char disk[NAME_DISK_MAX];
     struct box *b;
     *done = false;
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
     store_drop_box(s);
-    int rc = box_open(s, disk, &b, err);
+    rc = box_open(s, disk, &b, err);
     if (rc)
         return rc;
     remove_stale(b->dirfd, fs_time());

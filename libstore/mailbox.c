@@ -119,9 +119,10 @@ int store_select(struct store *s, struct slice folder, bool read_only, struct st
 {
     char disk[NAME_DISK_MAX];
     struct box *b;
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
-    int rc = box_open(s, disk, &b, err);
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
+    rc = box_open(s, disk, &b, err);
     if (rc)
         return rc;
     struct store_mailbox *mb = NEW(struct store_mailbox);

@@ -63,8 +63,9 @@ static int open_dir(
     *fd = s->fd;
     if (folder.n == 0)
         return OK;
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
     *fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     return *fd < 0 ? error_sys(err, "folder %s", disk) : OK;
 }

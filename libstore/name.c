@@ -86,34 +86,50 @@ static void put_disk(struct buf *out, struct shift *shift, uint32_t c)
     }
 }
 
+/* Controls, and what RFC 9755 §3 forbids besides: separators of lines and paragraphs. */
+static bool is_forbidden(uint32_t c)
+{
+    return c < ' ' || (c >= 0x7f && c <= 0x9f) || c == 0x2028 || c == 0x2029;
+}
+
+static bool is_legal(struct slice folder)
+{
+    uint32_t before = STORE_SEPARATOR;
+    if (folder.n > STORE_NAME_MAX)
+        return false;
+    while (folder.n) {
+        uint32_t c = take_utf8(&folder);
+        if (is_forbidden(c) || (c == STORE_SEPARATOR && before == c))
+            return false;
+        before = c;
+    }
+    return before != STORE_SEPARATOR;
+}
+
 int name_to_disk(struct slice folder, char out[NAME_DISK_MAX])
 {
+    static const size_t inbox = sizeof("INBOX") - 1;
     if (name_is_inbox(folder)) {
         memcpy(out, ".", 2);
         return OK;
     }
-    if (folder.n == 0 || folder.n > STORE_NAME_MAX)
+    if (!is_legal(folder))
         return ERR_SYNTAX;
     struct buf disk;
     struct shift shift = {0};
     buf_init(&disk, STORE_NAME_MAX);
     buf_putc(&disk, '.');
-    int rc = OK;
-    uint32_t before = STORE_SEPARATOR;
-    for (struct slice rest = folder; rest.n && !rc;) {
-        uint32_t c = take_utf8(&rest);
-        if (c < ' ' || (c >= 0x7f && c <= 0x9f) || (c == STORE_SEPARATOR && before == c))
-            rc = ERR_SYNTAX;
-        put_disk(&disk, &shift, c);
-        before = c;
+    if (folder.n > inbox && folder.p[inbox] == STORE_SEPARATOR &&
+        name_is_inbox(slice_first(folder, inbox))) {
+        buf_puts(&disk, "INBOX");
+        folder = slice_from_index(folder, inbox);
     }
+    while (folder.n)
+        put_disk(&disk, &shift, take_utf8(&folder));
     shift_end(&disk, &shift);
-    /* The directory is the store's own when a name ends in its separator. */
-    if (disk.failed || before == STORE_SEPARATOR ||
-        !slice_to_cstr(buf_slice(&disk), out, NAME_DISK_MAX))
-        rc = ERR_SYNTAX;
+    bool fits = !disk.failed && slice_to_cstr(buf_slice(&disk), out, NAME_DISK_MAX);
     buf_clear(&disk);
-    return rc;
+    return fits ? OK : ERR_SYNTAX;
 }
 
 /* Decodes base64 up to '-' behind '&'; false when malformed. */
@@ -163,20 +179,52 @@ static int decode(struct slice disk, struct buf *out)
     return out->failed ? ERR_SYNTAX : OK;
 }
 
-int name_from_disk(struct slice disk, struct buf *out)
+/* Whether some folder's directory is called so by us. */
+static bool is_made_by_us(const char *disk)
+{
+    char made[NAME_DISK_MAX];
+    struct buf folder;
+    buf_init(&folder, 4 * NAME_DISK_MAX);
+    bool ours = decode(slice_of(disk), &folder) == OK &&
+                name_to_disk(buf_slice(&folder), made) == OK && strcmp(made, disk) == 0;
+    buf_clear(&folder);
+    return ours;
+}
+
+int name_to_raw(struct slice folder, char out[NAME_DISK_MAX])
+{
+    if (name_is_inbox(folder) || !is_legal(folder) || slice_chr(folder, '.') >= 0)
+        return ERR_NOT_FOUND;
+    out[0] = '.';
+    for (size_t i = 0; i < folder.n; i++)
+        out[i + 1] = folder.p[i] == STORE_SEPARATOR ? '.' : folder.p[i];
+    out[folder.n + 1] = '\0';
+    return is_made_by_us(out) ? ERR_NOT_FOUND : OK;
+}
+
+/* One name per directory and one directory per name, whatever a stranger created there. */
+static bool is_name_of(struct slice folder, struct slice disk)
 {
     char again[NAME_DISK_MAX];
+    return (name_to_disk(folder, again) == OK && slice_is(disk, again)) ||
+           (name_to_raw(folder, again) == OK && slice_is(disk, again));
+}
+
+int name_from_disk(struct slice disk, struct buf *out)
+{
     size_t before = buf_len(out);
-    int rc = ERR_SYNTAX;
-    if (disk.n >= 2 && disk.p[0] == '.')
-        rc = decode(disk, out);
-    struct slice name = slice_from_index(buf_slice(out), before);
-    /* One name per directory and one directory per name, whatever a stranger created there. */
-    if (!rc && (name_to_disk(name, again) || !slice_is(disk, again)))
-        rc = ERR_SYNTAX;
-    if (rc)
-        buf_truncate(out, MIN(before, buf_len(out)));
-    return rc;
+    if (disk.n < 2 || disk.p[0] != '.')
+        return ERR_SYNTAX;
+    if (decode(disk, out) == OK && is_name_of(slice_from_index(buf_slice(out), before), disk))
+        return OK;
+    if (!out->failed)
+        buf_truncate(out, before);
+    for (size_t i = 1; i < disk.n; i++)
+        buf_putc(out, disk.p[i] == '.' ? STORE_SEPARATOR : disk.p[i]);
+    if (is_name_of(slice_from_index(buf_slice(out), before), disk))
+        return OK;
+    buf_truncate(out, MIN(before, buf_len(out)));
+    return ERR_SYNTAX;
 }
 
 int store_name_check(struct slice folder)

@@ -284,6 +284,10 @@ void guid_hex(const unsigned char guid[STORE_GUID], char out[2 * STORE_GUID + 1]
 /* The box of a folder, kept open for the next time. */
 int store_box(struct store *, struct slice folder, struct box **, struct error *) MUST_USE;
 void store_drop_box(struct store *);
+/* The directory of a folder: the one others made with a name in UTF-8 where only that is there,
+ * else the one that we would make. ERR_SYNTAX as store_name_check. */
+int store_folder_dir(
+    struct store *, struct slice folder, char disk[NAME_DISK_MAX], struct error *) MUST_USE;
 /* Finds size and line ends by reading, into the record in memory; a missing file has size 0. */
 void body_size(struct box *, size_t pos);
 /* Content of a message with CRLF line ends. */

@@ -183,10 +183,11 @@ void quota_free(struct quota_state *st)
 }
 
 /* Takes the list of folders that count; what is known of them is kept. */
-static void take_list(
-    struct quota_state *st, const struct store_folder *folders, size_t n, int64_t listed)
+static void take_list(struct store *s, struct quota_state *st, const struct store_folder *folders,
+    size_t n, int64_t listed)
 {
     struct counted *old = st->folders;
+    struct error ignored;
     size_t nold = st->nfolders;
     st->folders = xcalloc(n + 1, sizeof(*st->folders));
     st->nfolders = 0;
@@ -194,7 +195,7 @@ static void take_list(
         struct counted *c = &st->folders[st->nfolders];
         const struct quota_rule *r = rule_of(&st->quota, folders[i].name);
         if ((folders[i].attrs & STORE_NOSELECT) || (r && r->ignore) ||
-            name_to_disk(folders[i].name, c->disk))
+            store_folder_dir(s, folders[i].name, c->disk, &ignored))
             continue;
         c->size = -1;
         for (size_t k = 0; k < nold; k++)
@@ -227,7 +228,7 @@ static int list_folders(struct store *s, struct error *err)
     int rc = store_list(s, &folders, &n, err);
     if (rc)
         return rc;
-    take_list(st, folders, n, age > (int64_t)SETTLED_NS ? changed : 0);
+    take_list(s, st, folders, n, age > (int64_t)SETTLED_NS ? changed : 0);
     store_list_free(folders, n);
     return OK;
 }

@@ -118,8 +118,6 @@ int store_restore_install(
 {
     struct box *from, *to;
     char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
     int rc = maildir_make(aside->fd, err);
     /* Its messages are durable before anyone hears of them. */
     if (!rc)
@@ -133,6 +131,8 @@ int store_restore_install(
     rc = store_note_uidvalidity(s, from->head.uidvalidity, err);
     if (!rc && !store_exists(s, folder))
         rc = store_create(s, folder, err);
+    if (!rc)
+        rc = store_folder_dir(s, folder, disk, err);
     if (!rc)
         rc = box_open(s, disk, &to, err);
     if (!rc) {

@@ -119,13 +119,11 @@ void store_drop_box(struct store *s)
 int store_box(struct store *s, struct slice folder, struct box **out, struct error *err)
 {
     char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk)) {
-        error_set(err, ERR_SYNTAX, "not a name for a folder");
-        return ERR_SYNTAX;
-    }
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
     if (s->box && strcmp(s->box->disk, disk) != 0)
         store_drop_box(s);
-    int rc = OK;
     if (!s->box)
         rc = box_open(s, disk, &s->box, err);
     *out = s->box;
@@ -260,8 +258,9 @@ int store_note_uidvalidity(struct store *s, uint32_t given, struct error *err)
 int store_rebuild(struct store *s, struct slice folder, struct error *err)
 {
     char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk))
-        return error_set(err, ERR_SYNTAX, "not a name for a folder");
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (rc)
+        return rc;
     store_drop_box(s);
     return box_rebuild(s, disk, true, err);
 }

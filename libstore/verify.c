@@ -84,10 +84,9 @@ int store_verify(struct store *s, struct slice folder, struct buf *report, struc
 {
     char disk[NAME_DISK_MAX];
     struct box *b;
-    int rc = name_to_disk(folder, disk);
-    if (rc)
-        return error_set(err, rc, "not a name for a folder");
-    rc = box_open_dir(s, disk, &b, err);
+    int rc = store_folder_dir(s, folder, disk, err);
+    if (!rc)
+        rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc;
     rc = check_folder(b, report, err);

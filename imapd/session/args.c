@@ -49,12 +49,14 @@ bool is_atom_char(char c)
     return u > ' ' && u < 0x7f && !strchr("(){%*\"\\]", c);
 }
 
-/* A run of atom characters and those in `also`. */
-static bool take_run(struct args *a, const char *also, struct slice *out)
+/* A run of atom characters and those in `also`; in names of mailboxes 8-bit ones, too: what some
+ * clients send. */
+static bool take_run(struct args *a, const char *also, bool eight_bit, struct slice *out)
 {
     size_t n = 0;
     while (n < a->rest.n &&
-           (is_atom_char(a->rest.p[n]) || (a->rest.p[n] != 0 && strchr(also, a->rest.p[n]))))
+           (is_atom_char(a->rest.p[n]) || (a->rest.p[n] != 0 && strchr(also, a->rest.p[n])) ||
+               (eight_bit && (unsigned char)a->rest.p[n] >= 0x80)))
         n++;
     *out = slice_first(a->rest, n);
     a->rest = slice_from_index(a->rest, n);
@@ -63,7 +65,7 @@ static bool take_run(struct args *a, const char *also, struct slice *out)
 
 bool take_atom(struct args *a, struct slice *out)
 {
-    return take_run(a, "", out);
+    return take_run(a, "", false, out);
 }
 
 static bool take_quoted(struct args *a, struct slice *out)
@@ -129,7 +131,7 @@ bool take_astring(struct args *a, struct slice *out)
 {
     if (args_next_is(a, '"') || args_next_is(a, '{'))
         return take_string(a, out);
-    return take_run(a, "]", out);
+    return take_run(a, "]", false, out);
 }
 
 bool take_nstring(struct args *a, struct slice *out)
@@ -147,7 +149,8 @@ bool take_nstring(struct args *a, struct slice *out)
 bool take_mailbox(struct args *a, struct slice *out)
 {
     struct slice wire;
-    if (!take_astring(a, &wire))
+    if (!(args_next_is(a, '"') || args_next_is(a, '{') ? take_string(a, &wire)
+                                                       : take_run(a, "]", true, &wire)))
         return false;
     if (slice_iis(wire, "INBOX")) {
         *out = SLICE_LIT("INBOX");
@@ -155,17 +158,17 @@ bool take_mailbox(struct args *a, struct slice *out)
     }
     struct buf name;
     buf_init(&name, 4 * STORE_NAME_MAX);
-    int rc = mutf7_decode(wire, &name);
+    int rc = wire_take_mailbox(wire, a->utf8, &name);
     *out = arena_dup(a->arena, buf_slice(&name));
     buf_clear(&name);
-    return rc == OK && out->p ? true : args_fail(a, "Mailbox name is no modified UTF-7");
+    return rc == OK && out->p ? true : args_fail(a, "Malformed mailbox name");
 }
 
 bool take_pattern(struct args *a, struct slice *out)
 {
     if (args_next_is(a, '"') || args_next_is(a, '{'))
         return take_string(a, out);
-    return take_run(a, "%*]", out);
+    return take_run(a, "%*]", true, out);
 }
 
 bool take_number(struct args *a, uint64_t max, uint64_t *out)

@@ -14,6 +14,7 @@ struct args {
     struct slice rest;
     struct arena *arena;
     const char *wrong;
+    bool utf8; /* mailbox names are UTF-8: the client has enabled it */
 };
 
 enum { ARGS_KEYWORDS_MAX = 64, ARGS_KEYWORD_LENGTH = 128 };

@@ -7,15 +7,6 @@
 #include "libmail/imapstruct.h"
 #include "libutil/error.h"
 
-static void put_name(struct buf *out, struct slice mailbox)
-{
-    struct buf wire;
-    buf_init(&wire, 8 * STORE_NAME_MAX);
-    mutf7_encode(mailbox, &wire);
-    imap_put_string(out, buf_slice(&wire));
-    buf_clear(&wire);
-}
-
 /* Mailbox and, when asked for, an identifier in lower case. */
 static bool take_args(struct command *c, struct slice *name, struct slice *who, bool last)
 {
@@ -83,7 +74,7 @@ void cmd_getacl(struct command *c)
         return;
     }
     buf_puts(out, "* ACL ");
-    put_name(out, name);
+    wire_put_mailbox(out, name, c->s->utf8);
     buf_putc(out, ' ');
     imap_put_string(out, slice_of(c->s->env->user));
     buf_putc(out, ' ');
@@ -165,7 +156,7 @@ void cmd_listrights(struct command *c)
     if (!administered(c, name, &p))
         return;
     buf_puts(out, "* LISTRIGHTS ");
-    put_name(out, name);
+    wire_put_mailbox(out, name, c->s->utf8);
     buf_putc(out, ' ');
     imap_put_string(out, who);
     buf_putc(out, ' ');
@@ -197,7 +188,7 @@ void cmd_myrights(struct command *c)
         return;
     }
     buf_puts(out, "* MYRIGHTS ");
-    put_name(out, name);
+    wire_put_mailbox(out, name, c->s->utf8);
     buf_putc(out, ' ');
     acl_put_rights(p.rights, out);
     buf_puts(out, "\r\n");

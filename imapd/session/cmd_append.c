@@ -8,6 +8,7 @@ struct append {
     struct slice folder;
     struct flag_list flags;
     int64_t date; /* 0: not given */
+    bool wrapped; /* the literal stands in "UTF8 (~{n}" and ")" (RFC 6855 §4) */
 };
 
 /* Everything before the announced literal. */
@@ -23,6 +24,10 @@ static bool take_append(struct command *c, struct append *ap)
         if (!take_date_time(a, &ap->date) || !take_space(a))
             return false;
         ap->date = MIN(MAX(ap->date, 1), UINT32_MAX); /* what the store can keep */
+    }
+    if (a->utf8 && slice_istarts(a->rest, "UTF8 (~")) {
+        a->rest = slice_from_index(a->rest, strlen("UTF8 (~"));
+        ap->wrapped = true;
     }
     if (!c->message || !args_next_is(a, '{'))
         return args_fail(a, "Message literal expected");
@@ -71,8 +76,8 @@ static int receive(
     return rc;
 }
 
-/* What follows the literal: nothing but the line end. */
-static bool end_of_command(struct session *s)
+/* What follows the literal: this, and the line end. */
+static bool end_of_command(struct session *s, const char *last)
 {
     struct slice line;
     int rc = io_line(&s->io, SESSION_LINE_MAX, s->timeout, &line);
@@ -80,7 +85,7 @@ static bool end_of_command(struct session *s)
         io_skip_line(&s->io, s->timeout);
     else if (rc && !s->io.error)
         s->io.error = rc;
-    return rc == OK && line.n == 0;
+    return rc == OK && slice_is(line, last);
 }
 
 static void commit(
@@ -138,7 +143,7 @@ void cmd_append(struct command *c)
         buf_puts(&s->io.out, "+ Ready for the message\r\n");
     rc = receive(s, c->message, handle, &err);
     c->message = NULL;
-    bool ended = !s->io.error && end_of_command(s);
+    bool ended = !s->io.error && end_of_command(s, ap.wrapped ? ")" : "");
     if (rc || !ended) {
         store_append_abort(handle);
         args_fail(&c->args, "Line end expected after the message");

@@ -57,8 +57,8 @@ static void put_date(struct buf *out, const char *name, int64_t date)
     struct tm tm;
     time_t t = date;
     gmtime_r(&t, &tm);
-    buf_printf(out, "%s \"%2d-%s-%04d %02d:%02d:%02d +0000\"", name, tm.tm_mday,
-        months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    buf_printf(out, "%s \"%2d-%s-%04d %02d:%02d:%02d +0000\"", name, tm.tm_mday, months[tm.tm_mon],
+        tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
 /* The names of which store_cache.header holds every field. */

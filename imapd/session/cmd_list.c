@@ -29,7 +29,7 @@ static const struct {
     {"CHILDREN", OPT_CHILDREN, false, true}};
 
 struct list_request {
-    struct slice patterns[PATTERNS_MAX]; /* with the reference before them */
+    struct slice patterns[PATTERNS_MAX]; /* with the reference before them, UTF-8 */
     size_t npatterns;
     unsigned select, give;
     unsigned status; /* items */
@@ -38,7 +38,7 @@ struct list_request {
 
 /* One name that can be listed. */
 struct entry {
-    struct slice name, wire;
+    struct slice name;
     unsigned attrs, uses;
     bool exists, below; /* below: something subscribed is */
 };
@@ -79,8 +79,16 @@ static bool add_pattern(struct args *a, struct slice ref, struct list_request *r
     struct slice all = arena_printf(a->arena, "%.*s%.*s", SLICE_FMT(ref), SLICE_FMT(mailbox));
     if (!all.p || all.n > WIRE_MAX)
         return args_fail(a, "Pattern too long");
-    rq->patterns[rq->npatterns++] = mailbox.n ? all : mailbox;
-    return true;
+    struct buf utf8;
+    buf_init(&utf8, 4 * WIRE_MAX);
+    /* What is malformed matches nothing. */
+    if (mailbox.n && wire_take_mailbox(all, a->utf8, &utf8) == OK)
+        mailbox = arena_dup(a->arena, buf_slice(&utf8));
+    else if (mailbox.n)
+        mailbox = SLICE_LIT("/");
+    buf_clear(&utf8);
+    rq->patterns[rq->npatterns++] = mailbox;
+    return mailbox.p ? true : args_fail(a, "Command too large");
 }
 
 static bool take_list(struct command *c, struct list_request *rq)
@@ -134,17 +142,12 @@ static struct entry *add_name(struct names *l, struct slice name, unsigned attrs
 {
     uintptr_t at = (uintptr_t)map_get(&l->index, name);
     if (!at) {
-        struct buf wire;
         if (l->n == l->cap) {
             l->cap = l->cap ? 2 * l->cap : 64;
             l->entries = xrealloc(l->entries, l->cap, sizeof(*l->entries));
         }
-        buf_init(&wire, WIRE_MAX);
-        mutf7_encode(name, &wire);
-        l->entries[l->n] = (struct entry){
-            .name = arena_dup(l->arena, name), .wire = arena_dup(l->arena, buf_slice(&wire))};
-        buf_clear(&wire);
-        if (!l->entries[l->n].name.p || !l->entries[l->n].wire.p)
+        l->entries[l->n] = (struct entry){.name = arena_dup(l->arena, name)};
+        if (!l->entries[l->n].name.p)
             return NULL;
         at = ++l->n;
         map_set(&l->index, name, (void *)at);
@@ -253,7 +256,7 @@ static void put_listed(struct session *s, const struct list_request *rq, const s
         if (e->uses >> i & 1)
             buf_printf(out, " %s", store_use_name(i));
     buf_printf(out, ") \"%c\" ", STORE_SEPARATOR);
-    imap_put_string(out, e->wire);
+    wire_put_mailbox(out, e->name, s->utf8);
     if (e->below && (rq->select & OPT_SUBSCRIBED))
         buf_puts(out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
     buf_puts(out, "\r\n");
@@ -278,7 +281,7 @@ static void put_all(struct command *c, const struct list_request *rq, struct nam
         const struct entry *e = &l->entries[i];
         bool match = false;
         for (size_t k = 0; k < rq->npatterns && !match; k++)
-            match = list_match(rq->patterns[k], e->wire, STORE_SEPARATOR);
+            match = list_match(rq->patterns[k], e->name, STORE_SEPARATOR);
         if (!match || !is_selected(rq, e))
             continue;
         put_listed(s, rq, e);
@@ -318,24 +321,25 @@ void cmd_list(struct command *c)
 
 /* --- LSUB ------------------------------------------------------------------------------------- */
 
-static void put_subscribed(struct buf *out, bool only_level, struct slice wire)
+static void put_subscribed(struct session *s, bool only_level, struct slice name)
 {
+    struct buf *out = &s->io.out;
     buf_printf(out, "* LSUB (%s) \"%c\" ", only_level ? "\\Noselect" : "", STORE_SEPARATOR);
-    imap_put_string(out, wire);
+    wire_put_mailbox(out, name, s->utf8);
     buf_puts(out, "\r\n");
 }
 
 /* With '%' at its end, a pattern that matches a level above a subscribed name lists that level
  * (§6.3.9). `told` is the level listed last: names come sorted. */
 static void put_level_above(
-    struct buf *out, struct slice pattern, struct slice wire, struct buf *told)
+    struct session *s, struct slice pattern, struct slice name, struct buf *told)
 {
-    for (size_t i = 1; i < wire.n; i++) {
-        struct slice level = slice_first(wire, i);
-        if (wire.p[i] != STORE_SEPARATOR || !list_match(pattern, level, STORE_SEPARATOR) ||
+    for (size_t i = 1; i < name.n; i++) {
+        struct slice level = slice_first(name, i);
+        if (name.p[i] != STORE_SEPARATOR || !list_match(pattern, level, STORE_SEPARATOR) ||
             slice_eq(level, buf_slice(told)))
             continue;
-        put_subscribed(out, true, level);
+        put_subscribed(s, true, level);
         buf_reset(told);
         buf_put(told, level);
     }
@@ -358,22 +362,18 @@ void cmd_lsub(struct command *c)
         command_error(c, rc, &err);
         return;
     }
-    struct buf wire, told;
-    buf_init(&wire, WIRE_MAX);
+    struct buf told;
     buf_init(&told, WIRE_MAX);
     for (size_t i = 0; i < n && io_pace(&c->s->io) == OK; i++) {
-        buf_reset(&wire);
-        mutf7_encode(folders[i].name, &wire);
-        struct slice name = buf_slice(&wire);
+        struct slice name = folders[i].name;
         if (list_match(pattern, name, STORE_SEPARATOR)) {
-            put_subscribed(&c->s->io.out, folders[i].attrs & STORE_NOSELECT, name);
+            put_subscribed(c->s, folders[i].attrs & STORE_NOSELECT, name);
             buf_reset(&told);
             buf_put(&told, name);
         } else if (slice_ends(pattern, "%")) {
-            put_level_above(&c->s->io.out, pattern, name, &told);
+            put_level_above(c->s, pattern, name, &told);
         }
     }
-    buf_clear(&wire);
     buf_clear(&told);
     store_list_free(folders, n);
     command_ok(c, "LSUB completed");

@@ -88,15 +88,6 @@ static bool wants(const struct get_request *rq, struct slice name)
     return false;
 }
 
-static void put_name(struct buf *out, struct slice mailbox)
-{
-    struct buf wire;
-    buf_init(&wire, 8 * STORE_NAME_MAX);
-    mutf7_encode(mailbox, &wire);
-    imap_put_string(out, mailbox.n ? buf_slice(&wire) : SLICE_LIT(""));
-    buf_clear(&wire);
-}
-
 struct answer {
     struct command *c;
     const struct get_request *rq;
@@ -113,7 +104,7 @@ static void put_entry(struct answer *w, struct slice name, struct slice value)
     }
     if (!w->given++) {
         buf_puts(out, "* METADATA ");
-        put_name(out, w->rq->mailbox);
+        wire_put_mailbox(out, w->rq->mailbox, w->c->s->utf8);
         buf_puts(out, " (");
     } else {
         buf_putc(out, ' ');

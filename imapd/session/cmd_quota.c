@@ -52,7 +52,7 @@ void cmd_getquotaroot(struct command *c)
 {
     struct slice name;
     struct place p;
-    struct buf *out = &c->s->io.out, wire;
+    struct buf *out = &c->s->io.out;
     struct error err = {0, ""};
     if (!take_space(&c->args) || !take_mailbox(&c->args, &name) || !take_end(&c->args)) {
         command_bad(c);
@@ -64,12 +64,9 @@ void cmd_getquotaroot(struct command *c)
         command_no(c, "NONEXISTENT", "No such mailbox");
         return;
     }
-    buf_init(&wire, 8 * STORE_NAME_MAX);
-    mutf7_encode(name, &wire);
     buf_puts(out, "* QUOTAROOT ");
-    imap_put_string(out, buf_slice(&wire));
+    wire_put_mailbox(out, name, c->s->utf8);
     buf_puts(out, p.share ? "\r\n" : " \"\"\r\n");
-    buf_clear(&wire);
     int rc = p.share ? OK : put_quota(c->s, &err);
     if (rc)
         command_error(c, rc, &err);

@@ -1,4 +1,4 @@
-/* Commands that need no mailbox: CAPABILITY NOOP LOGOUT ID NAMESPACE IDLE. */
+/* Commands that need no mailbox: CAPABILITY NOOP LOGOUT ID ENABLE NAMESPACE IDLE. */
 #include <time.h>
 
 #include "imapd/session/place.h"
@@ -9,7 +9,7 @@
 static const char capabilities[] =
     "IMAP4rev1 LITERAL+ ID IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS "
     "SPECIAL-USE CREATE-SPECIAL-USE MOVE OBJECTID SAVEDATE PREVIEW STATUS=SIZE QUOTA "
-    "QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA";
+    "QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA ENABLE UTF8=ACCEPT";
 
 void session_put_capabilities(const struct session *s, struct buf *out)
 {
@@ -81,6 +81,24 @@ void cmd_id(struct command *c)
     }
     buf_puts(&c->s->io.out, "* ID (\"name\" \"Veredus\")\r\n");
     command_ok(c, "ID completed");
+}
+
+/* RFC 5161. What we do not know, and what is always on, is passed over. */
+void cmd_enable(struct command *c)
+{
+    struct slice word;
+    struct args *a = &c->args;
+    bool utf8 = false;
+    do {
+        if (!take_space(a) || !take_atom(a, &word)) {
+            command_bad(c);
+            return;
+        }
+        utf8 |= slice_iis(word, "UTF8=ACCEPT");
+    } while (!args_at_end(a));
+    c->s->utf8 |= utf8;
+    buf_printf(&c->s->io.out, "* ENABLED%s\r\n", utf8 ? " UTF8=ACCEPT" : "");
+    command_ok(c, "ENABLE completed");
 }
 
 /* RFC 2342: our own folders, those of other users, public ones. */

@@ -3,7 +3,6 @@
 #include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "imapd/session/status.h"
-#include "libmail/imapstruct.h"
 #include "libstore/seen.h"
 #include "libutil/error.h"
 
@@ -67,7 +66,7 @@ int status_put(
     struct session *s, struct slice name, const struct place *p, unsigned items, struct error *err)
 {
     struct store_status st;
-    struct buf *out = &s->io.out, wire;
+    struct buf *out = &s->io.out;
     uint64_t deleted = 0;
     char id[STORE_OBJECTID];
     int rc = store_status(p->store, p->folder, &st, err);
@@ -85,11 +84,8 @@ int status_put(
         [MAILBOXID] = 0,
         [DELETED_STORAGE] = deleted};
     store_mailbox_id(st.mailbox, id);
-    buf_init(&wire, 8 * STORE_NAME_MAX);
-    mutf7_encode(name, &wire);
     buf_puts(out, "* STATUS ");
-    imap_put_string(out, buf_slice(&wire));
-    buf_clear(&wire);
+    wire_put_mailbox(out, name, s->utf8);
     for (size_t i = 0, n = 0; i < ARRAY_LEN(names); i++) {
         if (!(items >> i & 1))
             continue;

@@ -19,6 +19,7 @@ static const struct verb {
     {"NOOP", ANY, cmd_noop},
     {"LOGOUT", QUIET, cmd_logout},
     {"ID", ANY, cmd_id},
+    {"ENABLE", ANY, cmd_enable},
     {"NAMESPACE", ANY, cmd_namespace},
     {"IDLE", ANY, cmd_idle},
     {"SELECT", QUIET, cmd_select},
@@ -202,7 +203,7 @@ static void put_tagged(struct command *c)
 
 void command_run(struct session *s, struct slice text, struct literal *message)
 {
-    struct command c = {.s = s, .args = {text, &s->arena, NULL}, .message = message};
+    struct command c = {.s = s, .args = {text, &s->arena, NULL, s->utf8}, .message = message};
     const struct verb *v = parse_verb(&c);
     s->commands++;
     if (v)

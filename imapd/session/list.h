@@ -3,6 +3,6 @@
 
 #include "libutil/slice.h"
 
-/* Whether a folder name in modified UTF-7 matches: '*' is anything, '%' anything but the
+/* Whether a folder name matches: '*' is anything, '%' anything but the
  * separator. INBOX is compared in any case. Time is linear in pattern times name. */
 bool list_match(struct slice pattern, struct slice name, char separator);

@@ -1,6 +1,7 @@
 #include "imapd/session/mutf7.h"
 
 #include "libmail/charset.h"
+#include "libmail/imapstruct.h"
 #include "libutil/error.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
@@ -9,6 +10,11 @@ static int value_of(char c)
 {
     const char *at = c ? strchr(alphabet, c) : NULL;
     return at ? (int)(at - alphabet) : -1;
+}
+
+static bool is_plain(char c)
+{
+    return (unsigned char)c >= 0x20 && (unsigned char)c < 0x7f;
 }
 
 /* Joins UTF-16 units to code points. */
@@ -55,18 +61,10 @@ static int decode_shifted(struct slice s, struct buf *out)
 int mutf7_decode(struct slice name, struct buf *out)
 {
     while (name.n) {
-        unsigned char c = (unsigned char)name.p[0];
-        if (c < 0x20 || c == 0x7f)
+        if (!is_plain(name.p[0]))
             return ERR_SYNTAX;
-        if (c >= 0x80) {
-            uint32_t point = utf8_take(&name);
-            if (point == 0xfffd)
-                return ERR_SYNTAX;
-            utf8_put(out, point);
-            continue;
-        }
-        if (c != '&') {
-            buf_putc(out, (char)c);
+        if (name.p[0] != '&') {
+            buf_putc(out, name.p[0]);
             name = slice_from_index(name, 1);
             continue;
         }
@@ -100,11 +98,6 @@ static void encode_unit(struct encoder *e, uint32_t unit)
     e->acc &= (1U << e->bits) - 1;
 }
 
-static bool is_plain(char c)
-{
-    return (unsigned char)c >= 0x20 && (unsigned char)c < 0x7f;
-}
-
 int mutf7_encode(struct slice name, struct buf *out)
 {
     while (name.n) {
@@ -131,4 +124,37 @@ int mutf7_encode(struct slice name, struct buf *out)
         buf_putc(out, '-');
     }
     return out->failed ? ERR_LIMIT : OK;
+}
+
+bool wire_is_utf8(struct slice name, bool enabled)
+{
+    for (size_t i = 0; i < name.n && !enabled; i++)
+        enabled = (unsigned char)name.p[i] >= 0x80;
+    return enabled;
+}
+
+int wire_take_mailbox(struct slice name, bool enabled, struct buf *out)
+{
+    if (!wire_is_utf8(name, enabled))
+        return mutf7_decode(name, out);
+    return utf8_valid(name) ? buf_put(out, name) : ERR_SYNTAX;
+}
+
+int wire_put_mailbox(struct buf *out, struct slice name, bool enabled)
+{
+    struct buf wire;
+    if (!enabled) {
+        buf_init(&wire, 8 * name.n + 8);
+        mutf7_encode(name, &wire);
+        imap_put_string(out, name.n ? buf_slice(&wire) : name);
+        buf_clear(&wire);
+        return out->failed ? ERR_LIMIT : OK;
+    }
+    buf_putc(out, '"');
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.p[i] == '"' || name.p[i] == '\\')
+            buf_putc(out, '\\');
+        buf_putc(out, name.p[i]);
+    }
+    return buf_putc(out, '"');
 }

@@ -191,6 +191,8 @@ bool take_search(struct args *a, struct search *search)
     *search = (struct search){.root = NULL};
     if (slice_istarts(a->rest, "CHARSET ")) {
         struct slice charset;
+        if (a->utf8) /* RFC 9755 §3: strings are UTF-8, and a charset could contradict */
+            return args_fail(a, "CHARSET is not for clients that enabled UTF8=ACCEPT");
         a->rest = slice_from_index(a->rest, strlen("CHARSET "));
         if (!take_astring(a, &charset) || !take_space(a))
             return false;

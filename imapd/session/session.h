@@ -44,6 +44,7 @@ struct session {
     struct ipc_sync notify; /* notify.fd < 0: no channel */
     unsigned errors;
     unsigned commands;
+    bool utf8;       /* UTF8=ACCEPT is enabled */
     bool over;       /* no more commands */
     const char *why; /* for the log */
 };
@@ -55,8 +56,8 @@ int session_run(struct session_env *);
 void session_put_capabilities(const struct session *, struct buf *);
 
 /* Opens a folder, leaving the one before. */
-int session_select(struct session *, struct slice name, const struct place *, bool read_only,
-    struct error *);
+int session_select(
+    struct session *, struct slice name, const struct place *, bool read_only, struct error *);
 void session_unselect(struct session *);
 /* The server asked us to end: input has ended too. */
 bool session_stopping(const struct session *);
@@ -131,6 +132,7 @@ void cmd_capability(struct command *);
 void cmd_noop(struct command *);
 void cmd_logout(struct command *);
 void cmd_id(struct command *);
+void cmd_enable(struct command *);
 void cmd_namespace(struct command *);
 void cmd_idle(struct command *);
 

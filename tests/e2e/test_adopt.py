@@ -119,6 +119,30 @@ def test_uids_flags_dates_unique_ids_and_subscriptions_are_kept(fresh):
     assert instance.veredus("mailbox", "verify", BOB).stdout.count("whole") == 3
 
 
+@needs_dovecot
+def test_folders_that_dovecot_named_in_utf8_are_there(fresh):
+    instance = fresh()
+    dovecot = Dovecot(instance)
+    with open(dovecot.conf) as file:
+        text = file.read()
+    with open(dovecot.conf, "w") as file:
+        file.write(text.replace(dovecot.mail, dovecot.mail + ":UTF-8"))
+    dovecot.run("imap", 'a CREATE "Entw&APw-rfe"', 'b CREATE "Entw&APw-rfe.&U,BTFw-"',
+                'c SUBSCRIBE "Entw&APw-rfe"', "d CREATE R&-D",
+                *append('"Entw&APw-rfe.&U,BTFw-"', 1, "()", "15-Feb-2020 10:00:00 +0000"), "z LOGOUT")
+    assert ".Entwürfe.台北" in os.listdir(dovecot.mail)
+    instance.start()
+    client = instance.imap_client(BOB)
+    lines = b"\n".join(client.list()[1])
+    for name in (b'"Entw&APw-rfe"', b'"Entw&APw-rfe/&U,BTFw-"', b'"R&-D"'):
+        assert lines.count(name) == 1, lines
+    assert b"Entw&APw-rfe" in client.lsub()[1][0]
+    assert client.status('"Entw&APw-rfe/&U,BTFw-"', "(MESSAGES)")[1][0].endswith(b"(MESSAGES 1)")
+    assert client.rename('"Entw&APw-rfe"', "Drafts")[0] == "OK"
+    assert client.status('"Drafts/&U,BTFw-"', "(MESSAGES)")[1][0].endswith(b"(MESSAGES 1)")
+    client.logout()
+
+
 def numbers(instance):
     client = instance.imap_client(BOB)
     client.select("INBOX")

@@ -24,6 +24,10 @@ static void test_names_are_written_as_maildir_plus_plus_and_read_back(void **sta
     assert_disk("Sent", ".Sent");
     assert_disk("Sent/2024", ".Sent.2024");
     assert_disk("INBOX/x", ".INBOX.x");
+    char out[NAME_DISK_MAX];
+    assert_int_equal(name_to_disk(SLICE_LIT("inBox/x"), out), OK);
+    assert_string_equal(out, ".INBOX.x");
+    assert_disk("inboxes/x", ".inboxes.x");
     assert_disk("a&b", ".a&-b");
     assert_disk("Entw\xc3\xbcrfe", ".Entw&APw-rfe");
     assert_disk("\xe5\x8f\xb0\xe5\x8c\x97", ".&U,BTFw-");
@@ -39,7 +43,8 @@ static void test_bad_names_are_syntax_errors(void **state)
 {
     (void)state;
     static const char *const bad[] = {"", "/", "a/", "/a", "a//b", "a\nb", "a\x01", "a\x7f", "\xff",
-        "\xc3", "\xc0\xae", "\xed\xa0\x80", "\xf4\x90\x80\x80", "a\xc2\x85"};
+        "\xc3", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xc0\xae", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+        "a\xc2\x85"};
     char out[NAME_DISK_MAX], longer[300];
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(name_to_disk(slice_of(bad[i]), out), ERR_SYNTAX);
@@ -53,11 +58,136 @@ static void test_bad_names_are_syntax_errors(void **state)
     assert_int_equal(name_to_disk(slice_from(longer, 240), out), ERR_SYNTAX);
 }
 
-static void test_directories_we_would_not_write_are_no_folders(void **state)
+/* Of others: UTF-8 as it stands, and what is no modified UTF-7 at all. */
+static void assert_raw(const char *disk, const char *folder)
+{
+    char out[NAME_DISK_MAX];
+    struct buf back;
+    buf_init(&back, 1000);
+    assert_int_equal(name_from_disk(slice_of(disk), &back), OK);
+    assert_true(slice_is(buf_slice(&back), folder));
+    assert_int_equal(name_to_raw(slice_of(folder), out), OK);
+    assert_string_equal(out, disk);
+    assert_int_equal(name_to_disk(slice_of(folder), out), OK);
+    assert_string_not_equal(out, disk);
+    buf_clear(&back);
+}
+
+static void test_names_that_others_wrote_as_they_stand_are_read(void **state)
 {
     (void)state;
-    static const char *const bad[] = {".", "..", "cur", "", ".a..b", ".a.", ".&", ".&AGE-", ".&APw",
-        ".a\xc3\xbc", ".&2D0-", ".&AC8-", ".inbox", ".INBOX"};
+    char out[NAME_DISK_MAX];
+    assert_raw(".Entw\xc3\xbcrfe.2024", "Entw\xc3\xbcrfe/2024");
+    assert_raw(".R&D", "R&D");
+    assert_raw(".&", "&");
+    assert_raw(".&APw", "&APw");
+    assert_raw(".&AGE-", "&AGE-"); /* an 'a' written so that we would not */
+    assert_raw(".inbox.child", "inbox/child");
+    /* What we write is no second name, and a dot within a level cannot be told from one between. */
+    assert_int_equal(name_to_raw(SLICE_LIT("Sent/2024"), out), ERR_NOT_FOUND);
+    assert_int_equal(name_to_raw(SLICE_LIT("\xc3\xbc.x"), out), ERR_NOT_FOUND);
+    assert_int_equal(name_to_raw(SLICE_LIT("&APw-"), out), ERR_NOT_FOUND);
+    assert_int_equal(name_to_raw(SLICE_LIT("INBOX"), out), ERR_NOT_FOUND);
+}
+
+static void test_every_byte_is_kept_or_refused(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        char folder[] = {'a', (char)c, 'b'}, disk[NAME_DISK_MAX];
+        struct buf back;
+        int rc = name_to_disk(slice_from(folder, 3), disk);
+        assert_int_equal(rc, c < ' ' || c >= 0x7f ? ERR_SYNTAX : OK);
+        if (rc)
+            continue;
+        buf_init(&back, 100);
+        assert_null(strchr(disk, '/'));
+        assert_int_equal(name_from_disk(slice_of(disk), &back), OK);
+        assert_true(slice_eq(buf_slice(&back), slice_from(folder, 3)));
+        buf_clear(&back);
+    }
+}
+
+/* A name is kept as it was sent: composed and decomposed letters are two folders, since either may
+ * be there on disk already. */
+static void test_names_are_not_normalised(void **state)
+{
+    (void)state;
+    assert_disk("\xc3\xa9", ".&AOk-");
+    assert_disk("e\xcc\x81", ".e&AwE-");
+}
+
+static bool is_listed(struct fixture *f, const char *folder)
+{
+    struct store_folder *folders;
+    size_t n, found = 0;
+    assert_int_equal(store_list(f->store, &folders, &n, &f->err), OK);
+    for (size_t i = 0; i < n; i++)
+        found += slice_is(folders[i].name, folder);
+    store_list_free(folders, n);
+    assert_true(found <= 1);
+    return found;
+}
+
+static bool is_directory(struct fixture *f, const char *name)
+{
+    char path[256];
+    struct stat st;
+    path_of(f, name, path);
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void test_folders_with_raw_names_are_used_renamed_and_deleted(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    struct store_status st;
+    static const char *const made[] = {
+        ".\xc3\xbc", ".\xc3\xbc/cur", ".\xc3\xbc/new", ".\xc3\xbc/tmp", ".\xc3\xbc.x"};
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        path_of(f, made[i], path);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    assert_true(is_listed(f, "\xc3\xbc"));
+    assert_true(is_listed(f, "\xc3\xbc/x"));
+    append(f, SLICE_LIT("\xc3\xbc"), SLICE_LIT(MAIL));
+    assert_int_equal(store_status(f->store, SLICE_LIT("\xc3\xbc"), &st, &f->err), OK);
+    assert_int_equal(st.messages, 1);
+    assert_false(is_directory(f, ".&APw-"));
+    assert_int_equal(store_create(f->store, SLICE_LIT("\xc3\xbc"), &f->err), ERR_EXISTS);
+    assert_int_equal(
+        store_rename(f->store, SLICE_LIT("\xc3\xbc"), SLICE_LIT("\xc3\xa4"), &f->err), OK);
+    assert_true(is_directory(f, ".&AOQ-") && is_directory(f, ".&AOQ-.x"));
+    assert_int_equal(store_status(f->store, SLICE_LIT("\xc3\xa4"), &st, &f->err), OK);
+    assert_int_equal(st.messages, 1);
+    /* Where both are there, ours is the folder. */
+    path_of(f, ".\xc3\xa4", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_true(is_listed(f, "\xc3\xa4"));
+    assert_int_equal(store_delete(f->store, SLICE_LIT("\xc3\xa4"), &f->err), OK);
+    assert_true(is_directory(f, ".\xc3\xa4"));
+    assert_int_equal(store_delete(f->store, SLICE_LIT("\xc3\xa4"), &f->err), OK);
+    assert_false(is_listed(f, "\xc3\xa4") && is_directory(f, ".\xc3\xa4"));
+}
+
+static void test_no_file_of_ours_is_in_the_way_of_a_folder(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const names[] = {"maildrop", "uidlock", "veredus", "trash", "cur", "new",
+        "tmp", "journal", "metalock", "acllock", "Trash.1", "..", ".", "a\\b", "a*%b", " "};
+    assert_int_equal(store_lock_maildrop(f->store, &f->err), OK);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        assert_int_equal(store_create(f->store, slice_of(names[i]), &f->err), OK);
+        assert_true(is_listed(f, names[i]));
+    }
+}
+
+static void test_directories_that_cannot_be_folders(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {".", "..", "cur", "", ".a..b", ".a.", "..a", ".a\xc3",
+        ".a\x01", ".a\x7f", ".\xe2\x80\xa8", ".inbox", ".INBOX"};
     struct buf out;
     buf_init(&out, 1000);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -123,7 +253,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_are_written_as_maildir_plus_plus_and_read_back),
         cmocka_unit_test(test_bad_names_are_syntax_errors),
-        cmocka_unit_test(test_directories_we_would_not_write_are_no_folders),
+        cmocka_unit_test(test_names_that_others_wrote_as_they_stand_are_read),
+        cmocka_unit_test(test_every_byte_is_kept_or_refused),
+        cmocka_unit_test(test_names_are_not_normalised),
+        cmocka_unit_test(test_directories_that_cannot_be_folders),
+        cmocka_unit_test_setup_teardown(
+            test_folders_with_raw_names_are_used_renamed_and_deleted, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_no_file_of_ours_is_in_the_way_of_a_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mail_directory_cannot_be_left, setup, teardown),
         cmocka_unit_test_setup_teardown(test_folder_that_is_a_link_is_not_opened, setup, teardown),
         cmocka_unit_test(test_uid_sets_merge_and_iterate),

@@ -183,7 +183,7 @@ static struct client *client_a(void **state)
     return &((struct fixture *)*state)->a;
 }
 
-static struct client *client_b(void **state)
+__attribute__((unused)) static struct client *client_b(void **state)
 {
     struct fixture *f = *state;
     if (f->b.pid == 0)
@@ -192,7 +192,7 @@ static struct client *client_b(void **state)
 }
 
 /* Appends to INBOX a message of this subject; 75 bytes and the subject's. */
-static void append(struct client *c, const char *subject, const char *flags)
+__attribute__((unused)) static void append(struct client *c, const char *subject, const char *flags)
 {
     static const char fields[] = "From: Fred <f@x.com>\r\nDate: 7 Feb 1994 21:52:25 -0800\r\n";
     char text[500];

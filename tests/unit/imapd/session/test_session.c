@@ -414,8 +414,9 @@ static void test_a_client_that_vanishes_while_reading_costs_only_its_session(voi
     send_text(a, buf_slice(&big));
     buf_clear(&big);
     dialog(a, "S: a OK~");
-    dialog(b, "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 1 EXISTS\nS: ~\nS: ~\nS: ~\nS: ~\nS: ~\n"
-              "S: s OK~");
+    dialog(b,
+        "C: s SELECT INBOX\nS: * FLAGS~\nS: * OK~\nS: * 1 EXISTS\nS: ~\nS: ~\nS: ~\nS: ~\nS: ~\n"
+        "S: s OK~");
     for (int i = 0; i < 100; i++)
         dialog(b, "C: f FETCH 1 (BODY[] UID BODY.PEEK[])");
     shutdown(b->fd, SHUT_RDWR);
