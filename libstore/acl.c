@@ -105,7 +105,7 @@ static int open_folder(struct store *s, struct slice folder, int *fd, struct err
 
 int store_acl_get(struct store *s, struct slice folder, struct acl *a, struct error *err)
 {
-    int fd;
+    int fd = -1;
     *a = (struct acl){0};
     int rc = open_folder(s, folder, &fd, err);
     if (rc)
@@ -171,7 +171,7 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
 {
     char name[ACL_IDENTIFIER_MAX + 1];
     struct acl a = {0};
-    int fd, lock;
+    int fd = -1, lock = -1;
     if (!who_ok(who) || !slice_to_cstr(who, name, sizeof(name)))
         return error_set(err, ERR_SYNTAX, "not an identifier");
     ascii_lower(name, strlen(name));

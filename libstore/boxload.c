@@ -67,7 +67,7 @@ static void take_good(struct box *b)
 int box_take_index(struct box *b, bool lenient, struct error *err)
 {
     struct slice image = slice_from(b->map, b->map_len);
-    if (image.n < sizeof(b->head))
+    if (!image.p || image.n < sizeof(b->head))
         return error_set(err, ERR_CORRUPT, "veredus.index is too short");
     memcpy(&b->head, image.p, sizeof(b->head));
     int rc = index_check(&b->head);
@@ -247,8 +247,8 @@ void box_refold(struct box *b)
     int rc = box_map_index(&new, &ignored);
     if (!rc)
         rc = box_take_index(&new, false, &ignored);
-    if (!rc && new.head.sequence == b->head.sequence &&new.nbase == box_count(b) &&
-        new.head.cache_id == b->head.cache_id) {
+    if (!rc && new.head.sequence == b->head.sequence &&
+        box_count(b) == new.nbase &&new.head.cache_id == b->head.cache_id) {
         size_t n = box_marked(b, REC_DIRTY, &dirty);
         for (size_t i = 0; i < n; i++)
             box_edit(&new, dirty[i])->bits |= REC_DIRTY;

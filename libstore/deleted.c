@@ -1,5 +1,6 @@
 #include "libstore/deleted.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -227,6 +228,7 @@ int store_deleted_each(struct store *s, deleted_fn *fn, void *arg, struct error 
 static int place_fd(struct store *s, const struct deleted *d, int *fd, struct error *err)
 {
     char disk[NAME_DISK_MAX];
+    assert(d);
     *fd = -1;
     if (name_to_disk(slice_of(d->folder), disk) || strchr(d->file, '/'))
         return error_set(err, ERR_SYNTAX, "not the name of a deleted message");
@@ -241,6 +243,7 @@ static bool is_back(struct store *s, const struct deleted *d)
 {
     struct box *b;
     struct error ignored;
+    assert(d);
     if (store_box(s, slice_of(d->folder), &b, &ignored) || box_catch_up(b, &ignored))
         return false;
     for (size_t i = box_count(b); i--;) {

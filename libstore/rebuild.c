@@ -311,10 +311,10 @@ static int mark_old_log(struct box *b, int log, uint64_t previous, struct error 
         .previous = previous,
         .sequence = b->head.sequence + 1,
         .visible = 1};
+    if (fs_fstat(log, &st))
+        return error_sys(err, "veredus.log");
     txn_start(&b->txn);
     int rc = txn_seal(&b->txn, &t);
-    if (!rc && fs_fstat(log, &st))
-        return error_sys(err, "veredus.log");
     if (!rc)
         rc = io_write(log, buf_slice(&b->txn), (int64_t)st.st_size, err, "veredus.log");
     if (rc && fs_truncate(log, st.st_size))

@@ -365,22 +365,24 @@ static struct parked_message message_line(const struct message *m, char id[ID_TE
         .crc = slice_of(m->crc)};
 }
 
-/* FNV-1a. */
-static uint64_t digest(uint64_t h, const void *p, size_t n)
+/* FNV-1a, over bytes and over numbers. */
+static uint64_t digest(uint64_t h, struct slice s)
 {
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ ((const unsigned char *)p)[i]) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < s.n; i++)
+        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
     return h;
 }
 
 static uint64_t state_digest(const struct parked_state *st)
 {
-    const int64_t numbers[] = {st->state, st->status, st->attempts, st->next, st->last,
-        (int64_t)st->dsn.n, (int64_t)st->text.n};
-    uint64_t h = digest(UINT64_C(14695981039346656037), numbers, sizeof(numbers));
-    h = digest(h, st->dsn.p, st->dsn.n);
-    h = digest(h, st->text.p, st->text.n);
-    return digest(h, st->mta.p, st->mta.n) | 1;
+    const uint64_t numbers[] = {st->state, st->status, st->attempts, (uint64_t)st->next,
+        (uint64_t)st->last, st->dsn.n, st->text.n};
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        h = (h ^ numbers[i]) * UINT64_C(1099511628211);
+    h = digest(h, st->dsn);
+    h = digest(h, st->text);
+    return digest(h, st->mta) | 1;
 }
 
 void rcpt_set_known(struct rcpt *r)

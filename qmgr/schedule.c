@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -508,6 +509,7 @@ bool schedule_next(const struct schedule *s, size_t *pos, struct destination_fig
     if (!map_next(&s->destinations, pos, NULL, &value))
         return false;
     const struct destination *d = value;
+    assert(d && d->transport);
     *out = (struct destination_figures){
         destination_transport(d), destination_nexthop(d), d->waiting, d->busy, d->window, d->dead};
     return true;
