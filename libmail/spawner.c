@@ -11,6 +11,7 @@
 
 #include "libmail/proto/auth.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/quota.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner_parts.h"
 #include "libutil/net.h"
@@ -28,7 +29,8 @@ const struct daemon_conv spawner_convs[] = {{.conv = CONV_SPAWN,
                                                 .on_message = on_message,
                                                 .on_down = on_front_down},
     {.conv = CONV_AUTH, .side = IPC_CLIENT, .proto = &auth_proto},
-    {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto}, {0}};
+    {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
+    {.conv = CONV_QUOTA, .side = IPC_CLIENT, .proto = &quota_proto}, {0}};
 
 /* --- set-up ---------------------------------------------------------------------------------- */
 
@@ -122,6 +124,7 @@ static void child_ended(struct spawner *s, struct spawner_child *c, int status)
             .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
             .status = WIFEXITED(status) ? WEXITSTATUS(status) : 0);
     count_user(s, c->user, -1);
+    room_close(c);
     list_remove(&c->link);
     free(c->user);
     free(c->mail);
@@ -165,16 +168,18 @@ static int open_notify(struct spawner *s, struct slice owner)
     return pair[1];
 }
 
-static void child_note(
-    struct spawner *s, const struct spawner_ask *a, pid_t pid, const struct spawner_place *place)
+static void child_note(struct spawner *s, const struct spawner_ask *a, pid_t pid,
+    const struct spawner_place *place, int room)
 {
     struct spawner_child *c = NEW(struct spawner_child);
+    c->spawner = s;
     c->pid = pid;
     c->uid = place->uid;
     c->trace = a->trace;
     c->started = time(NULL);
     c->user = xstrdup(place->user);
     c->mail = place->below_root ? xstrdup(place->mail) : NULL;
+    room_serve(c, room);
     list_append(&s->children, &c->link);
     s->nchildren++;
     count_user(s, place->user, 1);
@@ -226,17 +231,19 @@ static void start_session(struct spawner *s, struct spawner_ask *a, const struct
         reply(a->front, a->id, a->trace, ERR_DENIED, 0, why);
         return;
     }
-    int notify = open_notify(s, g->mail);
-    pid_t pid = fork();
+    int notify = open_notify(s, g->mail), room[2] = {-1, -1};
+    pid_t pid = place.below_root && room_open(s, room) ? -1 : fork();
     if (pid == 0)
-        spawner_child_main(s, a, &place, notify);
+        spawner_child_main(s, a, &place, notify, room[1]);
     if (pid < 0) {
         reply(a->front, a->id, a->trace, ERR_TEMP, 0, strerror(errno));
+        fd_close(&room[0]);
     } else {
-        child_note(s, a, pid, &place);
+        child_note(s, a, pid, &place, room[0]);
         reply(a->front, a->id, a->trace, OK, pid, "");
     }
     fd_close(&notify);
+    fd_close(&room[1]);
 }
 
 /* --- requests -------------------------------------------------------------------------------- */

@@ -110,8 +110,8 @@ static int settle(struct spawner *s, const struct spawner_place *place, struct e
     return mail;
 }
 
-_Noreturn void spawner_child_main(
-    struct spawner *s, const struct spawner_ask *a, const struct spawner_place *place, int notify)
+_Noreturn void spawner_child_main(struct spawner *s, const struct spawner_ask *a,
+    const struct spawner_place *place, int notify, int room)
 {
     struct error err = {0};
     struct shares shares = {.n = 0};
@@ -119,6 +119,7 @@ _Noreturn void spawner_child_main(
     struct session_env env = {.fd = a->fd,
         .notify = notify,
         .wake = place->below_root ? s->wake[1] : -1,
+        .room = room,
         .tls = a->tls,
         .coexist = place->coexist,
         .user = place->user,
@@ -129,7 +130,7 @@ _Noreturn void spawner_child_main(
         .conf = s->daemon->conf,
         .trace = a->trace,
         .stopping = &self.stopping};
-    int keep[] = {a->fd, notify, log_fd(), s->root_fd, env.wake};
+    int keep[] = {a->fd, notify, log_fd(), s->root_fd, env.wake, room};
     reset_signals(a->fd);
     close_others(keep, ARRAY_LEN(keep));
     log_set_id(&env.log, &s->daemon->log, "sid", a->trace);

@@ -5,6 +5,7 @@
 #include "libmail/spawner_events.h"
 #include "libutil/map.h"
 
+#define SHARES_REGISTRY "veredus.shares"
 enum { SPAWNER_TREES = 16, SHARES_MAX = 200 };
 
 struct spawner {
@@ -25,12 +26,15 @@ struct spawner {
 
 struct spawner_child {
     struct list link;
+    struct spawner *spawner;
     pid_t pid;
     uid_t uid;
     uint64_t trace;
     int64_t started;
     char *user;
-    char *mail; /* below the mail root; NULL: an account's */
+    char *mail;       /* below the mail root; NULL: an account's */
+    struct ipc *room; /* its quota questions; NULL: no channel */
+    struct list questions;
 };
 
 /* A request whose ticket is being redeemed. */
@@ -68,7 +72,15 @@ void shares_start(struct spawner *);
 void shares_read(struct spawner *);
 /* In the child, before it is closed in: opens what others share with this user. */
 void shares_gather(struct spawner *, const char *user, struct shares *);
+/* Whether this owner shares the folder in this directory with the user; his mail directory. */
+bool shares_allow(const struct spawner *, const char *user, struct slice owner,
+    struct slice directory, struct buf *mail);
+
+/* --- spawner_room.c: a channel for each session, when anybody shares anything (or -1) --- */
+int room_open(const struct spawner *, int ends[2]) MUST_USE;
+void room_serve(struct spawner_child *, int fd);
+void room_close(struct spawner_child *);
 
 /* The child: becomes the owner, closes itself in, runs the session. */
-_Noreturn void spawner_child_main(
-    struct spawner *, const struct spawner_ask *, const struct spawner_place *, int notify);
+_Noreturn void spawner_child_main(struct spawner *, const struct spawner_ask *,
+    const struct spawner_place *, int notify, int room);

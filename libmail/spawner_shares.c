@@ -23,7 +23,7 @@ enum {
     SUMMARY_MAX = 1 << 20
 };
 
-static const char registry[] = "veredus.shares", summary[] = "veredus.shared";
+static const char registry[] = SHARES_REGISTRY, summary[] = "veredus.shared";
 
 /* Whole small file; false when there is none. */
 static bool slurp(int dir, const char *name, struct buf *out)
@@ -243,4 +243,27 @@ void shares_gather(struct spawner *s, const char *user, struct shares *out)
     if (d)
         closedir(d);
     buf_clear(&path);
+}
+
+bool shares_allow(const struct spawner *s, const char *user, struct slice owner,
+    struct slice directory, struct buf *mail)
+{
+    char name[256];
+    struct buf text;
+    struct gathering g = {.user = slice_of(user),
+        .same_domain = slice_ieq(domain_of(owner), domain_of(slice_of(user)))};
+    int dir = openat(s->root_fd, registry, OPEN_DIR), fd = -1;
+    bool known = dir >= 0 && is_owner_name(owner) && slice_to_cstr(owner, name, sizeof(name)) &&
+                 slurp(dir, name, mail);
+    bool allowed = false;
+    buf_init(&text, SUMMARY_MAX);
+    if (known && (fd = open_mail(s->root_fd, buf_slice(mail))) >= 0 && slurp(fd, summary, &text))
+        for (struct slice rest = buf_slice(&text); rest.n && !allowed;) {
+            struct slice who = slice_cut(&rest, '\n'), disk = slice_cut(&who, ' ');
+            allowed = slice_eq(disk, directory) && is_meant(&g, who);
+        }
+    buf_clear(&text);
+    fd_close(&fd);
+    fd_close(&dir);
+    return allowed;
 }

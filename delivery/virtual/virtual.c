@@ -236,9 +236,11 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     struct error err = {0};
     struct quota q;
     int rc = stores_get(&v->stores, ask->mail, loop_now(v->daemon->loop), &store, &err);
-    if (!rc)
+    if (!rc && ask->limits.n)
         rc = store_quota_set(store, ask->limits, &err);
-    if (!rc)
+    if (!rc && ask->append)
+        rc = store_quota_check(store, ask->folder, ask->size, ask->messages, QUOTA_APPEND, &err);
+    else if (!rc)
         rc = store_quota_check(
             store, store_deliver_folder(store, ask->folder), ask->size, 1, QUOTA_ADDRESS, &err);
     if (rc == OK)

@@ -171,13 +171,15 @@ static struct slice copyuid(const struct store_copied *copied, struct arena *are
     return code;
 }
 
-/* Copying is refused when it is too much; moving from folder to folder of ours adds nothing. */
+/* Copying is refused when it is too much; moving from folder to folder of one owner adds nothing.
+ */
 static bool copy_fits(
     struct command *c, const struct uidset *uids, const struct place *to, bool move)
 {
     uint64_t bytes = 0, n = 0;
     struct store_msg m;
-    if (move && !c->s->selected)
+    const struct share *from = c->s->selected, *into = to->share;
+    if (move && (from && into ? strcmp(from->from->owner, into->from->owner) == 0 : from == into))
         return true;
     for (uint32_t uid = 0; uidset_next(uids, &uid);)
         if (store_get(c->s->mb, store_seq(c->s->mb, uid), &m)) {

@@ -1,5 +1,7 @@
 #include "imapd/session/place.h"
 
+#include "libmail/proto/quota.h"
+#include "libmail/proto/room.h"
 #include "libstore/name.h"
 #include "libstore/quota.h"
 #include "libutil/conf.h"
@@ -42,6 +44,9 @@ void places_close(struct session *s)
     free(s->shares);
     s->shares = NULL;
     s->nshares = 0;
+    if (s->room.fd >= 0)
+        ipc_sync_close(&s->room);
+    s->room.fd = -1;
 }
 
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
@@ -131,12 +136,41 @@ bool command_is_foreign(struct command *c, struct slice name)
     return true;
 }
 
+/* Whether there is room with the owner: only an agent can tell, who sees all his folders. */
+static int ask_room(
+    struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages, struct error *err)
+{
+    struct ipc_in in;
+    const struct room_ask ask = {slice_of(sh->from->owner), slice_of(sh->from->directory),
+        slice_of(sh->folder), bytes, messages};
+    bool first = !s->room_used;
+    s->room_used = true;
+    if (first && s->env->room >= 0 &&
+        ipc_sync_open(&s->room, s->env->room, &room_proto, IPC_CLIENT, err))
+        s->room.fd = -1;
+    if (s->room.fd < 0)
+        return error_set(err, ERR_TEMP, "no channel to the spawner");
+    int rc = ipc_sync_call(&s->room, room_ask_type, s->env->trace, &ask, -1, &in, err);
+    if (rc == ERR_CLOSED) {
+        ipc_sync_close(&s->room);
+        s->room.fd = -1;
+    }
+    if (rc)
+        return ERR_TEMP;
+    uint32_t verdict = ((const struct room_answer *)in.msg)->verdict;
+    return verdict == QUOTA_FITS      ? OK
+           : verdict == QUOTA_UNKNOWN ? error_set(err, ERR_TEMP, "nobody can tell")
+                                      : ERR_QUOTA;
+}
+
 bool command_fits(struct command *c, const struct place *p, uint64_t bytes, uint64_t messages)
 {
     struct error err = {0, ""};
-    int rc =
-        p->share ? OK : store_quota_check(p->store, p->folder, bytes, messages, QUOTA_APPEND, &err);
-    if (rc)
+    int rc = p->share ? ask_room(c->s, p->share, bytes, messages, &err)
+                      : store_quota_check(p->store, p->folder, bytes, messages, QUOTA_APPEND, &err);
+    if (rc == ERR_TEMP)
+        command_no(c, "UNAVAILABLE", "Whether there is room cannot be told now");
+    else if (rc)
         command_error(c, rc, &err);
     return rc == OK;
 }

@@ -125,7 +125,7 @@ static int begin(struct session *s)
 
 int session_run(struct session_env *env)
 {
-    struct session s = {.env = env, .why = "logout", .notify = {.fd = -1}};
+    struct session s = {.env = env, .why = "logout", .notify = {.fd = -1}, .room = {.fd = -1}};
     s.message_max = (uint64_t)conf_int(conf_root(env->conf), "message-size");
     s.timeout = (int)MIN(conf_int(conf_one(env->conf, "imap"), "timeout"), INT32_MAX);
     io_init(&s.io, env->fd, env->input);

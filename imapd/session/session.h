@@ -42,6 +42,8 @@ struct session {
     size_t keywords;          /* announced */
 
     struct ipc_sync notify; /* notify.fd < 0: no channel */
+    struct ipc_sync room;   /* to the spawner; room.fd < 0: not opened yet, or gone */
+    bool room_used;
     unsigned errors;
     unsigned commands;
     bool utf8;       /* UTF8=ACCEPT is enabled */

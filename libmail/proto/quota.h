@@ -1,16 +1,20 @@
 /* May mail for this mailbox come in: lookupd (client) asks an agent that has the mailboxes, at each
- * RCPT for a user with limits. */
+ * RCPT for a user with limits; a session spawner for those who put mail into folders of others. */
 #pragma once
 
 #include "libutil/ipc.h"
 
 enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
 
-/* mail: the mail directory relative to the mail root. limits: as authd gives them
- * (libstore/quota.h); the agent remembers them for the delivery. size: of the message as
- * announced, 0 when it was not. */
-#define QUOTA_ASK_FIELDS(F, S) \
-    F(S, STR, mail, 1024) F(S, STR, folder, 255) F(S, STR, limits, 1024) F(S, U64, size, 0)
+/* mail: the mail directory relative to the mail root; for local, the account. limits: as authd
+ * gives them (libstore/quota.h); the agent remembers them for the delivery; empty: as remembered.
+ * size: of the message as announced, 0 when it was not. append: by a user, so without grace, and
+ * `messages` of together `size` bytes into just this folder; otherwise one message, for the folder
+ * that +detail would name. */
+#define QUOTA_ASK_FIELDS(F, S)                                                               \
+    F(S, STR, mail, 1024)                                                                    \
+    F(S, STR, folder, 255) F(S, STR, limits, 1024) F(S, U64, size, 0) F(S, U64, messages, 0) \
+        F(S, BOOL, append, 0)
 #define QUOTA_ANSWER_FIELDS(F, S) F(S, U32, verdict, 0)
 #define QUOTA_PROTO(M)                                                \
     M(quota_ask, 1, IPC_CLIENT, 2, 5000, IPC_NO_FD, QUOTA_ASK_FIELDS) \

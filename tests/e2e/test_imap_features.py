@@ -1,8 +1,10 @@
 """Quota (RFC 9208), object ids (RFC 8474), save date, preview, special uses, LIST options, metadata
 and shared folders (RFC 4314), over raw IMAP."""
 import json
+import os
 import random
 import re
+import signal
 
 import pytest
 
@@ -425,6 +427,39 @@ def test_idle_on_a_folder_of_somebody_else_hears_its_owner_and_the_other_way(roo
         ok(alice.imap(f"DELETEACL {folder} {BOB}"))
         append(other, folder, message("not for bob", ALICE, ALICE, "x\r\n"))
         assert ok(bob.imap("NOOP")) == []
+
+
+def test_a_full_owner_refuses_what_others_put_into_his_folders(fresh):
+    instance = with_quota(fresh)
+    with login(instance, **ALICE_LOGIN) as alice:
+        ok(alice.imap("CREATE Archive"))
+        ok(alice.imap("CREATE two"))
+        ok(alice.imap(f"SETACL two {BOB} lrswite"))
+        ok(alice.imap(f"SETACL Archive {BOB} lri"))
+        assert over(alice, "INBOX", 12).startswith("OK")
+    theirs = f'"Other Users/{ALICE}/'
+    wait_for("the share", lambda: folder_listed(instance, "two"))
+    with login(instance) as bob:
+        assert over(bob, "INBOX", 15).startswith("OK")
+        ok(bob.imap("SELECT INBOX"))
+        assert over(bob, theirs + 'two"', 15).startswith("NO [OVERQUOTA]")
+        assert bob.imap(f'COPY 1 {theirs}two"')[0].startswith("NO [OVERQUOTA]")
+        assert bob.imap(f'MOVE 1 {theirs}two"')[0].startswith("NO [OVERQUOTA]")
+        # By the owner's rules, with his sum: an ignored folder takes it, and little fits.
+        assert over(bob, theirs + 'Archive"', 15).startswith("OK")
+        assert over(bob, theirs + 'two"', 3).startswith("OK")
+        # Within the owner's folders moving adds nothing; into ours it does.
+        ok(bob.imap(f'SELECT {theirs}two"'))
+        assert bob.imap(f'MOVE 1 {theirs}Archive"')[0].startswith("OK")
+        assert over(bob, theirs + 'two"', 3).startswith("OK")
+        for pid in instance.pids("virtual"):
+            os.kill(pid, signal.SIGKILL)
+
+        def again():  # refused while nobody can tell, and then as before
+            status = over(bob, theirs + 'two"', 15)
+            assert status.startswith("NO [OVERQUOTA]") or status.startswith("NO [UNAVAILABLE]")
+            return "OVERQUOTA" in status
+        wait_for("an answer from the new process", again)
 
 
 def test_public_folders(fresh):

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -12,6 +13,8 @@
 
 #include "libmail/proto/auth.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/quota.h"
+#include "libmail/proto/room.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner.h"
 
@@ -24,8 +27,10 @@ static char root[] = "/tmp/veredus-spawner-XXXXXX";
 struct rig {
     struct daemon daemon;
     struct daemon_spec spec;
-    struct peer auth, front, notify;
-    struct ipc *authd, *client, *notifyd;
+    struct peer auth, front, notify, quota;
+    struct ipc *authd, *client, *notifyd, *agent;
+    unsigned questions;
+    char asked[64];
     struct auth_grant grant;
     bool answered;
     int64_t code;
@@ -38,6 +43,21 @@ struct rig {
 };
 
 /* --- the session that is spawned ------------------------------------------------------------- */
+
+/* What the spawner says about room in a folder of carol's. */
+static char room_in(struct session_env *env, struct ipc_sync *room, const char *directory)
+{
+    struct error err;
+    struct ipc_in in;
+    const struct room_ask m = {.owner = SLICE_LIT("carol@example.test"),
+        .directory = slice_of(directory),
+        .folder = SLICE_LIT("Team"),
+        .bytes = 1000,
+        .messages = 1};
+    if (ipc_sync_call(room, room_ask_type, env->trace, &m, -1, &in, &err))
+        return '?';
+    return (char)('0' + ((const struct room_answer *)in.msg)->verdict);
+}
 
 /* Tells what it is and can do, then echoes until the end of input. */
 static int session(struct session_env *env)
@@ -60,6 +80,17 @@ static int session(struct session_env *env)
     while (read(env->fd, &c, 1) == 1) {
         if (c == 'x')
             return 3;
+        if (c == 'q') {
+            struct ipc_sync room = {.fd = -1};
+            struct error err;
+            bool open = env->room >= 0 &&
+                        ipc_sync_open(&room, env->room, &room_proto, IPC_CLIENT, &err) == OK;
+            const char verdicts[] = {open ? room_in(env, &room, ".Team") : '-',
+                open ? room_in(env, &room, ".Secret") : '-'};
+            if (write(env->fd, verdicts, 2) != 2)
+                return 5;
+            continue;
+        }
         if (c == 's' && socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){0}) == 0)
             return 4;
         if (write(env->fd, &c, 1) != 1)
@@ -90,6 +121,16 @@ static void on_notify(struct ipc *ipc, struct ipc_in *in, void *arg)
     (void)!slice_to_cstr(m->owner, r->owner, sizeof(r->owner));
 }
 
+static void on_quota(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct rig *r = arg;
+    const struct quota_ask *m = in->msg;
+    const struct quota_answer full = {QUOTA_FULL};
+    r->questions += m->append && m->messages == 1 && m->size == 1000 && m->limits.n == 0;
+    (void)!slice_to_cstr(m->mail, r->asked, sizeof(r->asked));
+    ipc_reply(ipc, in->id, in->trace, quota_answer_type, &full, -1);
+}
+
 static void front_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     (void)ipc;
@@ -97,7 +138,8 @@ static void front_message(struct ipc *ipc, struct ipc_in *in, void *arg)
     spawner_convs[0].on_message(p, in);
 }
 
-static const struct ipc_ops authd_ops = {on_redeem, NULL}, notifyd_ops = {on_notify, NULL};
+static const struct ipc_ops authd_ops = {on_redeem, NULL}, notifyd_ops = {on_notify, NULL},
+                            agent_ops = {on_quota, NULL};
 static const struct ipc_ops front_ops = {front_message, NULL}, no_ops = {NULL, NULL};
 
 static void wire(struct rig *r, struct peer *p, enum conversation conv, enum ipc_side side,
@@ -142,6 +184,8 @@ static void rig_start(struct rig *r)
     }
     wire(r, &r->auth, CONV_AUTH, IPC_CLIENT, &auth_proto, &no_ops, &authd_ops, &r->authd);
     wire(r, &r->notify, CONV_NOTIFY, IPC_CLIENT, &notify_proto, &no_ops, &notifyd_ops, &r->notifyd);
+    wire(r, &r->quota, CONV_QUOTA, IPC_CLIENT, &quota_proto, &no_ops, &agent_ops, &r->agent);
+    r->quota.role = ROLE_VIRTUAL;
     wire(r, &r->front, CONV_SPAWN, IPC_SERVER, &spawn_proto, &front_ops, &no_ops, &r->client);
 }
 
@@ -443,6 +487,49 @@ static void test_sessions_of_one_user_are_limited_but_for_this_host(void **state
     assert_int_equal(in_child(limit_case, geteuid() == 0), 0);
 }
 
+static int room_case(struct rig *r)
+{
+    char line[512];
+    CHECK(ask(r, "ticket") == OK);
+    CHECK(hear(r, line, sizeof(line)) > 10);
+    CHECK(write(r->fd, "q", 1) == 1);
+    for (int i = 0; i < 3000 && poll(&(struct pollfd){.fd = r->fd, .events = POLLIN}, 1, 1) == 0;
+         i++)
+        loop_poll(r->daemon.loop);
+    CHECK(hear(r, line, sizeof(line)) == 2);
+    CHECK(line[0] == '0' + QUOTA_FULL && line[1] == '0' + QUOTA_UNKNOWN);
+    CHECK(r->questions == 1 && strcmp(r->asked, "example.test/carol") == 0);
+    fd_close(&r->fd);
+    CHECK(gone(r));
+    return 0;
+}
+
+static void put_file(const char *path, const char *text)
+{
+    char full[256];
+    snprintf(full, sizeof(full), "%s/%s", root, path);
+    int fd = open(full, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+static void test_a_session_asks_only_about_folders_that_are_shared_with_its_user(void **state)
+{
+    static const char *const dirs[] = {"veredus.shares", "example.test", "example.test/carol"};
+    char full[256];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        snprintf(full, sizeof(full), "%s/%s", root, dirs[i]);
+        mkdir(full, 0755);
+        if (geteuid() == 0)
+            assert_int_equal(chown(full, NOBODY, (gid_t)-1), 0);
+    }
+    put_file("veredus.shares/carol@example.test", "example.test/carol");
+    put_file("example.test/carol/veredus.shared",
+        ".Team alice@example.test\n.Secret bob@example.test\n");
+    each_way(room_case);
+}
+
 static int make_root(void **state)
 {
     (void)state;
@@ -469,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_draining_lets_sessions_say_good_bye),
         cmocka_unit_test(test_a_session_that_makes_a_forbidden_call_dies_alone),
         cmocka_unit_test(test_sessions_of_one_user_are_limited_but_for_this_host),
+        cmocka_unit_test(test_a_session_asks_only_about_folders_that_are_shared_with_its_user),
     };
     return cmocka_run_group_tests_name("spawner", tests, make_root, remove_root);
 }

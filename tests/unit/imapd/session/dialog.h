@@ -41,6 +41,7 @@ static void child(const struct fixture *f, int fd, const char *tag)
         .mail = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
         .notify = -1,
         .wake = -1,
+        .room = -1,
         .user = "alice@example.test",
         .client = "192.0.2.1",
         .tag = tag,

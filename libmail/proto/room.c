@@ -1,0 +1,3 @@
+#include "libmail/proto/room.h"
+
+IPC_DEFINE(room, ROOM_PROTO)

@@ -1,0 +1,104 @@
+/* Quota questions of sessions about folders of others. A session is not believed: what it may ask
+ * about is read from the owner's summary, as at a login. */
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libmail/proto/quota.h"
+#include "libmail/proto/room.h"
+#include "libmail/spawner_parts.h"
+
+/* A question that an agent is answering. */
+struct question {
+    struct list link;            /* in spawner_child.questions */
+    struct spawner_child *child; /* NULL: it has ended */
+    uint32_t id;
+};
+
+static void answer(struct spawner_child *c, uint32_t id, uint32_t verdict)
+{
+    const struct room_answer m = {verdict};
+    (void)!ipc_reply(c->room, id, c->trace, room_answer_type, &m, -1);
+}
+
+static void on_verdict(struct ipc_in *in, void *arg)
+{
+    struct question *q = arg;
+    const struct quota_answer *m = in ? in->msg : NULL;
+    if (q->child) {
+        list_remove(&q->link);
+        answer(q->child, q->id, m ? m->verdict : QUOTA_UNKNOWN);
+    }
+    free(q);
+}
+
+static void on_question(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct spawner_child *c = arg;
+    const struct room_ask *m = in->msg;
+    struct buf mail;
+    (void)ipc;
+    buf_init(&mail, 16384);
+    if (!shares_allow(c->spawner, c->user, m->owner, m->directory, &mail)) {
+        answer(c, in->id, QUOTA_UNKNOWN);
+    } else {
+        struct question *q = NEW(struct question);
+        const struct quota_ask ask = {.mail = buf_slice(&mail),
+            .folder = m->folder,
+            .size = m->bytes,
+            .messages = m->messages,
+            .append = true};
+        q->child = c;
+        q->id = in->id;
+        list_append(&c->questions, &q->link);
+        daemon_call(c->spawner->daemon, CONV_QUOTA, ROLE_VIRTUAL, quota_ask_type, c->trace, &ask,
+            -1, on_verdict, q);
+    }
+    buf_clear(&mail);
+}
+
+static void forget_questions(struct spawner_child *c)
+{
+    LIST_EACH(it, &c->questions)
+    {
+        struct question *q = LIST_ENTRY(it, struct question, link);
+        list_remove(&q->link);
+        q->child = NULL;
+    }
+}
+
+static void on_close(struct ipc *ipc, const struct error *why, void *arg)
+{
+    struct spawner_child *c = arg;
+    (void)ipc;
+    (void)why;
+    c->room = NULL;
+    forget_questions(c);
+}
+
+int room_open(const struct spawner *s, int ends[2])
+{
+    struct stat st;
+    ends[0] = ends[1] = -1;
+    /* Without shares nobody has questions. */
+    if (s->wake[1] < 0 || fstatat(s->root_fd, SHARES_REGISTRY, &st, AT_SYMLINK_NOFOLLOW))
+        return OK;
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) ? ERR_IO : OK;
+}
+
+void room_serve(struct spawner_child *c, int fd)
+{
+    static const struct ipc_ops ops = {on_question, on_close};
+    list_init(&c->questions);
+    c->room =
+        fd < 0 ? NULL : ipc_new(c->spawner->daemon->loop, fd, &room_proto, IPC_SERVER, &ops, c);
+}
+
+void room_close(struct spawner_child *c)
+{
+    if (c->room)
+        ipc_free(c->room);
+    c->room = NULL;
+    forget_questions(c);
+}
