@@ -1,14 +1,10 @@
 #include "brokers/lookupd/maps.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <unistd.h>
 
-#include "brokers/lookupd/members.h"
 #include "libmail/address.h"
-#include "libutil/file.h"
-
-enum { INCLUDE_MAX = 4 * 1024 * 1024 };
+#include "libmail/aliases.h"
 
 static struct slice lower(struct slice s, char out[ADDRESS_MAX + 2])
 {
@@ -44,13 +40,13 @@ static int open_table(struct maps *m, const char *key, struct table **out, struc
 /* Files that aliases include must stay readable in the sandbox. */
 static int note_includes(struct slice key, struct slice value, void *arg)
 {
-    struct slice text;
+    struct alias_member m;
     (void)key;
-    for (enum member_kind k; (k = member_next(&value, &text)) != MEMBER_END;) {
-        ptrdiff_t slash = slice_rchr(text, '/');
+    while (alias_next(&value, ALIAS_BLANKS, &m)) {
+        ptrdiff_t slash = slice_rchr(m.text, '/');
         char dir[PATH_MAX];
-        if (k == MEMBER_INCLUDE && slash > 0 &&
-            slice_to_cstr(slice_first(text, (size_t)slash), dir, sizeof(dir)) &&
+        if (m.kind == ALIAS_INCLUDE && slash > 0 &&
+            slice_to_cstr(slice_first(m.text, (size_t)slash), dir, sizeof(dir)) &&
             access(dir, R_OK | X_OK) == 0)
             add_directory(arg, dir);
     }
@@ -214,28 +210,6 @@ int maps_hold(struct maps *m, struct slice key, struct error *err)
     buf_init(&value, TABLE_VALUE_MAX);
     int rc = table_get(m->hold, key, &value, err);
     buf_clear(&value);
-    return rc;
-}
-
-int maps_include(struct maps *m, struct slice path, struct buf *out, struct error *err)
-{
-    char name[PATH_MAX];
-    struct buf text;
-    (void)m;
-    if (path.n == 0 || path.p[0] != '/' || !slice_to_cstr(path, name, sizeof(name)))
-        return error_set(err, ERR_SYNTAX, ":include: needs an absolute path");
-    buf_init(&text, INCLUDE_MAX);
-    int rc = file_read(name, &text, err);
-    for (struct slice rest = buf_slice(&text); rc == OK && rest.n;) {
-        struct slice line = slice_trim(slice_cut(&rest, '\n'));
-        if (line.n == 0 || line.p[0] == '#')
-            continue;
-        buf_put(out, line);
-        buf_puts(out, "\n");
-    }
-    if (rc == OK && out->failed)
-        rc = error_set(err, ERR_LIMIT, "%s: too large", name);
-    buf_clear(&text);
     return rc;
 }
 

@@ -44,7 +44,5 @@ int maps_transport(struct maps *, struct slice address, struct slice domain, str
     struct error *) MUST_USE;
 /* Whether the table of held mail has this key. */
 int maps_hold(struct maps *, struct slice key, struct error *) MUST_USE;
-/* A file of an :include: member. */
-int maps_include(struct maps *, struct slice path, struct buf *out, struct error *) MUST_USE;
 /* An account that may receive mail. */
 int maps_account(struct maps *, struct slice name, struct error *) MUST_USE;

@@ -1,66 +1,22 @@
-#include "brokers/lookupd/route.h"
+#include "brokers/lookupd/route_parts.h"
 
-#include "brokers/lookupd/hold.h"
-#include "brokers/lookupd/members.h"
-#include "libmail/address.h"
 #include "libmail/idn.h"
 #include "libmail/nexthop.h"
-#include "libutil/list.h"
 #include "libutil/net.h"
 
-enum { ARENA_CAP = 8 * 1024 * 1024, VALUE_MAX = 4 * 1024 * 1024, RECIPIENTS_MAX = 60000 };
+enum { ARENA_CAP = 8 * 1024 * 1024, RECIPIENTS_MAX = 60000 };
 
-enum stage { STAGE_START, STAGE_EXACT, STAGE_PLAIN };
-
-struct item {
-    struct list link;
-    const struct item *parent; /* the alias it stands in; NULL: asked for */
-    unsigned depth;
-    struct address address;
-    bool keep_virtual; /* names itself: virtual aliases are not looked up again */
-    bool keep_alias;   /* the same for aliases(5) */
-    enum stage stage;  /* of the questions to authd */
-};
-
-struct route {
-    struct maps *maps;
-    struct arena arena;
-    struct list items;
-    size_t nitems, nrecipients;
-    struct item *current;
-    struct slice original;
-    struct slice client, sender; /* as asked; for the table of held mail */
-    char hold[HOLD_TEXT];
-    bool may_relay;
-    struct map seen; /* recipients, for once each */
-    struct buf recipients;
-    bool finished;
-    /* the first refusal */
-    struct route_verdict verdict;
-    bool fault;
-    char reason[400];
-    route_ask_fn *ask;
-    route_done_fn *done;
-    void *arg;
-};
-
-struct refusal {
-    uint32_t code;
-    const char *dsn, *rule, *text;
-    bool fault;
-};
+const struct refusal route_table_trouble = {
+    451, "4.3.0", "table", "The address cannot be looked up now, try later", true};
+const struct refusal route_alias_limit = {
+    554, "5.4.6", "alias-limit", "The address stands for too many others", true};
 
 static const struct refusal
     unknown_user = {550, "5.1.1", "unknown-user", "No such user here", false},
     bad_domain = {550, "5.1.2", "bad-domain", "That domain cannot receive mail", false},
     bad_syntax = {501, "5.1.3", "syntax", "That is not an address", false},
     relay_denied = {554, "5.7.1", "relay-denied", "Relaying is not allowed: log in first", false},
-    table_trouble = {451, "4.3.0", "table", "The address cannot be looked up now, try later", true},
     auth_trouble = {451, "4.3.0", "users", "The user cannot be looked up now, try later", false},
-    alias_loop = {554, "5.4.6", "alias-loop", "The address leads back to itself", true},
-    alias_limit = {554, "5.4.6", "alias-limit", "The address stands for too many others", true},
-    alias_target = {554, "5.3.5", "alias-target", "The address leads to what cannot receive mail",
-        true},
     over_quota = {552, "5.2.2", "quota", "That mailbox is full", false},
     over_quota_wait = {452, "4.2.2", "quota", "That mailbox is full, try later", false},
     bad_transport = {451, "4.3.5", "transport", "The address cannot be routed now, try later",
@@ -103,7 +59,7 @@ static void finish(struct route *r, const struct route_verdict *verdict)
 }
 
 /* --- outcomes --------------------------------------------------------------------------------- */
-static void add_recipient(
+void route_add_recipient(
     struct route *r, struct slice address, const char *transport, struct slice nexthop)
 {
     char key[ENVELOPE_ADDRESS_MAX + 1100];
@@ -118,7 +74,8 @@ static void add_recipient(
     struct recipient to = {.address = address,
         .original = r->original,
         .transport = slice_of(transport),
-        .nexthop = nexthop};
+        .nexthop = nexthop,
+        .owner = r->current->owner};
     if (record_put(&r->recipients, &recipient_record, &to))
         r->recipients.failed = true;
     r->nrecipients++;
@@ -136,7 +93,7 @@ static void add_mailbox(struct route *r, const struct item *item, const char *tr
         buf_reset(&nexthop);
         buf_put(&nexthop, place);
     }
-    add_recipient(r, address_text(&item->address), transport, buf_slice(&nexthop));
+    route_add_recipient(r, address_text(&item->address), transport, buf_slice(&nexthop));
     buf_clear(&nexthop);
 }
 
@@ -145,9 +102,7 @@ static bool is_temporary(const struct refusal *why)
     return why->code < 500;
 }
 
-/* Remembers the first refusal; a temporary one outweighs a permanent one, since with it nothing
- * is decided yet. */
-static void refuse(struct route *r, const struct refusal *why, const char *reason)
+void route_refuse(struct route *r, const struct refusal *why, const char *reason)
 {
     const struct item *item = r->current;
     bool first = r->verdict.code == 0 || (r->verdict.code >= 500 && is_temporary(why));
@@ -165,7 +120,7 @@ static void refuse(struct route *r, const struct refusal *why, const char *reaso
     if (item && item->parent && lost) {
         /* No account has a name with an @ in it: the local agent returns it. */
         struct slice text = address_text(&item->address);
-        add_recipient(r, text, "local", text);
+        route_add_recipient(r, text, "local", text);
     }
 }
 
@@ -182,7 +137,7 @@ static bool judge_hold(struct route *r, struct route_verdict *verdict)
         return true;
     r->verdict.code = 0;
     r->current = NULL;
-    refuse(r, &table_trouble, err.text);
+    route_refuse(r, &route_table_trouble, err.text);
     return false;
 }
 
@@ -195,7 +150,7 @@ static void conclude(struct route *r)
     if (r->recipients.failed) {
         r->verdict.code = 0;
         r->current = NULL;
-        refuse(r, &alias_limit, "too many recipients");
+        route_refuse(r, &route_alias_limit, "too many recipients");
         finish(r, &r->verdict);
         return;
     }
@@ -219,7 +174,7 @@ static void conclude(struct route *r)
 }
 
 /* --- items ------------------------------------------------------------------------------------ */
-static bool in_chain(const struct item *item, const struct address *a)
+bool route_in_chain(const struct item *item, const struct address *a)
 {
     for (; item; item = item->parent)
         if (slice_ieq(address_text(&item->address), address_text(a)))
@@ -227,27 +182,27 @@ static bool in_chain(const struct item *item, const struct address *a)
     return false;
 }
 
-static struct item *add_item(struct route *r, const struct item *parent, const struct address *a)
+struct item *route_add_item(struct route *r, const struct item *parent, const struct address *a)
 {
     if (parent && (parent->depth + 1 >= ROUTE_DEPTH || r->nitems >= ROUTE_ITEMS)) {
-        refuse(r, &alias_limit, "aliases nested too deep, or too many");
+        route_refuse(r, &route_alias_limit, "aliases nested too deep, or too many");
         return NULL;
     }
     struct item *item = ARENA_NEW(&r->arena, struct item);
     if (!item) {
-        refuse(r, &alias_limit, "too much for one address");
+        route_refuse(r, &route_alias_limit, "too much for one address");
         return NULL;
     }
     item->parent = parent;
     item->depth = parent ? parent->depth + 1 : 0;
     item->address = *a;
+    item->owner = parent ? parent->owner : SLICE_LIT("");
     list_append(&r->items, &item->link);
     r->nitems++;
     return item;
 }
 
-/* Parses an address; a bare name gets the host's domain, "@domain" keeps the local part. */
-static int complete(
+int route_complete(
     struct route *r, struct slice text, const struct item *parent, struct address *out)
 {
     if (parent && slice_starts(text, "@"))
@@ -261,73 +216,6 @@ static int complete(
         rc = address_make(out, address_local_plain(&bare, plain), maps_home_domain(r->maps));
     }
     return rc;
-}
-
-static void add_member(struct route *r, struct item *item, struct slice text, bool is_virtual)
-{
-    struct address a;
-    if (complete(r, text, item, &a)) {
-        refuse(r, &alias_target, "an alias names what is not an address");
-        return;
-    }
-    bool self = slice_ieq(address_text(&a), address_text(&item->address));
-    if (!self && in_chain(item, &a)) {
-        refuse(r, &alias_loop, "an alias loops");
-        return;
-    }
-    struct item *child = add_item(r, item, &a);
-    if (child && self) {
-        child->keep_virtual = is_virtual || item->keep_virtual;
-        child->keep_alias = !is_virtual || item->keep_alias;
-    }
-}
-
-/* |command of aliases(5): run as the account the administrator chose for it. */
-static void add_command(struct route *r, const struct item *item, struct slice command)
-{
-    struct slice user = conf_string(conf_one(r->maps->conf, "pipe"), "command-user");
-    struct buf nexthop;
-    if (user.n == 0) {
-        refuse(r, &alias_target, "an alias names a command, and pipe command-user is not set");
-        return;
-    }
-    buf_init(&nexthop, 1024);
-    buf_printf(&nexthop, "%.*s//|", SLICE_FMT(user));
-    buf_put(&nexthop, command);
-    if (nexthop.failed || command.n == 0)
-        refuse(r, &alias_target, "an alias names too long a command, or an empty one");
-    else
-        add_recipient(r, address_text(&item->address), "pipe", buf_slice(&nexthop));
-    buf_clear(&nexthop);
-}
-
-static void expand(
-    struct route *r, struct item *item, struct slice members, bool is_virtual, unsigned includes)
-{
-    struct slice text;
-    for (enum member_kind k; (k = member_next(&members, &text)) != MEMBER_END;) {
-        if (k == MEMBER_ADDRESS) {
-            add_member(r, item, text, is_virtual);
-        } else if (k == MEMBER_INCLUDE && !is_virtual && includes < 5) {
-            struct buf included;
-            struct error err = {0};
-            buf_init(&included, VALUE_MAX);
-            if (maps_include(r->maps, text, &included, &err))
-                refuse(r, &table_trouble, err.text);
-            else
-                expand(r, item, buf_slice(&included), is_virtual, includes + 1);
-            buf_clear(&included);
-        } else if (k == MEMBER_COMMAND && !is_virtual && includes == 0) {
-            add_command(r, item, text);
-        } else if (k == MEMBER_FILE && !is_virtual && slice_is(text, "/dev/null")) {
-            add_recipient(r, address_text(&item->address), "pipe", SLICE_LIT("discard:"));
-        } else {
-            refuse(r, &alias_target,
-                k == MEMBER_COMMAND ? "an alias names a command"
-                : k == MEMBER_FILE  ? "an alias names a file"
-                                    : "an include is not possible here");
-        }
-    }
 }
 
 /* --- transports ------------------------------------------------------------------------------- */
@@ -344,11 +232,11 @@ static void to_remote(struct route *r, const struct item *item, struct slice spe
         spec = address_domain(&item->address);
     bool literal = address_is_literal(spec);
     if ((!literal && net_hostport_parse(spec, &host, &bracketed, &port)) || spec.n > 400) {
-        refuse(r, &bad_transport, "a destination is not DOMAIN, [HOST] or [HOST]:PORT");
+        route_refuse(r, &bad_transport, "a destination is not DOMAIN, [HOST] or [HOST]:PORT");
         return;
     }
     int n = snprintf(nexthop, sizeof(nexthop), "%s%.*s", lmtp ? "lmtp:" : "", SLICE_FMT(spec));
-    add_recipient(r, address_text(&item->address), "remote", slice_from(nexthop, (size_t)n));
+    route_add_recipient(r, address_text(&item->address), "remote", slice_from(nexthop, (size_t)n));
 }
 
 /* A command block of the configuration. */
@@ -356,15 +244,14 @@ static void to_command(struct route *r, const struct item *item, struct slice na
 {
     char nexthop[512];
     if (name.n > 255) {
-        refuse(r, &bad_transport, "pipe: names too long a block");
+        route_refuse(r, &bad_transport, "pipe: names too long a block");
         return;
     }
     int n = snprintf(nexthop, sizeof(nexthop), "command:%.*s", SLICE_FMT(name));
-    add_recipient(r, address_text(&item->address), "pipe", slice_from(nexthop, (size_t)n));
+    route_add_recipient(r, address_text(&item->address), "pipe", slice_from(nexthop, (size_t)n));
 }
 
 static void check_mailbox(struct route *r, struct item *item);
-static void check_account(struct route *r, struct item *item);
 
 /* Follows the transport table. False: it says nothing. */
 static bool by_transport_table(struct route *r, struct item *item)
@@ -380,7 +267,7 @@ static bool by_transport_table(struct route *r, struct item *item)
         return false;
     }
     if (rc)
-        refuse(r, &table_trouble, err.text);
+        route_refuse(r, &route_table_trouble, err.text);
     else if (slice_starts(spec, "smtp:") || slice_starts(spec, "lmtp:"))
         to_remote(r, item, spec);
     else if (slice_starts(spec, "pipe:") && spec.n > 5)
@@ -388,9 +275,10 @@ static bool by_transport_table(struct route *r, struct item *item)
     else if (slice_is(spec, "virtual:"))
         check_mailbox(r, item);
     else if (slice_is(spec, "local:"))
-        check_account(r, item);
+        route_account(r, item);
     else
-        refuse(r, &bad_transport, "a transport is not smtp:, lmtp:, pipe:, virtual: or local:");
+        route_refuse(
+            r, &bad_transport, "a transport is not smtp:, lmtp:, pipe:, virtual: or local:");
     buf_clear(&value);
     return true;
 }
@@ -407,11 +295,11 @@ static void nobody(struct route *r, struct item *item)
     struct slice admin = conf_string(conf_root(r->maps->conf), "admin");
     struct address a;
     if (!is_postmaster(item)) {
-        refuse(r, &unknown_user, NULL);
-    } else if (admin.n == 0 || complete(r, admin, NULL, &a) || in_chain(item, &a)) {
-        refuse(r, &no_admin, "admin is not set, or leads to nobody");
+        route_refuse(r, &unknown_user, NULL);
+    } else if (admin.n == 0 || route_complete(r, admin, NULL, &a) || route_in_chain(item, &a)) {
+        route_refuse(r, &no_admin, "admin is not set, or leads to nobody");
     } else {
-        add_item(r, item, &a);
+        route_add_item(r, item, &a);
     }
 }
 
@@ -422,8 +310,7 @@ static struct slice without_detail(const struct item *item, struct slice *detail
     return user;
 }
 
-/* As written, else in lower case, else without +detail. */
-static void check_account(struct route *r, struct item *item)
+void route_account(struct route *r, struct item *item)
 {
     struct error err = {0};
     char plain[ADDRESS_MAX + 1], kept[ADDRESS_MAX + 1];
@@ -445,24 +332,7 @@ static void check_account(struct route *r, struct item *item)
     else if (rc == ERR_NOT_FOUND)
         nobody(r, item);
     else
-        refuse(r, &table_trouble, err.text);
-}
-
-static void route_local(struct route *r, struct item *item)
-{
-    struct buf value;
-    struct error err = {0};
-    char plain[ADDRESS_MAX + 1];
-    buf_init(&value, TABLE_VALUE_MAX);
-    struct slice name = address_local_plain(&item->address, plain);
-    int rc = item->keep_alias ? ERR_NOT_FOUND : maps_alias(r->maps, name, &value, &err);
-    if (rc == OK)
-        expand(r, item, buf_slice(&value), false, 0);
-    else if (rc == ERR_NOT_FOUND)
-        check_account(r, item);
-    else
-        refuse(r, &table_trouble, err.text);
-    buf_clear(&value);
+        route_refuse(r, &route_table_trouble, err.text);
 }
 
 static const struct conf_block *block_of(const struct route *r, const struct item *item)
@@ -479,7 +349,7 @@ static void check_mailbox(struct route *r, struct item *item)
     struct slice domain = address_domain(&item->address), user, detail;
     char plain[ADDRESS_MAX + 1], text[ADDRESS_MAX * 2];
     if (!block || block == r->maps->local) {
-        refuse(r, &bad_transport, "virtual: is for the domains of domain blocks");
+        route_refuse(r, &bad_transport, "virtual: is for the domains of domain blocks");
         return;
     }
     item->stage++;
@@ -502,9 +372,9 @@ static void no_mailbox(struct route *r, struct item *item)
 {
     struct slice catch_all = conf_string(block_of(r, item), "catch-all");
     struct address a;
-    if (catch_all.n && !is_postmaster(item) && complete(r, catch_all, NULL, &a) == OK &&
-        !in_chain(item, &a))
-        add_item(r, item, &a);
+    if (catch_all.n && !is_postmaster(item) && route_complete(r, catch_all, NULL, &a) == OK &&
+        !route_in_chain(item, &a))
+        route_add_item(r, item, &a);
     else
         nobody(r, item);
 }
@@ -514,38 +384,21 @@ static void route_other(struct route *r, struct item *item)
     struct slice domain = address_domain(&item->address);
     struct slice relay_host = conf_string(conf_one(r->maps->conf, "outbound"), "relay-host");
     if (!r->may_relay && !item->parent)
-        refuse(r, &relay_denied, NULL);
+        route_refuse(r, &relay_denied, NULL);
     else if (by_transport_table(r, item))
         return;
     else if (relay_host.n)
         to_remote(r, item, relay_host);
     else if (!address_is_literal(domain) && slice_chr(domain, '.') < 0)
-        refuse(r, &bad_domain, NULL);
+        route_refuse(r, &bad_domain, NULL);
     else
         to_remote(r, item, domain);
-}
-
-/* True when virtual aliases had a say. */
-static bool by_virtual_alias(struct route *r, struct item *item)
-{
-    struct buf value;
-    struct error err = {0};
-    buf_init(&value, TABLE_VALUE_MAX);
-    int rc = item->keep_virtual ? ERR_NOT_FOUND
-                                : maps_virtual_alias(r->maps, address_local(&item->address),
-                                      address_domain(&item->address), &value, &err);
-    if (rc == OK)
-        expand(r, item, buf_slice(&value), true, 0);
-    else if (rc != ERR_NOT_FOUND)
-        refuse(r, &table_trouble, err.text);
-    buf_clear(&value);
-    return rc != ERR_NOT_FOUND;
 }
 
 static void step(struct route *r, struct item *item)
 {
     const struct conf_block *block;
-    if (by_virtual_alias(r, item))
+    if (alias_route_virtual(r, item))
         return;
     enum domain_class class = maps_class(r->maps, address_domain(&item->address), &block);
     if (class != DOMAIN_OTHER && by_transport_table(r, item))
@@ -553,7 +406,7 @@ static void step(struct route *r, struct item *item)
     switch (class) {
     case DOMAIN_LOCAL:
     case DOMAIN_SELF:
-        route_local(r, item);
+        alias_route(r, item);
         break;
     case DOMAIN_VIRTUAL:
         check_mailbox(r, item);
@@ -585,12 +438,12 @@ static void work(struct route *r)
 void route_run(struct route *r)
 {
     struct address a;
-    if (!r->original.p || complete(r, r->original, NULL, &a)) {
-        refuse(r, &bad_syntax, NULL);
+    if (!r->original.p || route_complete(r, r->original, NULL, &a)) {
+        route_refuse(r, &bad_syntax, NULL);
         finish(r, &r->verdict);
         return;
     }
-    add_item(r, NULL, &a);
+    route_add_item(r, NULL, &a);
     work(r);
 }
 
@@ -615,12 +468,12 @@ void route_known(struct route *r, int rc, struct slice directory)
     /* Behind an alias, a full mailbox must not spoil the others: it is refused at delivery. */
     bool full = rc == ERR_QUOTA || rc == ERR_AGAIN;
     if (full && !item->parent)
-        refuse(r, rc == ERR_QUOTA ? &over_quota : &over_quota_wait, NULL);
+        route_refuse(r, rc == ERR_QUOTA ? &over_quota : &over_quota_wait, NULL);
     else if (rc == OK || full)
         add_mailbox(r, item, "virtual", directory, detail);
     else if (rc == ERR_NOT_FOUND)
         no_mailbox(r, item);
     else
-        refuse(r, &auth_trouble, "authd does not answer, or cannot read its table");
+        route_refuse(r, &auth_trouble, "authd does not answer, or cannot read its table");
     work(r);
 }

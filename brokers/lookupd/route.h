@@ -10,7 +10,8 @@
  *       other         only for who may relay, or behind an alias: transport table, relay-host, MX
  *     postmaster of any domain of ours is accepted always: the admin's, when nobody else's.
  *
- * An alias that names itself keeps a copy. Behind an alias, an address that does not exist does
+ * An alias that names itself keeps a copy. What an alias NAME sends on is owner-NAME's, where there
+ * is such an alias. Behind an alias, an address that does not exist does
  * not spoil the others: it becomes a recipient that the local agent returns to the sender.
  */
 #pragma once

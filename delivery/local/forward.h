@@ -1,6 +1,5 @@
 /*
- * What a ~/.forward says. Entries end with a line or a comma outside of quotes; what begins with
- * # is a comment up to its line's end; double quotes around an entry keep commas and # in it.
+ * What a ~/.forward says, in the syntax of libmail/aliases.h:
  *
  * - user@domain, name: to that address, or that name of this host
  * - \name, or the owner's own: into the owner's mailbox; another's \name as that name

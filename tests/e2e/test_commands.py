@@ -100,6 +100,7 @@ def test_a_users_command_runs_as_the_user_with_a_clean_environment(host, account
 def test_a_command_and_the_mailbox(host, account):
     account.put(".forward", f"\\{account.name}\n|{account.path('script')}\n")
     subject = send(host, "both", account.address)
+    read(account, "facts")  # it is there when the command has read all
     assert f"Subject: {subject}\n" in read(account, "message")
     wait_for("the copy", lambda: account.has(subject))
 

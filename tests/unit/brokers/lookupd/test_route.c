@@ -1,9 +1,9 @@
 /* Routing, with authd played by a list of mailboxes. */
-#include "brokers/lookupd/members.h"
 #include "brokers/lookupd/route.h"
 
 #include <setjmp.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -41,7 +41,23 @@ static const char ALIASES[] = "root: carol\n"
                               "noinc: :include:%1$s/absent\n"
                               "prog: \"|/usr/bin/filter --x\"\n"
                               "file: /var/mail/file\n"
-                              "carol: carol, far@far.example\n";
+                              "carol: carol, far@far.example\n"
+                              "lit: \\carol, Some One <alice@example.org> (comment)\n"
+                              "news: dave, far@far.example, inner\n"
+                              "owner-news: carol\n"
+                              "inner: bare@far.example\n"
+                              "Owner-Inner: dave\n"
+                              "news-request: dave\n"
+                              "owner-news-request: carol\n"
+                              "keeps: keeps, dave\n"
+                              "loop1: loop2\n"
+                              "loop2: loop1\n"
+                              "incfile: :include:%1$s/withfile\n"
+                              "inclink: :include:%1$s/link\n"
+                              "incall: :include:%1$s/forall\n"
+                              "incdir: :include:%1$s\n"
+                              "incself: :include:%1$s/self\n"
+                              "incnames: :include:%1$s/names\n";
 
 static const char TRANSPORT[] = "example.net smtp:[198.51.100.1]:26\n"
                                 ".example.net smtp:relay.example.net\n"
@@ -66,6 +82,7 @@ struct fixture {
     /* of the last route */
     bool done, fault, trouble;
     uint32_t code;
+    const char *sender;
     char dsn[16], rule[64], hold[65], recipients[4096], reason[400];
     struct route *asked;
     char asking[321];
@@ -117,8 +134,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    const char *const names[] = {
-        "virtual", "aliases", "transport", "hold", "members", "passwd", "conf"};
+    const char *const names[] = {"virtual", "aliases", "transport", "hold", "members", "passwd",
+        "conf", "link", "forall", "withfile", "self", "names"};
     char path[128];
     maps_free(f->maps);
     conf_free(f->conf);
@@ -154,8 +171,9 @@ static void done(
     while (in.rest.n) {
         struct recipient to;
         assert_int_equal(record_get(&in, &recipient_record, &to), OK);
-        n += (size_t)snprintf(f->recipients + n, sizeof(f->recipients) - n, "%s%.*s=%.*s:%.*s",
-            n ? " " : "", SLICE_FMT(to.address), SLICE_FMT(to.transport), SLICE_FMT(to.nexthop));
+        n += (size_t)snprintf(f->recipients + n, sizeof(f->recipients) - n,
+            "%s%.*s=%.*s:%.*s%s%.*s", n ? " " : "", SLICE_FMT(to.address), SLICE_FMT(to.transport),
+            SLICE_FMT(to.nexthop), to.owner.n ? "<" : "", SLICE_FMT(to.owner));
     }
 }
 
@@ -176,7 +194,8 @@ static void play_authd(struct fixture *f)
 
 static void go(struct fixture *f, const char *address, bool may_relay)
 {
-    struct route_check check = {.address = slice_of(address), .may_relay = may_relay};
+    struct route_check check = {
+        .address = slice_of(address), .sender = slice_of(f->sender), .may_relay = may_relay};
     f->done = false;
     f->recipients[0] = '\0';
     route_run(route_new(f->maps, &check, ask, done, f));
@@ -368,6 +387,118 @@ static void test_included_files_expand(void **state)
     refused(state, "noinc@host.example", 451, "4.3.0", "table");
 }
 
+static void write_file(struct fixture *f, const char *name, const char *text, mode_t mode)
+{
+    char path[128];
+    put(f, name, text);
+    snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+static void test_included_files_that_others_could_have_made_are_not_read(void **state)
+{
+    struct fixture *f = *state;
+    char path[128], to[128];
+    snprintf(path, sizeof(path), "%s/link", f->dir);
+    snprintf(to, sizeof(to), "%s/members", f->dir);
+    assert_int_equal(symlink(to, path), 0);
+    refused(state, "inclink@host.example", 451, "4.3.0", "table");
+    assert_non_null(strstr(f->reason, "symbolic link"));
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0644), 0); /* nobody writes: it must not wait */
+    refused(state, "inclink@host.example", 451, "4.3.0", "table");
+    unlink(path);
+    write_file(f, "forall", "dave\n", 0646);
+    refused(state, "incall@host.example", 451, "4.3.0", "table");
+    assert_non_null(strstr(f->reason, "writable for all"));
+    write_file(f, "forall", "dave\n", 0664); /* a group that keeps a list is usual */
+    accepted(state, "incall@host.example", "dave@host.example=local:dave");
+    assert_int_equal(chmod(f->dir, 0777), 0);
+    refused(state, "incall@host.example", 451, "4.3.0", "table");
+    assert_int_equal(chmod(f->dir, 01777), 0); /* as /tmp, and the file is ours */
+    accepted(state, "incall@host.example", "dave@host.example=local:dave");
+    assert_int_equal(chmod(f->dir, 0700), 0);
+    refused(state, "incdir@host.example", 451, "4.3.0", "table");
+}
+
+static void test_included_files_name_people_only(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "withfile", "dave\n/var/mail/x\n", 0600);
+    refused(state, "incfile@host.example", 554, "5.3.5", "alias-target");
+    write_file(f, "withfile", "\"|/bin/x\"\n", 0600);
+    refused(state, "incfile@host.example", 554, "5.3.5", "alias-target");
+    write_file(f, "self", ":include:%s/self\n", 0600);
+    refused(state, "incself@host.example", 554, "5.4.6", "alias-limit");
+    write_file(f, "names",
+        "# people\nFull Name <dave@host.example>\n  carol@x.example (Carol, C.)\n"
+        "\"Last, First\" <b@x.example>, # more\nc@x.example\n",
+        0600);
+    accepted(state, "incnames@host.example",
+        "dave@host.example=local:dave carol@x.example=remote:x.example "
+        "b@x.example=remote:x.example c@x.example=remote:x.example");
+}
+
+static void test_a_backslash_means_the_account_itself(void **state)
+{
+    accepted(state, "lit@host.example",
+        "carol@host.example=local:carol alice@example.org=virtual:box/alice@example.org");
+}
+
+static void test_what_a_list_sends_on_is_its_owners(void **state)
+{
+    struct fixture *f = *state;
+    f->sender = "someone@far.example";
+    accepted(state, "news@host.example",
+        "dave@host.example=local:dave<owner-news@host.example "
+        "far@far.example=remote:far.example<owner-news@host.example "
+        "bare@far.example=remote:far.example<owner-inner@host.example");
+    accepted(state, "news+x@host.example",
+        "dave@host.example=local:dave<owner-news@host.example "
+        "far@far.example=remote:far.example<owner-news@host.example "
+        "bare@far.example=remote:far.example<owner-inner@host.example");
+    accepted(state, "list@host.example",
+        "alice@example.org=virtual:box/alice@example.org dave@host.example=local:dave "
+        "carol@host.example=local:carol far@far.example=remote:far.example");
+}
+
+static void test_owners_requests_and_reports_keep_their_sender(void **state)
+{
+    struct fixture *f = *state;
+    f->sender = "someone@far.example";
+    accepted(state, "owner-news@host.example",
+        "carol@host.example=local:carol far@far.example=remote:far.example");
+    accepted(state, "news-request@host.example", "dave@host.example=local:dave");
+    f->sender = "";
+    accepted(state, "inner@host.example", "bare@far.example=remote:far.example");
+}
+
+static void test_a_loop_of_aliases_is_refused(void **state)
+{
+    refused(state, "loop1@host.example", 554, "5.4.6", "alias-loop");
+    accepted(state, "keeps@host.example", /* no account is called so: it is returned */
+        "keeps@host.example=local:keeps@host.example dave@host.example=local:dave");
+}
+
+static const char PIPE[] = "pipe { command-user mailer }\n";
+
+static void test_commands_and_files_are_for_the_account_that_was_chosen(void **state)
+{
+    struct fixture *f = *state;
+    char text[2048];
+    struct error err = {0};
+    maps_free(f->maps);
+    conf_free(f->conf);
+    snprintf(text, sizeof(text), "%s%s", CONF, PIPE);
+    put(f, "conf", text);
+    snprintf(text, sizeof(text), "%s/conf", f->dir);
+    f->conf = conf_load(text, NULL, &err);
+    f->maps = maps_new(f->conf, f->dir, &err);
+    assert_non_null(f->maps);
+    accepted(state, "prog@host.example", "prog@host.example=pipe:mailer//|/usr/bin/filter --x");
+    accepted(state, "file@host.example", "file@host.example=pipe:mailer///var/mail/file");
+}
+
 static void test_commands_and_files_are_refused_not_dropped(void **state)
 {
     refused(state, "prog@host.example", 554, "5.3.5", "alias-target");
@@ -385,25 +516,6 @@ static void test_table_and_authd_trouble_is_temporary(void **state)
     put(f, "virtual", "broken\n");
     refused(state, "alice@example.org", 451, "4.3.0", "table");
     assert_true(f->fault);
-}
-
-static void test_members_are_cut_as_aliases_write_them(void **state)
-{
-    (void)state;
-    struct slice rest = SLICE_LIT(" a, b@c  \"d e\"@f,\"|cmd x, y\" :include:/z /file,"), text;
-    assert_int_equal(member_next(&rest, &text), MEMBER_ADDRESS);
-    assert_true(slice_is(text, "a"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_ADDRESS);
-    assert_true(slice_is(text, "b@c"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_ADDRESS);
-    assert_true(slice_is(text, "\"d e\"@f"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_COMMAND);
-    assert_true(slice_is(text, "cmd x, y"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_INCLUDE);
-    assert_true(slice_is(text, "/z"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_FILE);
-    assert_true(slice_is(text, "/file"));
-    assert_int_equal(member_next(&rest, &text), MEMBER_END);
 }
 
 static void assert_held(
@@ -466,9 +578,15 @@ int main(void)
         TEST(test_a_stale_member_does_not_spoil_an_alias),
         TEST(test_local_aliases_and_accounts),
         TEST(test_included_files_expand),
+        TEST(test_included_files_that_others_could_have_made_are_not_read),
+        TEST(test_included_files_name_people_only),
+        TEST(test_a_backslash_means_the_account_itself),
+        TEST(test_what_a_list_sends_on_is_its_owners),
+        TEST(test_owners_requests_and_reports_keep_their_sender),
+        TEST(test_a_loop_of_aliases_is_refused),
+        TEST(test_commands_and_files_are_for_the_account_that_was_chosen),
         TEST(test_commands_and_files_are_refused_not_dropped),
         TEST(test_table_and_authd_trouble_is_temporary),
-        cmocka_unit_test(test_members_are_cut_as_aliases_write_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,aliases,mail util,$(UTIL_PKGS)))
