@@ -14,6 +14,7 @@ enum {
     LOOP_DEATHS = 5,
     STOP_FRONT_MS = 3000, /* sessions under way may finish that long at a stop */
     STOP_MS = 10000,
+    STOP_RANKS = 4,
     WORKERS_MAX = 16
 };
 
@@ -319,8 +320,9 @@ void process_yield(struct process *p)
         ask_to_finish(p, PROCESS_YIELDING, STOP_MS);
 }
 
-/* Fronts first, so that nothing new comes in, with the sessions behind them, which say goodbye;
- * logd last, so that the end is told. */
+/* Fronts first, so that nothing new comes in, with the sessions behind them, which say goodbye; then
+ * qmgr, which waits for its agents to finish and sync what they were given; logd last, so that the
+ * end is told. */
 static int stop_rank(enum role role)
 {
     switch (role) {
@@ -330,10 +332,12 @@ static int stop_rank(enum role role)
     case ROLE_IMAP_SESSION:
     case ROLE_POP3_SESSION:
         return 0;
-    case ROLE_LOGD:
-        return 2;
-    default:
+    case ROLE_QMGR:
         return 1;
+    case ROLE_LOGD:
+        return STOP_RANKS - 1;
+    default:
+        return STOP_RANKS - 2;
     }
 }
 
@@ -348,7 +352,9 @@ static bool any_of_rank(struct master *m, int rank)
 /* Drains the lowest rank that is left. */
 static void stop_next(struct master *m)
 {
-    int rank = any_of_rank(m, 0) ? 0 : any_of_rank(m, 1) ? 1 : 2;
+    int rank = 0;
+    while (rank < STOP_RANKS - 1 && !any_of_rank(m, rank))
+        rank++;
     LIST_EACH(it, &m->processes)
     {
         struct process *p = LIST_ENTRY(it, struct process, link);

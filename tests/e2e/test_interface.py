@@ -83,6 +83,18 @@ def test_stop_ends_every_process_and_frees_every_port(fresh):
     assert not os.path.exists(instance.path("run/veredus.pid"))
 
 
+def test_stop_waits_until_delivered_mail_is_synced(fresh):
+    """qmgr ends before the agents it waits for: nothing delivered is left to be tried again."""
+    instance = fresh()
+    instance.start()
+    for number in range(10):
+        instance.send(f"last {number}")
+    instance.wait_mail("last 9")
+    instance.stop()
+    assert instance.queue() == []
+    assert "interrupted" not in instance.read("log/veredus.log")
+
+
 def test_start_twice_is_refused_and_harms_nothing(fresh):
     instance = fresh()
     instance.start()
