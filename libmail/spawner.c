@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -14,9 +13,10 @@
 #include "libmail/proto/quota.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner_parts.h"
+#include "libutil/accounts.h"
 #include "libutil/net.h"
 
-enum { PER_USER = 100, TOTAL = 20000, GRACE_MS = 10000 };
+enum { UID_FLOOR = 1000, PER_USER = 100, TOTAL = 20000, GRACE_MS = 10000 };
 
 SPAWNER_EVENTS(LOG_EVENT_)
 
@@ -34,25 +34,15 @@ const struct daemon_conv spawner_convs[] = {{.conv = CONV_SPAWN,
 
 /* --- set-up ---------------------------------------------------------------------------------- */
 
-/* Where homes are: each parent directory of an ordinary user's home, once. */
-static void add_homes(struct spawner *s)
+/* Where homes are, once each. */
+static void add_tree(const char *path, void *arg)
 {
-    struct passwd *pw;
-    setpwent();
-    while ((pw = getpwent()) && s->ntrees < SPAWNER_TREES) {
-        const char *slash = pw->pw_dir ? strrchr(pw->pw_dir, '/') : NULL;
-        if (pw->pw_uid < 1000 || pw->pw_uid >= 65534 || !slash || slash == pw->pw_dir)
-            continue;
-        char *parent = xmemdup0(pw->pw_dir, (size_t)(slash - pw->pw_dir));
-        bool known = access(parent, X_OK) != 0;
-        for (size_t i = 0; !known && i < s->ntrees; i++)
-            known = strcmp(s->trees[i], parent) == 0;
-        if (known)
-            free(parent);
-        else
-            s->trees[s->ntrees++] = parent;
-    }
-    endpwent();
+    struct spawner *s = arg;
+    bool known = s->ntrees == SPAWNER_TREES || access(path, X_OK) != 0;
+    for (size_t i = 0; !known && i < s->ntrees; i++)
+        known = strcmp(s->trees[i], path) == 0;
+    if (!known)
+        s->trees[s->ntrees++] = xstrdup(path);
 }
 
 /* Touches what every session would have to make for itself, or could not open any more. */
@@ -90,7 +80,7 @@ int spawner_configure(struct daemon *d, const struct spawner_kind *kind, struct 
         return ERR_IO;
     s->trees[s->ntrees++] = s->root;
     if (geteuid() == 0)
-        add_homes(s);
+        accounts_trees(UID_FLOOR, add_tree, s);
     d->paths.write = s->trees;
     warm_up();
     return kind->warm_up ? kind->warm_up(d, err) : OK;

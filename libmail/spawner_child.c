@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "libmail/spawner_parts.h"
+#include "libutil/children.h"
 #include "libutil/spread.h"
 
 /* For the signal handler, which is given nothing else. Set once, in the child. */
@@ -34,26 +35,6 @@ static void reset_signals(int fd)
     sigaction(SIGTERM, &term, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Closes all descriptors but the standard ones and these (sorted in place; -1 counts not). */
-static void close_others(int *keep, size_t n)
-{
-    unsigned from = STDERR_FILENO + 1;
-    for (size_t i = 1; i < n; i++)
-        for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
-            int t = keep[j];
-            keep[j] = keep[j - 1];
-            keep[j - 1] = t;
-        }
-    for (size_t i = 0; i < n; i++) {
-        if (keep[i] < (int)from)
-            continue;
-        if ((unsigned)keep[i] > from)
-            close_range(from, (unsigned)keep[i] - 1, 0);
-        from = (unsigned)keep[i] + 1;
-    }
-    close_range(from, ~0U, 0);
 }
 
 /* Makes every level below the mail root, never following a link or leaving it. Returns the last
@@ -132,7 +113,7 @@ _Noreturn void spawner_child_main(struct spawner *s, const struct spawner_ask *a
         .stopping = &self.stopping};
     int keep[] = {a->fd, notify, log_fd(), s->root_fd, env.wake, room};
     reset_signals(a->fd);
-    close_others(keep, ARRAY_LEN(keep));
+    child_close_others(keep, ARRAY_LEN(keep));
     log_set_id(&env.log, &s->daemon->log, "sid", a->trace);
     fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) & ~O_NONBLOCK);
     if (place->below_root)

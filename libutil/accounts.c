@@ -1,6 +1,7 @@
 #include "libutil/accounts.h"
 
 #include <fcntl.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,4 +119,23 @@ int accounts_each(
         if (parse_line(slice_cut(&rest, '\n'), &account) == OK)
             fn(&account, arg);
     return rc;
+}
+
+void accounts_trees(uid_t least, void (*fn)(const char *path, void *arg), void *arg)
+{
+    enum { NOBODY = 65534 };
+    uid_t self = geteuid();
+    setpwent();
+    for (const struct passwd *pw; (pw = getpwent());) {
+        const char *slash = pw->pw_dir ? strrchr(pw->pw_dir, '/') : NULL;
+        if (self != 0 && pw->pw_uid == self && slash)
+            fn(pw->pw_dir, arg);
+        if (self != 0 || pw->pw_uid < least || pw->pw_uid >= NOBODY || !slash ||
+            slash == pw->pw_dir)
+            continue;
+        char *parent = xmemdup0(pw->pw_dir, (size_t)(slash - pw->pw_dir));
+        fn(parent, arg);
+        free(parent);
+    }
+    endpwent();
 }

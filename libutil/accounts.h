@@ -30,3 +30,6 @@ int accounts_each(struct accounts *, void (*fn)(const struct account *, void *ar
     struct error *) MUST_USE;
 /* 0, ERR_NOT_FOUND, or a failure to be taken as temporary. Names are compared exactly. */
 int accounts_find(struct accounts *, struct slice name, struct account *, struct error *) MUST_USE;
+/* Directories that a process that becomes users has to reach: as root, those that hold homes of
+ * ordinary users, each perhaps many times; else our own home. */
+void accounts_trees(uid_t least, void (*fn)(const char *path, void *arg), void *arg);

@@ -1,7 +1,6 @@
 /* The child: becomes the owner of one mailbox for good, then does its chores. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -46,20 +45,6 @@ static void changed(void *arg, struct slice folder, uint64_t sequence)
     folder = slice_first(folder, sizeof(told) - sizeof(sequence));
     memcpy(told + sizeof(sequence), folder.p, folder.n);
     (void)!send(w->fd, told, sizeof(sequence) + folder.n, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-static void reset(int keep)
-{
-    sigset_t none;
-    for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
-        if (fd != keep && fd != log_fd())
-            close(fd);
-    close_range(1024, ~0U, 0);
-    signal(SIGCHLD, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    umask(077);
 }
 
 /* A mailbox below the root by steps that follow no link; an account's as that account. */
@@ -123,7 +108,8 @@ _Noreturn void house_child(const struct house *h, int fd)
 {
     struct work w = {h, fd};
     struct error err = {0};
-    reset(fd);
+    int keep[] = {fd, log_fd()};
+    child_reset(keep, ARRAY_LEN(keep));
     int rc = do_chores(&w, &err);
     if (rc)
         log_event(&h->daemon->log, house_fail, .user = slice_of(h->turn.user),

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,37 +14,22 @@
 #include "delivery/house/parts.h"
 #include "libmail/proto/auth.h"
 #include "libmail/proto/notify.h"
+#include "libutil/accounts.h"
 
 #define STAMP "veredus.housekept"
 
+static void child_ended(struct child *, int status);
+
 /* --- set-up ---------------------------------------------------------------------------------- */
 
-static void add_tree(struct house *h, const char *path)
+static void add_tree(const char *path, void *arg)
 {
+    struct house *h = arg;
     bool known = h->ntrees == HOUSE_TREES || access(path, X_OK) != 0;
     for (size_t i = 0; !known && i < h->ntrees; i++)
         known = strcmp(h->trees[i], path) == 0;
     if (!known)
         h->trees[h->ntrees++] = xstrdup(path);
-}
-
-/* As root, where ordinary users have their homes; otherwise our own home. */
-static void add_homes(struct house *h)
-{
-    uid_t self = geteuid();
-    setpwent();
-    for (const struct passwd *pw; (pw = getpwent());) {
-        const char *slash = pw->pw_dir ? strrchr(pw->pw_dir, '/') : NULL;
-        if (self != 0 && pw->pw_uid == self && slash)
-            add_tree(h, pw->pw_dir);
-        if (self != 0 || pw->pw_uid < HOUSE_UID_FLOOR || pw->pw_uid >= 65534 || !slash ||
-            slash == pw->pw_dir)
-            continue;
-        char *parent = xmemdup0(pw->pw_dir, (size_t)(slash - pw->pw_dir));
-        add_tree(h, parent);
-        free(parent);
-    }
-    endpwent();
 }
 
 /* For this process and its children. Neither the idle class of I/O nor the last step of nice: an
@@ -66,7 +49,8 @@ int house_configure(struct daemon *d, struct error *err)
     const struct conf_block *block = conf_one(d->conf, "housekeeping");
     struct house *h = NEW(struct house);
     h->daemon = d;
-    h->told_fd = -1;
+    h->child.fd = -1;
+    children_init(&h->children, d, child_ended, NULL, h);
     d->data = h;
     h->every = conf_int(block, "every") / 1000;
     h->from = conf_int(block, "from") / 1000;
@@ -83,7 +67,7 @@ int house_configure(struct daemon *d, struct error *err)
     if (!h->filter)
         return ERR_IO;
     h->trees[h->ntrees++] = h->root;
-    add_homes(h);
+    accounts_trees(HOUSE_UID_FLOOR, add_tree, h);
     d->paths.write = (const char *const *)h->trees;
     step_back();
     tzset(); /* the zone's file cannot be read later */
@@ -137,12 +121,6 @@ static void wait_for_round(struct house *h)
     h->began = 0;
 }
 
-static void exit_when_drained(struct house *h)
-{
-    if (h->daemon->draining && !h->pid)
-        daemon_exit(h->daemon);
-}
-
 /* --- a round --------------------------------------------------------------------------------- */
 
 static void next_turn(void *arg);
@@ -183,65 +161,37 @@ static void on_told(int fd, unsigned events, void *arg)
     (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
 }
 
-static void too_late(void *arg)
+static void child_ended(struct child *c, int status)
 {
-    struct house *h = arg;
-    kill(h->pid, SIGKILL);
-}
-
-static void child_ended(struct house *h, int status)
-{
-    h->pid = 0;
-    timer_stop(&h->limit);
-    while (!h->daemon->draining && h->told_fd >= 0) { /* what it said last */
+    struct house *h = CONTAINER_OF(c, struct house, child);
+    while (!h->daemon->draining && c->fd >= 0) { /* what it said last */
         char byte;
-        if (recv(h->told_fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0)
+        if (recv(c->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0)
             break;
-        on_told(h->told_fd, IO_READ, h);
+        on_told(c->fd, IO_READ, h);
     }
     io_free(h->told);
     h->told = NULL;
-    fd_close(&h->told_fd);
+    fd_close(&c->fd);
     h->mailboxes++;
     h->failed += status != 0;
     if (WIFSIGNALED(status) && !h->daemon->draining)
         log_event(&h->daemon->log, house_fail, .user = slice_of(h->turn.user),
             .reason = SLICE_LIT("its process ended by a signal, or took too long"));
-    exit_when_drained(h);
     if (!h->daemon->draining)
         next_turn(h);
 }
 
-static void on_child(int signo, void *arg)
-{
-    struct house *h = arg;
-    int status;
-    (void)signo;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        if (pid == h->pid)
-            child_ended(h, status);
-}
-
 static bool spawn(struct house *h)
 {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-        return false;
-    h->pid = fork();
-    if (h->pid == 0)
-        house_child(h, pair[1]);
-    close(pair[1]);
-    if (h->pid < 0) {
-        h->pid = 0;
-        close(pair[0]);
-        return false;
-    }
-    h->started = time(NULL);
-    h->told_fd = pair[0];
-    h->told = io_new(h->daemon->loop, h->told_fd, IO_READ, on_told, h);
-    timer_init(&h->limit, h->daemon->loop, too_late, h);
-    timer_start(&h->limit, HOUSE_CHILD_MS);
-    return true;
+    h->child.uid = h->turn.uid;
+    h->child.what = h->turn.user;
+    pid_t pid = child_fork(&h->children, &h->child, HOUSE_CHILD_MS);
+    if (pid == 0)
+        house_child(h, h->child.fd);
+    if (pid > 0)
+        h->told = io_new(h->daemon->loop, h->child.fd, IO_READ, on_told, h);
+    return pid > 0;
 }
 
 /* What authd says is checked as far as it can do harm. */
@@ -338,7 +288,7 @@ int house_start(struct daemon *d, struct error *err)
 {
     struct house *h = d->data;
     (void)err;
-    loop_signal(d->loop, SIGCHLD, on_child, h);
+    children_watch(&h->children);
     h->last = read_stamp(h);
     if (!h->last) { /* the first round is not on the day of the installation */
         h->last = time(NULL);
@@ -355,23 +305,18 @@ void house_drain(struct daemon *d)
     timer_stop(&h->timer);
     io_free(h->told);
     h->told = NULL;
-    fd_close(&h->told_fd); /* the child sees that, and comes to an end */
-    if (h->pid)
-        timer_start(&h->limit, HOUSE_STOP_MS);
-    exit_when_drained(h);
+    fd_close(&h->child.fd); /* the child sees that, and comes to an end */
+    if (h->child.pid)
+        child_allow(&h->child, HOUSE_STOP_MS);
+    children_drain(&h->children);
 }
 
 unsigned house_sessions(struct daemon *d)
 {
-    const struct house *h = d->data;
-    return h->pid ? 1 : 0;
+    return ((const struct house *)d->data)->children.count;
 }
 
 void house_children(struct daemon *d, struct buf *out)
 {
-    const struct house *h = d->data;
-    struct master_child row = {
-        .pid = h->pid, .uid = h->turn.uid, .started = h->started, .what = slice_of(h->turn.user)};
-    if (h->pid)
-        (void)!record_put(out, &master_child_record, &row);
+    children_list(&((const struct house *)d->data)->children, out);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "delivery/house/house.h"
+#include "libutil/children.h"
 
 enum { HOUSE_TREES = 64 };
 
@@ -31,11 +32,9 @@ struct house {
     struct house_turn turn;
     uint32_t mailboxes, failed;
 
-    pid_t pid; /* of the child; 0: there is none */
-    int64_t started;
-    int told_fd; /* our end of its socket */
-    struct io *told;
-    struct timer limit;
+    struct children children; /* one at most */
+    struct child child;
+    struct io *told; /* its socket, while it is listened to */
 };
 
 /* Told by the child of each change: an 8-byte sequence, and the folder's name. */

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include "delivery/local/parts.h"
 #include "delivery/local/userfile.h"
 #include "libmail/header.h"
+#include "libmail/nexthop.h"
 #include "libstore/quota.h"
 
 static void say(struct local_result *r, enum deliver_status status, const char *dsn,
@@ -19,15 +19,6 @@ static void say(struct local_result *r, enum deliver_status status, const char *
     snprintf(r->dsn, sizeof(r->dsn), "%s", dsn);
     snprintf(r->rule, sizeof(r->rule), "%s", rule);
     snprintf(r->text, sizeof(r->text), "%.399s", text);
-}
-
-/* All but the standard ones and these. */
-static void close_others(int a, int b, int c)
-{
-    for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
-        if (fd != a && fd != b && fd != c)
-            close(fd);
-    close_range(1024, ~0U, 0);
 }
 
 static uint32_t system_of(const struct local *l, int home)
@@ -52,15 +43,15 @@ struct places {
     int home, spool;
 };
 
-static struct store_delivery delivery_of(const struct task *t)
+static struct store_delivery delivery_of(const struct delivery_task *t)
 {
-    const struct job *j = t->job;
-    return (struct store_delivery){.id = j->delivery + t->index,
-        .sender = slice_of(j->sender),
-        .address = slice_of(t->address),
-        .original = slice_of(t->original),
-        .via = slice_of(t->via),
-        .body = slice_from(j->body, j->body_len),
+    const struct delivery_job *j = t->job;
+    return (struct store_delivery){.id = delivery_id(t),
+        .sender = j->envelope.sender,
+        .address = t->to.address,
+        .original = t->to.original,
+        .via = t->to.via,
+        .body = buf_slice(&j->body),
         .fd = j->fd,
         .size = j->size};
 }
@@ -69,18 +60,18 @@ static struct store_delivery delivery_of(const struct task *t)
 
 /* In the mailbox; a Maildir beside it is the user's own affair. A delivery made before is never too
  * much. */
-static int check_quota(const struct task *t, struct store *store, struct slice folder,
+static int check_quota(const struct delivery_task *t, struct store *store, struct slice folder,
     const struct store_delivery *d, struct error *err)
 {
-    int rc = store_quota_set(store, slice_of(t->local->limits), err);
+    int rc = store_quota_set(store, slice_of(local_of(t)->limits), err);
     if (!rc)
         rc = store_quota_check(
             store, folder, d->body.n ? d->body.n : d->size, 1, QUOTA_DELIVERY, err);
     return rc == ERR_QUOTA && store_delivered(store, folder, d->id) ? OK : rc;
 }
 
-static int deliver(const struct task *t, int home, const char *maildir, struct slice detail,
-    struct local_result *r, struct error *err)
+static int deliver(const struct delivery_task *t, int home, const char *maildir,
+    struct slice detail, struct local_result *r, struct error *err)
 {
     struct store_options opt = {
         .coexist = true, .create = true, .changed = note_sequence, .arg = r};
@@ -92,11 +83,11 @@ static int deliver(const struct task *t, int home, const char *maildir, struct s
         return rc;
     struct slice folder = store_deliver_folder(store, detail);
     snprintf(r->folder, sizeof(r->folder), "%.*s", SLICE_FMT(folder));
-    if (maildir == t->local->mailbox && t->local->limits[0])
+    if (maildir == local_of(t)->mailbox && local_of(t)->limits[0])
         rc = check_quota(t, store, folder, &d, err);
     if (!rc)
         rc = store_deliver(store, folder, &d, &out, err);
-    r->system = system_of(t->local, store_dirfd(store));
+    r->system = system_of(local_of(t), store_dirfd(store));
     if (!rc && r->system == LOCAL_TREES)
         rc = store_sync(store_dirfd(store), err);
     store_close(store);
@@ -108,14 +99,14 @@ static int deliver(const struct task *t, int home, const char *maildir, struct s
 
 /* The file of the account in the directory of mbox files. */
 static int deliver_to_spool(
-    const struct task *t, int spool, struct local_result *r, struct error *err)
+    const struct delivery_task *t, int spool, struct local_result *r, struct error *err)
 {
     char name[1024];
     struct store_delivery d = delivery_of(t);
-    const char *brace = strstr(t->local->mailbox, "{user}");
+    const char *brace = strstr(local_of(t)->mailbox, "{user}");
     bool again = false;
-    int n = snprintf(name, sizeof(name), "%.*s%s%s", (int)(brace - t->local->mailbox),
-        t->local->mailbox, t->account.name, brace + strlen("{user}"));
+    int n = snprintf(name, sizeof(name), "%.*s%s%s", (int)(brace - local_of(t)->mailbox),
+        local_of(t)->mailbox, t->account.name, brace + strlen("{user}"));
     if (n < 0 || (size_t)n >= sizeof(name) || strchr(name, '/'))
         return error_set(err, ERR_DENIED, "the account's name is not one for a file");
     int rc = mbox_deliver(spool, name, &d, &again, err);
@@ -125,8 +116,8 @@ static int deliver_to_spool(
 }
 
 /* A /file or /maildir/ of .forward. */
-static int deliver_to_path(
-    const struct task *t, int home, struct slice path, struct local_result *r, struct error *err)
+static int deliver_to_path(const struct delivery_task *t, int home, struct slice path,
+    struct local_result *r, struct error *err)
 {
     char full[1024];
     struct store_delivery d = delivery_of(t);
@@ -157,13 +148,13 @@ static int deliver_to_path(
 enum { HOPS_MAX = 30, HEADER_MAX = 128 * 1024 };
 
 /* Whether this recipient, or too many others, have forwarded it before. */
-static bool has_looped(const struct task *t)
+static bool has_looped(const struct delivery_task *t)
 {
-    const struct job *j = t->job;
-    if (via_holds(slice_of(t->via), slice_of(t->address)))
+    const struct delivery_job *j = t->job;
+    if (via_holds(t->to.via, t->to.address))
         return true;
     char *copy = NULL;
-    struct slice text = slice_from(j->body, j->body_len);
+    struct slice text = buf_slice(&j->body);
     if (j->fd >= 0 && text.n == 0) {
         copy = xcalloc(1, HEADER_MAX);
         ssize_t n = pread(j->fd, copy, HEADER_MAX, 0);
@@ -177,14 +168,14 @@ static bool has_looped(const struct task *t)
     while (!looped && header_iter_next(&it, &f)) {
         if (!slice_iis(f.name, "Delivered-To"))
             continue;
-        looped = ++hops > HOPS_MAX || slice_ieq(slice_trim(f.body), slice_of(t->address));
+        looped = ++hops > HOPS_MAX || slice_ieq(slice_trim(f.body), t->to.address);
     }
     free(copy);
     return looped;
 }
 
 struct reading {
-    const struct task *task;
+    const struct delivery_task *task;
     int home;
 };
 
@@ -199,10 +190,11 @@ static int include(struct slice path, struct buf *out, void *arg, struct error *
                  : error_set(err, ERR_DENIED, "an include file is not in the home");
 }
 
-static int read_plan(const struct task *t, int home, struct forward_plan *plan, struct error *err)
+static int read_plan(
+    const struct delivery_task *t, int home, struct forward_plan *plan, struct error *err)
 {
     struct reading reading = {t, home};
-    struct forward_owner owner = {slice_of(t->account.name), slice_of(t->address)};
+    struct forward_owner owner = {slice_of(t->account.name), t->to.address};
     struct buf text;
     buf_init(&text, FORWARD_MAX);
     int rc = userfile_read(home, ".forward", &text, err);
@@ -220,18 +212,20 @@ static int read_plan(const struct task *t, int home, struct forward_plan *plan, 
 
 /* Mailbox and files: a repetition finds its delivery id there. Whom the message goes on to is noted
  * by qmgr, together with this being done. */
-static void follow(const struct task *t, const struct places *p, const struct forward_plan *plan,
-    struct local_result *r, struct buf *forward)
+static void follow(const struct delivery_task *t, const struct places *p,
+    const struct forward_plan *plan, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     char text[400];
+    struct slice account, folder;
+    nexthop_split(t->to.nexthop, &account, &folder);
     int rc = !plan->mailbox  ? OK
              : p->spool >= 0 ? deliver_to_spool(t, p->spool, r, &err)
-                             : deliver(t, p->home, t->local->mailbox, slice_of(t->folder), r, &err);
+                             : deliver(t, p->home, local_of(t)->mailbox, folder, r, &err);
     for (struct reader files = reader_of(buf_slice(&plan->files)); !rc && files.rest.n;)
         rc = deliver_to_path(t, p->home, get_lv(&files, FORWARD_BYTES_MAX), r, &err);
     if (rc == ERR_QUOTA) {
-        bool wait = slice_find(slice_of(t->local->limits), SLICE_LIT("defer\n")) >= 0;
+        bool wait = slice_find(slice_of(local_of(t)->limits), SLICE_LIT("defer\n")) >= 0;
         say(r, wait ? DEFERRED : FAILED, wait ? "4.2.2" : "5.2.2", "quota", err.text);
         return;
     }
@@ -253,8 +247,8 @@ static void follow(const struct task *t, const struct places *p, const struct fo
     buf_put(forward, buf_slice(&plan->targets));
 }
 
-static void deliver_at(
-    const struct task *t, const struct places *p, struct local_result *r, struct buf *forward)
+static void deliver_at(const struct delivery_task *t, const struct places *p,
+    struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     struct forward_plan plan;
@@ -275,22 +269,22 @@ static bool is_own(int home)
     return fstat(home, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0);
 }
 
-void local_deliver(const struct task *t, struct local_result *r, struct buf *forward)
+void local_deliver(const struct delivery_task *t, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     struct places p = {open(t->account.home, O_RDONLY | O_DIRECTORY | O_CLOEXEC), -1};
-    if (p.home >= 0 && t->local->spool)
-        p.spool = open(t->local->spool, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (p.home >= 0 && local_of(t)->spool)
+        p.spool = open(local_of(t)->spool, O_PATH | O_DIRECTORY | O_CLOEXEC);
     const int trees[] = {p.home, p.spool};
     if (p.home < 0) {
         error_sys(&err, "home directory %s", t->account.home);
         say(r, DEFERRED, "4.2.0", "home", err.text);
     } else if (!is_own(p.home)) {
         say(r, DEFERRED, "4.2.0", "home", "the home directory belongs to another account");
-    } else if (t->local->spool && p.spool < 0) {
-        error_sys(&err, "directory of mailbox files %s", t->local->spool);
+    } else if (local_of(t)->spool && p.spool < 0) {
+        error_sys(&err, "directory of mailbox files %s", local_of(t)->spool);
         say(r, DEFERRED, "4.2.0", "mailbox", err.text);
-    } else if (t->local->filter && sandbox_tighten_to(t->local->filter, trees, 2, &err)) {
+    } else if (local_of(t)->filter && sandbox_tighten_to(local_of(t)->filter, trees, 2, &err)) {
         say(r, DEFERRED, "4.3.0", "child", err.text);
     } else {
         deliver_at(t, &p, r, forward);
@@ -299,30 +293,19 @@ void local_deliver(const struct task *t, struct local_result *r, struct buf *for
     fd_close(&p.spool);
 }
 
-_Noreturn void local_child(const struct task *t)
+void local_child(struct delivery_task *t, struct buf *answer)
 {
     struct local_result r = {0};
     struct error err = {0};
-    struct buf answer, forward;
-    sigset_t none;
-    close_others(t->result, t->job->fd, log_fd());
-    signal(SIGCHLD, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    struct buf forward;
     signal(SIGXFSZ, SIG_IGN);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    umask(077);
-    buf_init(&answer, LOCAL_ANSWER_MAX);
     buf_init(&forward, DELIVER_TARGETS_MAX);
     /* In the home the group opens nothing that the user's own would not. */
-    gid_t gid = t->local->spool_gid ? t->local->spool_gid : t->account.gid;
+    gid_t gid = local_of(t)->spool_gid ? local_of(t)->spool_gid : t->account.gid;
     if (sandbox_become(t->account.uid, gid, NULL, &err))
         say(&r, DEFERRED, "4.3.0", "child", err.text);
     else
         local_deliver(t, &r, &forward);
-    buf_put(&answer, slice_from(&r, sizeof(r)));
-    buf_put(&answer, buf_slice(&forward));
-    struct slice s = buf_slice(&answer);
-    ssize_t n = answer.failed ? -1 : send(t->result, s.p, s.n, MSG_NOSIGNAL);
-    _exit(n == (ssize_t)s.n ? 0 : 1);
+    buf_put(answer, slice_from(&r, sizeof(r)));
+    buf_put(answer, buf_slice(&forward));
 }

@@ -1,26 +1,20 @@
 #include "delivery/local/local.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
-#include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "delivery/local/events.h"
 #include "delivery/local/parts.h"
 #include "libmail/nexthop.h"
 #include "libmail/proto/notify.h"
-#include "libutil/proto/master.h"
 
 /* --- set-up ---------------------------------------------------------------------------------- */
 
 /* A directory that holds homes: writable below, and a handle on its file system. */
-static void add_tree(struct local *l, const char *path)
+static void add_tree(const char *path, void *arg)
 {
+    struct local *l = arg;
     struct stat st;
     for (size_t i = 0; i < l->ntrees; i++)
         if (strcmp(l->trees[i], path) == 0)
@@ -40,28 +34,6 @@ static void add_tree(struct local *l, const char *path)
     l->systems[l->nsystems++].fd = fd;
 }
 
-/* As root, where ordinary users have their homes; otherwise our own home. */
-static void add_homes(struct local *l)
-{
-    struct passwd *pw;
-    if (geteuid() != 0) {
-        pw = getpwuid(geteuid());
-        if (pw && pw->pw_dir)
-            add_tree(l, pw->pw_dir);
-        return;
-    }
-    setpwent();
-    while ((pw = getpwent())) {
-        const char *slash = pw->pw_dir ? strrchr(pw->pw_dir, '/') : NULL;
-        if (pw->pw_uid < LOCAL_UID_FLOOR || pw->pw_uid >= 65534 || !slash || slash == pw->pw_dir)
-            continue;
-        char *parent = xmemdup0(pw->pw_dir, (size_t)(slash - pw->pw_dir));
-        add_tree(l, parent);
-        free(parent);
-    }
-    endpwent();
-}
-
 /* /DIRECTORY/FILE becomes the spool and the file's name. */
 static int split_mailbox(struct local *l, struct error *err)
 {
@@ -72,88 +44,19 @@ static int split_mailbox(struct local *l, struct error *err)
         return OK;
     l->spool = xmemdup0(l->mailbox, (size_t)(slash - l->mailbox));
     memmove(l->mailbox, slash + 1, strlen(slash));
-    add_tree(l, l->spool); /* the first one */
+    add_tree(l->spool, l); /* the first one */
     struct stat st;
     if (stat(l->spool, &st) == 0 && (st.st_mode & 022) == 020)
         l->spool_gid = st.st_gid;
     return l->ntrees ? OK : error_sys(err, "local mailbox: %s", l->spool);
 }
 
-int local_configure(struct daemon *d, struct error *err)
-{
-    static const struct sandbox_profile child = {
-        .name = "local-child", .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE};
-    const struct conf_block *block = conf_one(d->conf, "local");
-    struct local *l = NEW(struct local);
-    l->daemon = d;
-    list_init(&l->jobs);
-    list_init(&l->tasks);
-    list_init(&l->children);
-    d->data = l;
-    l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
-    if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
-        return error_set(err, ERR_LIMIT, "local mailbox is too long");
-    int rc = split_mailbox(l, err);
-    if (!rc)
-        rc = users_limits(block, l->limits, err);
-    if (rc)
-        return rc;
-    l->accounts = accounts_open("/etc", err);
-    l->filter = l->accounts ? sandbox_filter_new(&child, err) : NULL;
-    if (!l->filter)
-        return err->code ? err->code : ERR_IO;
-    add_homes(l);
-    l->read[0] = "/etc";
-    d->paths.read = l->read;
-    d->paths.write = l->trees;
-    return OK;
-}
-
-static void exit_when_drained(struct local *l)
-{
-    if (l->daemon->draining && l->nchildren == 0)
-        daemon_exit(l->daemon);
-}
-
 /* --- outcomes -------------------------------------------------------------------------------- */
 
-static void job_free(struct job *j)
-{
-    list_remove(&j->link);
-    fd_close(&j->fd);
-    buf_clear(&j->outcomes);
-    free(j->sender);
-    free(j->body);
-    free(j);
-}
-
-/* Answers when the last recipient is through. */
-static void job_progress(struct job *j)
-{
-    if (j->waiting)
-        return;
-    struct deliver_done done = {.outcomes = buf_slice(&j->outcomes)};
-    if (j->peer)
-        (void)!ipc_reply(j->peer->ipc, j->id, j->trace, deliver_done_type, &done, -1);
-    job_free(j);
-}
-
-static void task_free(struct task *t)
-{
-    list_remove(&t->link);
-    timer_stop(&t->limit);
-    fd_close(&t->result);
-    free(t->address);
-    free(t->original);
-    free(t->folder);
-    free(t->via);
-    free(t);
-}
-
-static void announce(struct local *l, const struct task *t, const struct local_result *r)
+static void announce(struct local *l, const struct delivery_task *t, const struct local_result *r)
 {
     char owner[1400];
-    struct peer *p = daemon_peer(l->daemon, CONV_NOTIFY, -1);
+    struct peer *p = daemon_peer(l->agent.daemon, CONV_NOTIFY, -1);
     int n = snprintf(owner, sizeof(owner), "%s/%s", t->account.home, l->mailbox);
     struct notify_changed m = {.owner = slice_first(slice_from(owner, (size_t)n), 1024),
         .mailbox = slice_of(r->folder),
@@ -171,47 +74,38 @@ static uint32_t count_targets(struct slice targets)
 }
 
 /* Ends a task with what its child, or the spawner, says. */
-static void conclude(struct task *t, const struct local_result *r, struct slice targets)
+static void conclude(struct delivery_task *t, const struct local_result *r, struct slice targets)
 {
-    struct local *l = t->local;
-    struct job *j = t->job;
+    struct local *l = local_of(t);
     struct log log;
-    struct outcome o = {.index = t->index,
-        .status = r->status,
+    struct slice to = t->to.address, account = slice_of(t->account.name);
+    struct outcome o = {.status = r->status,
         .dsn = slice_of(r->dsn),
         .text = slice_of(r->text),
         .targets = targets,
         .only = targets.n && !r->stored};
-    log_set_id(&log, &l->daemon->log, "qid", j->trace);
+    log_set_id(&log, &l->agent.daemon->log, "qid", t->job->trace);
     if (r->status == DELIVERED) {
         if (r->system < l->nsystems)
             l->systems[r->system].dirty = true;
         if (r->stored && r->uid == 0)
-            log_event(&log, local_filed, .to = slice_of(t->address),
-                .account = slice_of(t->account.name), .size = j->size);
+            log_event(&log, local_filed, .to = to, .account = account, .size = t->job->size);
         else if (r->stored)
-            log_event(&log, local_store, .to = slice_of(t->address), .mailbox = slice_of(r->folder),
-                .uid = r->uid, .size = j->size, .again = r->again);
+            log_event(&log, local_store, .to = to, .mailbox = slice_of(r->folder), .uid = r->uid,
+                .size = t->job->size, .again = r->again);
         if (targets.n)
-            log_event(&log, local_forward, .to = slice_of(t->address),
-                .account = slice_of(t->account.name), .nrcpt = count_targets(targets));
+            log_event(
+                &log, local_forward, .to = to, .account = account, .nrcpt = count_targets(targets));
         announce(l, t, r);
     } else {
-        log_event(&log, local_refuse, .to = slice_of(t->address),
-            .account = slice_of(t->account.name), .rule = slice_of(r->rule),
+        log_event(&log, local_refuse, .to = to, .account = account, .rule = slice_of(r->rule),
             .reason = slice_of(r->text));
     }
-    /* One that does not fit is missing, which means deferred. */
-    if (record_put(&j->outcomes, &outcome_record, &o))
-        j->outcomes.failed = false;
-    j->waiting--;
-    task_free(t);
-    job_progress(j);
-    exit_when_drained(l);
+    delivery_conclude(t, &o);
 }
 
-static void refuse(
-    struct task *t, enum deliver_status status, const char *dsn, const char *rule, const char *text)
+static void refuse(struct delivery_task *t, enum deliver_status status, const char *dsn,
+    const char *rule, const char *text)
 {
     struct local_result r = {.status = status};
     snprintf(r.dsn, sizeof(r.dsn), "%s", dsn);
@@ -220,276 +114,104 @@ static void refuse(
     conclude(t, &r, SLICE_LIT(""));
 }
 
-/* --- children -------------------------------------------------------------------------------- */
-
-static void too_late(void *arg)
+static void child_ended(struct delivery_task *t, struct slice answer)
 {
-    struct task *t = arg;
-    t->late = true;
-    kill(t->pid, SIGKILL);
-}
-
-static void spawn(struct local *l, struct task *t)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-        refuse(t, DEFERRED, "4.3.0", "child", "no socket for a delivery process");
+    struct local_result r = {.status = FAILED + 1}; /* until there is one */
+    if (answer.n >= sizeof(r))
+        memcpy(&r, answer.p, sizeof(r));
+    if (r.status > FAILED) {
+        refuse(t, DEFERRED, "4.3.0", "child", "the delivery process ended without a result");
         return;
     }
-    t->pid = fork();
-    if (t->pid == 0) {
-        t->result = pair[1];
-        local_child(t);
-    }
-    fd_close(&pair[1]);
-    t->result = pair[0];
-    if (t->pid < 0) {
-        refuse(t, DEFERRED, "4.3.0", "child", "no process for the delivery");
-        return;
-    }
-    list_append(&l->children, &t->link);
-    l->nchildren++;
-    t->started = time(NULL);
-    timer_init(&t->limit, l->daemon->loop, too_late, t);
-    timer_start(&t->limit, LOCAL_CHILD_MS);
+    r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = '\0';
+    r.text[sizeof(r.text) - 1] = r.folder[sizeof(r.folder) - 1] = '\0';
+    struct slice targets = slice_from_index(answer, sizeof(r));
+    conclude(t, &r, r.status == DELIVERED ? targets : SLICE_LIT(""));
 }
+
+/* --- requests -------------------------------------------------------------------------------- */
 
 /* NULL when a child may be started for this account. */
 static const char *not_allowed(const struct local *l, const struct account *a)
 {
     if (a->uid < l->least_uid || a->gid == 0)
         return "the account's user id is below local min-uid: give it an alias";
-    if (l->daemon->rootless && a->uid != geteuid())
+    if (l->agent.daemon->rootless && a->uid != geteuid())
         return "started without root: only mail for the account that runs this can be delivered";
     return NULL;
 }
 
-/* An account whose locks or home keep its deliveries waiting must not hold up the others. */
-static bool has_room(const struct local *l, const struct account *a)
+static bool admit(struct delivery_task *t)
 {
-    unsigned n = 0;
-    LIST_EACH(it, &l->children)
-    n += LIST_ENTRY(it, struct task, link)->account.uid == a->uid;
-    return n < LOCAL_CHILDREN_EACH;
-}
-
-static void run_tasks(void *arg)
-{
-    struct local *l = arg;
-    LIST_EACH(it, &l->tasks)
-    {
-        struct task *t = LIST_ENTRY(it, struct task, link);
-        if (l->nchildren >= LOCAL_CHILDREN_MAX)
-            return;
-        if (!has_room(l, &t->account))
-            continue;
-        list_remove(&t->link);
-        const char *why = not_allowed(l, &t->account);
-        if (why)
-            refuse(t, DEFERRED, "4.3.5", l->daemon->rootless ? "rootless" : "uid", why);
-        else
-            spawn(l, t);
-    }
-}
-
-static void child_ended(struct task *t)
-{
-    char answer[LOCAL_ANSWER_MAX];
-    struct local_result r = {.status = FAILED + 1}; /* until there is one */
-    ssize_t n = recv(t->result, answer, sizeof(answer), MSG_DONTWAIT);
-    timer_stop(&t->limit); /* the process id may be another's from now on */
-    list_remove(&t->link);
-    if (n >= (ssize_t)sizeof(r))
-        memcpy(&r, answer, sizeof(r));
-    if (r.status > FAILED) {
-        if (t->late)
-            refuse(t, DEFERRED, "4.3.0", "time", "the delivery took too long");
-        else
-            refuse(t, DEFERRED, "4.3.0", "child", "the delivery process ended without a result");
-        return;
-    }
-    r.dsn[sizeof(r.dsn) - 1] = r.rule[sizeof(r.rule) - 1] = '\0';
-    r.text[sizeof(r.text) - 1] = r.folder[sizeof(r.folder) - 1] = '\0';
-    struct slice targets = slice_from(answer + sizeof(r), (size_t)n - sizeof(r));
-    conclude(t, &r, r.status == DELIVERED ? targets : SLICE_LIT(""));
-}
-
-static void on_child(int signo, void *arg)
-{
-    struct local *l = arg;
-    pid_t pid;
-    (void)signo;
-    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-        LIST_EACH(it, &l->children)
-        {
-            struct task *t = LIST_ENTRY(it, struct task, link);
-            if (t->pid != pid)
-                continue;
-            l->nchildren--;
-            child_ended(t);
-            break;
-        }
-    }
-    run_tasks(l);
-    exit_when_drained(l);
-}
-
-int local_start(struct daemon *d, struct error *err)
-{
-    (void)err;
-    loop_signal(d->loop, SIGCHLD, on_child, d->data);
-    return OK;
-}
-
-/* --- requests -------------------------------------------------------------------------------- */
-
-static void add_task(struct local *l, struct job *j, uint32_t index, const struct recipient *r)
-{
+    struct local *l = local_of(t);
     struct error err = {0};
-    struct task *t = NEW(struct task);
     struct slice account, folder;
-    t->local = l;
-    t->job = j;
-    t->index = index;
-    t->result = -1;
-    t->address = xmemdup0(r->address.p, r->address.n);
-    t->original = xmemdup0(r->original.p, r->original.n);
-    nexthop_split(r->nexthop, &account, &folder);
-    t->folder = xmemdup0(folder.p, folder.n);
-    t->via = xmemdup0(r->via.p, r->via.n);
-    timer_init(&t->limit, l->daemon->loop, too_late, t);
-    list_init(&t->link);
-    j->waiting++;
-    int rc = accounts_find(l->accounts, account, &t->account, &err);
+    nexthop_split(t->to.nexthop, &account, &folder);
+    t->limit_ms = LOCAL_CHILD_MS;
+    int rc = accounts_find(l->agent.accounts, account, &t->account, &err);
+    const char *why = rc ? NULL : not_allowed(l, &t->account);
     if (rc == ERR_NOT_FOUND)
         refuse(t, FAILED, "5.1.1", "account", "no such account on this host");
     else if (rc)
         refuse(t, DEFERRED, "4.3.0", "account", err.text);
-    else
-        list_append(&l->tasks, &t->link);
+    else if (why)
+        refuse(t, DEFERRED, "4.3.5", l->agent.daemon->rootless ? "rootless" : "uid", why);
+    return !rc && !why;
 }
 
-static void start(struct local *l, struct peer *peer, struct ipc_in *in)
+static int sync_systems(struct daemon *d, struct error *err)
 {
-    const struct deliver_start *m = in->msg;
-    struct envelope envelope;
-    struct recipient r;
-    struct reader er = reader_of(m->envelope), rr = reader_of(m->recipients);
-    struct job *j = NEW(struct job);
-    *j = (struct job){.peer = peer,
-        .id = in->id,
-        .trace = in->trace,
-        .delivery = m->delivery,
-        .size = m->size,
-        .fd = in->fd};
-    in->fd = -1;
-    buf_init(&j->outcomes, 60000);
-    list_append(&l->jobs, &j->link);
-    j->waiting = 1; /* no answer before all tasks are there */
-    bool good = record_get(&er, &envelope_record, &envelope) == OK &&
-                (m->body.n == m->size || (m->body.n == 0 && j->fd >= 0));
-    if (good) {
-        j->sender = xmemdup0(envelope.sender.p, envelope.sender.n);
-        j->body = xmemdup0(m->body.p, m->body.n);
-        j->body_len = m->body.n;
-    }
-    for (uint32_t i = 0; good && i < DELIVER_RECIPIENTS_MAX && rr.rest.n; i++) {
-        if (record_get(&rr, &recipient_record, &r))
-            break;
-        add_task(l, j, i, &r);
-    }
-    j->waiting--;
-    job_progress(j);
-    run_tasks(l);
-}
-
-static void sync_systems(struct local *l, struct peer *peer, struct ipc_in *in)
-{
-    struct error err = {0};
+    struct local *l = d->data;
     int rc = OK;
     for (size_t i = 0; i < l->nsystems && !rc; i++) {
         if (l->systems[i].dirty)
-            rc = store_sync(l->systems[i].fd, &err);
+            rc = store_sync(l->systems[i].fd, err);
         l->systems[i].dirty &= rc != OK;
     }
+    return rc;
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static const struct delivery_kind kind = {.name = "local",
+    .task_size = sizeof(struct delivery_task),
+    .answer_max = LOCAL_ANSWER_MAX,
+    .admit = admit,
+    .work = local_child,
+    .ended = child_ended,
+    .refuse = refuse,
+    .sync = sync_systems};
+
+int local_configure(struct daemon *d, struct error *err)
+{
+    static const struct sandbox_profile child = {
+        .name = "local-child", .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE};
+    const struct conf_block *block = conf_one(d->conf, "local");
+    struct local *l = NEW(struct local);
+    l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
+    if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
+        return error_set(err, ERR_LIMIT, "local mailbox is too long");
+    int rc = delivery_configure(d, &l->agent, &kind, err);
+    if (!rc)
+        rc = split_mailbox(l, err);
+    if (!rc)
+        rc = users_limits(block, l->limits, err);
     if (rc)
-        log_event(
-            &l->daemon->log, log_trouble, .what = SLICE_LIT("sync"), .reason = slice_of(err.text));
-    struct deliver_synced done = {.code = rc, .text = slice_first(slice_of(err.text), 255)};
-    (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_synced_type, &done, -1);
-}
-
-void local_message(struct peer *peer, struct ipc_in *in)
-{
-    struct local *l = peer->daemon->data;
-    if (deliver_pong(peer->ipc, in))
-        return;
-    if (in->type == deliver_sync_type) {
-        sync_systems(l, peer, in);
-    } else if (in->type == deliver_start_type && !l->daemon->draining) {
-        start(l, peer, in);
-    } else if (in->type == deliver_report_type) {
-        struct deliver_reported no = {
-            .code = ERR_UNSUPPORTED, .text = SLICE_LIT("local writes no reports")};
-        (void)!ipc_reply(peer->ipc, in->id, in->trace, deliver_reported_type, &no, -1);
-    }
-}
-
-/* Nobody waits for these any more; what runs is finished, what waits is asked for again. */
-void local_peer_down(struct peer *peer)
-{
-    struct local *l = peer->daemon->data;
-    LIST_EACH(it, &l->tasks)
-    {
-        struct task *t = LIST_ENTRY(it, struct task, link);
-        struct job *j = t->job;
-        if (j->peer != peer)
-            continue;
-        task_free(t);
-        if (--j->waiting == 0)
-            job_free(j);
-    }
-    LIST_EACH(it, &l->jobs)
-    {
-        struct job *j = LIST_ENTRY(it, struct job, link);
-        if (j->peer == peer)
-            j->peer = NULL;
-    }
-}
-
-void local_drain(struct daemon *d)
-{
-    struct local *l = d->data;
-    LIST_EACH(it, &l->tasks)
-    list_remove(it); /* unanswered: deferred */
-    exit_when_drained(l);
-}
-
-unsigned local_sessions(struct daemon *d)
-{
-    struct local *l = d->data;
-    return l->nchildren;
-}
-
-void local_children(struct daemon *d, struct buf *out)
-{
-    struct local *l = d->data;
-    LIST_EACH(it, &l->children)
-    {
-        struct task *t = LIST_ENTRY(it, struct task, link);
-        struct master_child row = {.pid = t->pid,
-            .uid = t->account.uid,
-            .started = t->started,
-            .what = slice_of(t->account.name)};
-        if (record_put(out, &master_child_record, &row))
-            break; /* a page full: enough for a status */
-    }
+        return rc;
+    l->filter = sandbox_filter_new(&child, err);
+    if (!l->filter)
+        return err->code ? err->code : ERR_IO;
+    accounts_trees(LOCAL_UID_FLOOR, add_tree, l);
+    l->read[0] = "/etc";
+    d->paths.read = l->read;
+    d->paths.write = l->trees;
+    return OK;
 }
 
 void local_free(struct daemon *d)
 {
     struct local *l = d->data;
-    accounts_close(l->accounts);
+    delivery_clear(&l->agent);
     sandbox_filter_free(l->filter);
     free(l->spool);
     for (size_t i = 0; i < l->ntrees; i++)
@@ -497,5 +219,4 @@ void local_free(struct daemon *d)
     for (size_t i = 0; i < l->nsystems; i++)
         fd_close(&l->systems[i].fd);
     free(l);
-    d->data = NULL;
 }

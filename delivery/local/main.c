@@ -2,15 +2,14 @@
  * becomes the recipient for good. */
 #include "delivery/local/events.h"
 #include "delivery/local/local.h"
-#include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
         .side = IPC_SERVER,
         .proto = &deliver_proto,
-        .on_message = local_message,
-        .on_down = local_peer_down},
+        .on_message = delivery_message,
+        .on_down = delivery_peer_down},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
     {.proto = NULL},
 };
@@ -28,10 +27,10 @@ static const struct daemon_spec spec = {
     .convs = convs,
     .events = local_events,
     .configure = local_configure,
-    .start = local_start,
-    .drain = local_drain,
-    .sessions = local_sessions,
-    .children = local_children,
+    .start = delivery_start,
+    .drain = delivery_drain,
+    .sessions = delivery_sessions,
+    .children = delivery_children,
 };
 
 int main(int argc, char **argv)

@@ -3,17 +3,13 @@
 
 #include "delivery/local/forward.h"
 #include "delivery/local/local.h"
-#include "libmail/proto/deliver.h"
 #include "libmail/users.h"
 #include "libstore/deliver.h"
-#include "libutil/accounts.h"
-#include "libutil/list.h"
 
 enum { LOCAL_TREES = 64 };
 
 struct local {
-    struct daemon *daemon;
-    struct accounts *accounts;
+    struct delivery agent;
     char mailbox[256]; /* a Maildir relative to home, or behind the spool: FILE with {user} */
     char *spool;       /* the directory of mbox files; NULL: mailboxes are Maildirs */
     gid_t spool_gid;   /* may make files there, as on Debian (root:mail 2775); 0: none */
@@ -29,43 +25,12 @@ struct local {
         bool dirty;
     } systems[LOCAL_TREES];
     size_t ntrees, nsystems;
-    struct list jobs;  /* struct job */
-    struct list tasks; /* waiting for a child */
-    struct list children;
-    unsigned nchildren;
 };
 
-/* A deliver_start under way, with copies of what it said. */
-struct job {
-    struct list link;
-    struct peer *peer; /* NULL: gone */
-    uint32_t id;
-    uint64_t trace, delivery;
-    char *sender;
-    char *body;
-    size_t body_len;
-    int fd; /* of a large body */
-    uint64_t size;
-    unsigned waiting; /* recipients without outcome */
-    struct buf outcomes;
-};
-
-/* One recipient of a job. */
-struct task {
-    struct list link; /* in tasks, then in children */
-    struct local *local;
-    struct job *job;
-    uint32_t index;
-    char *address, *original;
-    char *via;    /* addresses it was forwarded from */
-    char *folder; /* asked for by +detail, or empty */
-    struct account account;
-    pid_t pid;
-    int result; /* our end of the socket pair */
-    int64_t started;
-    struct timer limit;
-    bool late;
-};
+static inline struct local *local_of(const struct delivery_task *t)
+{
+    return (struct local *)t->agent;
+}
 
 /* What the child tells; it is the recipient's process by then, so nothing in it is believed
  * beyond its own delivery. */
@@ -86,7 +51,7 @@ struct local_result {
  * recipient's own words: qmgr has lookupd judge them, nothing here does. */
 enum { LOCAL_ANSWER_MAX = sizeof(struct local_result) + DELIVER_TARGETS_MAX };
 
-/* The child's side, from fork on. */
-_Noreturn void local_child(const struct task *);
+/* The child's side. */
+void local_child(struct delivery_task *, struct buf *answer);
 /* Delivers as the user we are; forward gets whom the message goes on to. */
-void local_deliver(const struct task *, struct local_result *, struct buf *forward);
+void local_deliver(const struct delivery_task *, struct local_result *, struct buf *forward);

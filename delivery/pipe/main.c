@@ -1,14 +1,13 @@
 /* pipe: runs commands that get mail. A child for each delivery becomes the user for good. */
 #include "delivery/pipe/agent.h"
 #include "delivery/pipe/events.h"
-#include "libmail/proto/deliver.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
         .side = IPC_SERVER,
         .proto = &deliver_proto,
-        .on_message = pipe_message,
-        .on_down = pipe_peer_down},
+        .on_message = delivery_message,
+        .on_down = delivery_peer_down},
     {.proto = NULL},
 };
 
@@ -25,10 +24,10 @@ static const struct daemon_spec spec = {
     .convs = convs,
     .events = pipe_events,
     .configure = pipe_configure,
-    .start = pipe_start,
-    .drain = pipe_drain,
-    .sessions = pipe_sessions,
-    .children = pipe_children,
+    .start = delivery_start,
+    .drain = delivery_drain,
+    .sessions = delivery_sessions,
+    .children = delivery_children,
 };
 
 int main(int argc, char **argv)

@@ -40,7 +40,7 @@ static void agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     struct fixture *f = arg;
     (void)ipc;
-    local_message(&f->qmgr, in);
+    delivery_message(&f->qmgr, in);
 }
 
 static void on_notify(struct ipc *ipc, struct ipc_in *in, void *arg)
@@ -99,11 +99,11 @@ static int setup(void **state)
     assert_non_null(f->daemon.conf);
     assert_int_equal(local_configure(&f->daemon, &err), OK);
     struct local *l = f->daemon.data;
-    accounts_close(l->accounts);
-    l->accounts = accounts_open(f->dir, &err);
-    assert_non_null(l->accounts);
+    accounts_close(l->agent.accounts);
+    l->agent.accounts = accounts_open(f->dir, &err);
+    assert_non_null(l->agent.accounts);
     l->least_uid = MIN(l->least_uid, f->uid);
-    assert_int_equal(local_start(&f->daemon, &err), OK);
+    assert_int_equal(delivery_start(&f->daemon, &err), OK);
     connect_peer(
         f, &f->qmgr, CONV_DELIVER, &deliver_proto, IPC_SERVER, &agent_ops, &f->client, &quiet);
     connect_peer(
@@ -227,7 +227,7 @@ static void test_delivery_is_made_by_a_child_that_is_the_recipient(void **state)
     assert_int_equal(f->announced, 1);
     snprintf(path, sizeof(path), "%s/Maildir", f->home);
     assert_string_equal(f->owner, path);
-    assert_int_equal(local_sessions(&f->daemon), 0);
+    assert_int_equal(delivery_sessions(&f->daemon), 0);
 }
 
 static void test_detail_goes_into_its_folder_when_there_is_one(void **state)
@@ -345,7 +345,7 @@ static void test_an_account_has_few_children_at_a_time_and_all_its_mail(void **s
     struct recipient r = {
         .address = SLICE_LIT("tester@host.example.test"), .nexthop = SLICE_LIT("tester")};
     assert_int_equal(record_put(&recipients, &recipient_record, &r), OK);
-    for (unsigned i = 0; i < 3 * LOCAL_CHILDREN_EACH; i++) {
+    for (unsigned i = 0; i < 3 * DELIVERY_CHILDREN_EACH; i++) {
         struct deliver_start m = {.delivery = 100 * (i + 1),
             .envelope = buf_slice(&envelope),
             .recipients = buf_slice(&recipients),
@@ -353,12 +353,12 @@ static void test_an_account_has_few_children_at_a_time_and_all_its_mail(void **s
             .body = SLICE_LIT(BODY)};
         ipc_call(f->client, deliver_start_type, 7, &m, -1, on_done, f);
     }
-    for (int i = 0; i < 2000 && f->answers < before + 3 * LOCAL_CHILDREN_EACH; i++) {
+    for (int i = 0; i < 2000 && f->answers < before + 3 * DELIVERY_CHILDREN_EACH; i++) {
         loop_poll(f->daemon.loop);
-        assert_true(l->nchildren <= LOCAL_CHILDREN_EACH);
+        assert_true(l->agent.children.count <= DELIVERY_CHILDREN_EACH);
         poll(NULL, 0, 2);
     }
-    assert_int_equal(f->answers, before + 3 * LOCAL_CHILDREN_EACH);
+    assert_int_equal(f->answers, before + 3 * DELIVERY_CHILDREN_EACH);
     assert_int_equal(f->outcome[0].status, DELIVERED);
     buf_clear(&envelope);
     buf_clear(&recipients);
