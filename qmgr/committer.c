@@ -8,17 +8,22 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A change of threads and back costs about as much as the commit on a disk that is this quick. */
+enum { QUICK_US = 500 };
+
 struct committer {
     struct loop *loop;
     struct spool *spool;
     bool threaded;
     void (*on_batch)(void *arg);
     void *arg;
+    /* the loop's, or while it is busy the thread's */
+    bool quick; /* the last commit was */
     /* the loop's */
     struct list waiting;
     size_t pending;
     bool busy, kicked;
-    struct timer lazy;
+    struct timer lazy, mark;
     struct spool_figures figures;
     struct io *io;
     int event;
@@ -27,6 +32,7 @@ struct committer {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct list handed, finished;
+    bool work; /* what was handed over, or the mark when that is nothing */
     bool stop;
 };
 
@@ -39,25 +45,31 @@ static void move_all(struct list *to, struct list *from)
     }
 }
 
-/* Until there is work, or the end. When none comes for a while, what was done is marked. */
-static void wait_for_work(struct committer *c)
+static int64_t now_us(void)
 {
-    while (list_empty(&c->handed) && !c->stop) {
-        if (!spool_unmarked(c->spool)) {
-            pthread_cond_wait(&c->wake, &c->lock);
-            continue;
-        }
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += SPOOL_LAZY_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        if (pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT)
-            continue;
-        pthread_mutex_unlock(&c->lock);
-        spool_mark(c->spool);
-        pthread_mutex_lock(&c->lock);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Only records for the log: one write and one sync. */
+static bool log_only(const struct list *batch)
+{
+    for (const struct list *it = batch->next; it != batch; it = it->next) {
+        const struct spool_job *job = CONTAINER_OF(it, struct spool_job, link);
+        if (job->op > SPOOL_FORGET || job->big[0])
+            return false;
     }
+    return true;
+}
+
+static void commit(struct committer *c, struct list *batch)
+{
+    bool simple = log_only(batch);
+    int64_t begun = now_us();
+    spool_run(c->spool, batch);
+    if (simple)
+        c->quick = now_us() - begun < QUICK_US;
 }
 
 static void *thread_main(void *arg)
@@ -67,12 +79,17 @@ static void *thread_main(void *arg)
     list_init(&batch);
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        wait_for_work(c);
-        if (list_empty(&c->handed))
+        while (!c->work && !c->stop)
+            pthread_cond_wait(&c->wake, &c->lock);
+        if (!c->work)
             break;
+        c->work = false;
         move_all(&batch, &c->handed);
         pthread_mutex_unlock(&c->lock);
-        spool_run(c->spool, &batch);
+        if (list_empty(&batch))
+            spool_mark(c->spool);
+        else
+            commit(c, &batch);
         pthread_mutex_lock(&c->lock);
         move_all(&c->finished, &batch);
         uint64_t one = 1;
@@ -81,6 +98,16 @@ static void *thread_main(void *arg)
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
+}
+
+static void hand_over(struct committer *c, struct list *batch)
+{
+    c->busy = true;
+    pthread_mutex_lock(&c->lock);
+    move_all(&c->handed, batch);
+    c->work = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static void give_back(struct committer *c, struct list *finished)
@@ -94,6 +121,18 @@ static void give_back(struct committer *c, struct list *finished)
         job->done(job, job->arg);
     }
     c->on_batch(c->arg);
+    if (c->threaded && spool_unmarked(c->spool))
+        timer_start(&c->mark, SPOOL_LAZY_MS);
+}
+
+/* There has been nothing to commit for a while: what was done is marked. */
+static void mark(void *arg)
+{
+    struct committer *c = arg;
+    struct list nothing;
+    list_init(&nothing);
+    if (!c->busy)
+        hand_over(c, &nothing);
 }
 
 static void kick(void *arg)
@@ -106,16 +145,12 @@ static void kick(void *arg)
     struct list batch;
     list_init(&batch);
     move_all(&batch, &c->waiting);
-    if (!c->threaded) {
-        spool_run(c->spool, &batch);
-        give_back(c, &batch);
+    if (c->threaded && !(c->quick && log_only(&batch))) {
+        hand_over(c, &batch);
         return;
     }
-    c->busy = true;
-    pthread_mutex_lock(&c->lock);
-    move_all(&c->handed, &batch);
-    pthread_cond_signal(&c->wake);
-    pthread_mutex_unlock(&c->lock);
+    commit(c, &batch);
+    give_back(c, &batch);
 }
 
 static bool only_lazy(const struct committer *c)
@@ -152,10 +187,9 @@ static void on_event(int fd, unsigned events, void *arg)
     pthread_mutex_lock(&c->lock);
     move_all(&finished, &c->finished);
     pthread_mutex_unlock(&c->lock);
-    if (list_empty(&finished))
-        return;
     c->busy = false;
-    give_back(c, &finished);
+    if (!list_empty(&finished))
+        give_back(c, &finished);
     schedule_kick(c, only_lazy(c));
 }
 
@@ -204,12 +238,9 @@ struct committer *committer_new(struct loop *loop, struct spool *spool, bool thr
     list_init(&c->handed);
     list_init(&c->finished);
     timer_init(&c->lazy, loop, kick, c);
+    timer_init(&c->mark, loop, mark, c);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&c->wake, NULL);
     spool_figures(spool, &c->figures);
     if (!threaded)
         return c;
@@ -230,9 +261,11 @@ void committer_free(struct committer *c)
     if (!c)
         return;
     timer_stop(&c->lazy);
+    timer_stop(&c->mark);
     loop_cancel(c->loop, c);
     if (c->threaded) {
         pthread_mutex_lock(&c->lock);
+        c->work |= !list_empty(&c->waiting);
         move_all(&c->handed, &c->waiting);
         c->stop = true;
         pthread_cond_signal(&c->wake);

@@ -1,6 +1,8 @@
 /*
- * The thread that waits for the disk. The loop hands jobs over; all that arrive while a batch is
- * being written form the next one. Results come back into the loop through an eventfd.
+ * Who waits for the disk: a thread, so that the loop goes on meanwhile; all jobs that arrive while
+ * a batch is being written form the next one, and results come back into the loop through an
+ * eventfd. While the disk takes less time than the two changes of threads are worth, the loop
+ * itself.
  */
 #pragma once
 
