@@ -1,5 +1,7 @@
 #include "libmail/envelope.h"
 
+#include "libutil/crc32c.h"
+
 RECORD_DEFINE(envelope, ENVELOPE_FIELDS)
 RECORD_DEFINE(recipient, RECIPIENT_FIELDS)
 
@@ -38,4 +40,12 @@ struct envelope recipient_envelope(const struct envelope *e, const struct recipi
     its.envid = (struct slice){"", 0};
     its.ret = RET_UNSET;
     return its;
+}
+
+uint32_t recipient_group(bool null_sender, const struct recipient *to)
+{
+    if (null_sender || to->owner.n == 0)
+        return 0;
+    uint32_t group = crc32c(0, to->owner);
+    return group ? group : 1;
 }

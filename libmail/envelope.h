@@ -32,7 +32,12 @@ enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 
     F(S, STR, helo, 255)                                                                      \
     F(S, STR, login, 255) /* authenticated user, or empty */                                  \
     F(S, STR, listener, 64)                                                                   \
-    F(S, STR, message_id, 255)
+    F(S, STR, message_id, 255)                                                                \
+    F(S, U64, about, 0)         /* a report of ours: the message it tells about; 0: none */   \
+    F(S, U32, about_serial, 0)  /* which one of the reports about that message */             \
+    F(S, U32, about_kind, 0)    /* enum report_kind */                                        \
+    F(S, U32, about_group, 0)   /* of recipients, see below */                                \
+    F(S, U64, about_indexes, 0) /* the message is not parked: bit i says recipient i */
 RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
 
 /* A recipient with the route lookupd gave it. `transport` is the agent's program name;
@@ -44,13 +49,13 @@ RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
 /* The agent remote again, for mail that is handed to another node: what that node refuses for good
  * stays in the queue. */
 #define TRANSPORT_DRAIN "drain"
-#define RECIPIENT_FIELDS(F, S)                                    \
-    F(S, STR, address, 320)                                       \
-    F(S, STR, original, 320) /* as given in RCPT */               \
-    F(S, STR, orcpt, 500)    /* ORCPT: addr-type;addr, decoded */ \
-    F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */      \
-    F(S, STR, transport, 32)                                      \
-    F(S, STR, nexthop, 1024)                                      \
+#define RECIPIENT_FIELDS(F, S)                                                          \
+    F(S, STR, address, 320)                                                             \
+    F(S, STR, original, 320) /* as given in RCPT */                                     \
+    F(S, STR, orcpt, 500)    /* ORCPT: addr-type;addr, decoded */                       \
+    F(S, U32, notify, 0)     /* NOTIFY_ set; 0: not given */                            \
+    F(S, STR, transport, 32)                                                            \
+    F(S, STR, nexthop, 1024)                                                            \
     F(S, STR, via, 2000) /* addresses it was expanded from, first to last, see below */ \
     F(S, STR, owner, 320)
 RECORD_DECLARE(recipient, RECIPIENT_FIELDS)
@@ -60,6 +65,8 @@ RECORD_DECLARE(recipient, RECIPIENT_FIELDS)
  * wishes of the first sender (NOTIFY, ORCPT, ENVID, RET) do not go along (RFC 3461 §5.2.7.3). Mail
  * of the null sender keeps it. */
 
+/* A number for all recipients with the same sender; 0: that of the message. */
+uint32_t recipient_group(bool null_sender, const struct recipient *);
 /* The sender as whom a message goes to this recipient. */
 struct slice recipient_sender(const struct envelope *, const struct recipient *);
 /* The same message's envelope for this recipient; slices are those of the arguments. */

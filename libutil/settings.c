@@ -668,7 +668,7 @@ static const struct conf_key root_keys[] = {
     {.name = "report",
         .type = CONF_BLOCK,
         .block = &conf_report_schema,
-        .readers = R(BOUNCE) | ADMIN,
+        .readers = R(BOUNCE) | R(QMGR) | ADMIN,
         .help = "Reports to senders (delivery status notifications). Their wording may be in any "
                 "language, in UTF-8, and in a file of its own with `include`."},
     {.name = "dns",

@@ -36,6 +36,14 @@ static const struct conf_key report_keys[] = {
         .max = 2 * GB,
         .readers = R(BOUNCE),
         .help = "The same where the sender asked for all of it (RET=FULL)."},
+    {.name = "wait",
+        .type = CONF_DURATION,
+        .def = "1h",
+        .min = 60000,
+        .max = INT64_C(86400000),
+        .readers = R(QMGR),
+        .help = "A failure is reported when all recipients of the message have been tried, "
+                "together with those of the others, but not later than this."},
     TEMPLATE("failure", "subject", "\"Mail could not be delivered\"", conf_word_template_line),
     TEMPLATE("failure", "text",
         "\"This is the mail system at {hostname}.\\n\\n"

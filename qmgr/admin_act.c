@@ -164,9 +164,8 @@ static bool bounce_one(struct act *a)
         if (r->st.state != RCPT_WAITING || r->busy)
             continue;
         rcpt_note(r, FAILED, SLICE_LIT("5.3.0"), text, SLICE_LIT(""));
-        r->st.state = RCPT_FAILED;
         r->st.last = loop_wall(a->q->loop);
-        attempt_log(a->q, m, r, "bounced");
+        queue_rcpt_failed(a->q, m, r);
         n++;
     }
     if (n > 0) {

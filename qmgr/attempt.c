@@ -68,9 +68,7 @@ void attempt_deferred(struct qmgr *q, struct message *m, struct rcpt *r, int64_t
         char mta[256];
         snprintf(mta, sizeof(mta), "%.*s", SLICE_FMT(r->st.mta));
         rcpt_note(r, DELIVER_EXPIRED, SLICE_LIT("4.4.7"), slice_of(text), slice_of(mta));
-        r->st.state = RCPT_FAILED;
-        m->changes++;
-        attempt_log(q, m, r, "bounced");
+        queue_rcpt_failed(q, m, r);
         return;
     }
     queue_rcpt_defer(q, m, r, MIN(wait_ms, expires - now));
@@ -116,9 +114,7 @@ static void take_outcome(struct attempt *a, size_t i, const struct outcome *o)
             break;
         }
         r->st.attempts++;
-        r->st.state = RCPT_FAILED;
-        m->changes++;
-        attempt_log(q, m, r, "bounced");
+        queue_rcpt_failed(q, m, r);
         break;
     default:
         attempt_deferred(q, m, r, 0);

@@ -44,9 +44,7 @@ static void fail(struct expansion *x, const char *why)
     struct rcpt *r = &x->m->content->rcpts[x->index];
     rcpt_note(r, FAILED, SLICE_LIT("5.4.6"), slice_of(why), SLICE_LIT(""));
     r->st.attempts++;
-    r->st.state = RCPT_FAILED;
-    x->m->changes++;
-    attempt_log(x->q, x->m, r, "bounced");
+    queue_rcpt_failed(x->q, x->m, r);
     over(x);
 }
 

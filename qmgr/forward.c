@@ -67,9 +67,7 @@ static void give_up(struct forwarding *f, bool for_good, const char *why)
     rcpt_note(r, for_good ? FAILED : DEFERRED, for_good ? SLICE_LIT("5.4.6") : SLICE_LIT("4.3.0"),
         slice_of(why), SLICE_LIT(""));
     if (for_good) {
-        r->st.state = RCPT_FAILED;
-        m->changes++;
-        attempt_log(q, m, r, "bounced");
+        queue_rcpt_failed(q, m, r);
     } else {
         attempt_deferred(q, m, r, 0);
     }

@@ -183,6 +183,7 @@ static void committed(struct spool_job *job, void *arg)
     if (job->code == OK) {
         m->generation = job->generation;
         q->loaded++;
+        report_accepted(q, &m->content->envelope);
         answer(a, &r);
         queue_deliver(q, m);
     } else {
@@ -247,8 +248,9 @@ static int put_record(struct qmgr *q, uint64_t qid, const struct envelope *envel
 
 /* Builds the record. Returns OK, or what is wrong with what the client sent. */
 static int build(
-    struct qmgr *q, struct txn *t, const struct inject_accept *msg, struct spool_job *job)
+    struct peer *peer, struct txn *t, const struct inject_accept *msg, struct spool_job *job)
 {
+    struct qmgr *q = injector_of(peer)->q;
     struct envelope envelope;
     struct reader r = reader_of(msg->envelope);
     struct buf recipients;
@@ -268,6 +270,7 @@ static int build(
     if (recipients.failed)
         code = ERR_LIMIT;
     else if (record_get(&r, &envelope_record, &envelope) == OK && reader_done(&r) &&
+             (envelope.about == 0 || peer->role == ROLE_BOUNCE) &&
              valid_recipients(q, accept.recipients, &code) &&
              (job->big[0] ? msg->body.n == 0 : msg->body.n == msg->size) &&
              msg->size <= q->set.message_size + 65536)
@@ -287,7 +290,7 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     struct txn *t = map_get_id(&inj->txns, msg->txn);
     struct spool_job *job = spool_job_new(SPOOL_ACCEPT, msg->qid);
     struct message *m = message_new(msg->qid, msg->size);
-    int code = build(q, t, msg, job);
+    int code = build(peer, t, msg, job);
     if (code == OK && q->draining)
         code = ERR_TEMP;
     if (code == OK)

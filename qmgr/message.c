@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "libmail/proto/deliver.h"
 #include "libutil/crc32c.h"
-
 #include "qmgr/roster.h"
 
 enum { CONTENT_MAX = 256 * 1024 * 1024, ENVELOPE_MAX = 8192 };
@@ -198,6 +198,25 @@ int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, 
     return OK;
 }
 
+/* After a report that the file does not know: whom it told of is done. */
+static void apply_told(struct message *m)
+{
+    bool success = m->told.kind == REPORT_SUCCESS;
+    uint32_t *sum = success ? &m->delivered : &m->bounced;
+    bool null_sender = m->content->envelope.sender.n == 0;
+    for (size_t i = 0; i < m->content->count && m->told.kind != REPORT_DELAY; i++) {
+        struct rcpt *r = &m->content->rcpts[i];
+        if (r->st.state != (success ? RCPT_DELIVERED : RCPT_FAILED) ||
+            recipient_group(null_sender, &r->to) != m->told.group)
+            continue;
+        r->st.state = RCPT_DONE;
+        ++*sum;
+    }
+    m->warned |= m->told.kind == REPORT_DELAY;
+    m->reports = m->told.serial;
+    m->changes++;
+}
+
 static void take_parked(struct message *m, struct content *c, const struct parked *p)
 {
     c->envelope = p->envelope;
@@ -215,9 +234,12 @@ static void take_parked(struct message *m, struct content *c, const struct parke
     m->delivered = p->message.delivered;
     m->bounced = p->message.bounced;
     snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(p->message.crc));
+    m->reports = p->message.reports;
     m->parked_end = m->size + p->end;
     message_unload(m);
     m->content = c;
+    if (m->told.serial > m->reports)
+        apply_told(m);
 }
 
 int message_load_parked(struct message *m, struct disk *disk, struct error *err)
@@ -362,7 +384,8 @@ static struct parked_message message_line(const struct message *m, char id[ID_TE
         .warned = m->warned,
         .delivered = m->delivered,
         .bounced = m->bounced,
-        .crc = slice_of(m->crc)};
+        .crc = slice_of(m->crc),
+        .reports = m->reports};
 }
 
 /* FNV-1a, over bytes and over numbers. */
@@ -393,7 +416,8 @@ void rcpt_set_known(struct rcpt *r)
 /* States that the file does not have yet, or all; the caller frees. They count as known then. */
 static struct parked_state *take_states(struct content *c, bool all, size_t *n)
 {
-    struct parked_state *states = xcalloc(c->count, sizeof(*states));
+    size_t others = c->roster ? roster_unwritten(c->roster) : 0;
+    struct parked_state *states = xcalloc(c->count + others + 1, sizeof(*states));
     *n = 0;
     for (size_t i = 0; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
@@ -402,6 +426,9 @@ static struct parked_state *take_states(struct content *c, bool all, size_t *n)
         states[(*n)++] = r->st;
         rcpt_set_known(r);
     }
+    if (others > 0)
+        roster_take_unwritten(c->roster, states + *n);
+    *n += others;
     return states;
 }
 

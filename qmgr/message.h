@@ -18,6 +18,7 @@
 #include "qmgr/spool.h"
 
 struct forwarding;
+struct report;
 
 struct rcpt {
     struct recipient to;           /* slices into the content */
@@ -39,7 +40,7 @@ struct content {
     struct rcpt *rcpts;
     size_t count, cap;
     size_t counted;        /* of count, in qmgr's sum of recipients in memory */
-    bool for_report;       /* this portion was chosen to be reported */
+    bool delay_told;       /* nobody in the file is to be told of a delay now */
     size_t total;          /* recipients of the message */
     struct roster *roster; /* NULL: all are here */
     struct buf record;     /* young: the ACCEPT record that all slices point into */
@@ -62,9 +63,14 @@ struct message {
     uint32_t changes; /* counts changes of recipients' states */
     uint32_t saved;   /* the value of `changes` the disk knows */
     uint32_t delivered, bounced;
+    uint32_t reports;         /* accepted ones about it (qmgr/report.c) */
+    struct report *reporting; /* one is under way */
+    struct {                  /* the last that was accepted; a file with a lower number of them */
+        uint32_t serial, kind, group; /* does not have what it told */
+    } told;
+    int64_t failed_since; /* ms since 1970: of the first failure not reported yet; 0: none */
     bool committing, parked, held, warned, deleted;
     bool moving;      /* a PARK, FORGET or REMOVE is under way */
-    bool reporting;   /* a report is under way */
     bool damaged;     /* its file cannot be read */
     bool flush;       /* all recipients are due now */
     bool routing;     /* its recipients are routed again; moving is set too */

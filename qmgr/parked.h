@@ -43,14 +43,15 @@ enum rcpt_state {
     F(S, I64, last, 0) F(S, STR, dsn, 16) F(S, STR, text, 480) F(S, STR, mta, 255)
 RECORD_DECLARE(parked_state, PARKED_STATE_FIELDS)
 
-#define PARKED_MESSAGE_FIELDS(F, S)               \
-    F(S, STR, qid, 16)                            \
-    F(S, I64, due, 0)                             \
-    F(S, BOOL, held, 0)                           \
-    F(S, BOOL, warned, 0)                         \
-    F(S, U32, delivered, 0)                       \
-    F(S, U32, bounced, 0) /* recipients so far */ \
-        F(S, STR, crc, 8) /* CRC32C of the body, 8 hexadecimal digits; empty: not known */
+#define PARKED_MESSAGE_FIELDS(F, S)                                                        \
+    F(S, STR, qid, 16)                                                                     \
+    F(S, I64, due, 0)                                                                      \
+    F(S, BOOL, held, 0)                                                                    \
+    F(S, BOOL, warned, 0)                                                                  \
+    F(S, U32, delivered, 0)                                                                \
+    F(S, U32, bounced, 0) /* recipients so far */                                          \
+    F(S, STR, crc, 8)     /* CRC32C of the body, 8 hexadecimal digits; empty: not known */ \
+    F(S, U32, reports, 0) /* reports about it that have been accepted */
 RECORD_DECLARE(parked_message, PARKED_MESSAGE_FIELDS)
 
 struct parked {

@@ -1,8 +1,8 @@
 /*
  * Loading parked messages, as a whole or in portions: of a message with more than
  * message-recipients only so many are in memory at a time (qmgr/roster.h). They are delivered, what
- * became of them goes to the disk, the next ones follow. What is to be reported comes last, so that
- * one report tells of as many as possible.
+ * became of them goes to the disk, the next ones follow. What is to be reported comes last, out of
+ * the file (qmgr/report.c).
  */
 #include "qmgr/qmgr.h"
 #include "qmgr/roster.h"
@@ -24,11 +24,12 @@ void queue_unload(struct qmgr *q, struct message *m)
 }
 
 /* Which recipients a portion is made of. */
-static struct roster_choice choose(const struct qmgr *q, int64_t hold_until, bool report)
+static struct roster_choice choose_due(const struct qmgr *q, int64_t hold_until)
 {
-    int64_t now = loop_wall(q->loop);
+    /* What is due soon goes along, as in queue_deliver. */
+    int64_t now = loop_wall(q->loop) + q->set.retry.from / 8;
     return (struct roster_choice){
-        .report = report, .now = now, .latest = MAX(now + queue_longest_wait(q), hold_until)};
+        .what = ROSTER_DUE, .now = now, .latest = MAX(now + queue_longest_wait(q), hold_until)};
 }
 
 /* The file has more lines than a message of one portion could have. */
@@ -52,7 +53,7 @@ static int load_portion(struct qmgr *q, struct message *m, struct error *err)
         roster_free(r);
         return message_load_parked(m, q->disk, err);
     }
-    struct roster_choice due = choose(q, 0, false);
+    struct roster_choice due = choose_due(q, 0);
     return roster_load(m, r, &due, q->set.portion, q->disk, err);
 }
 
@@ -118,16 +119,9 @@ bool portion_split(struct qmgr *q, struct message *m)
     return true;
 }
 
-/* Something in this portion is to be reported. */
-static bool reportable(const struct content *c)
-{
-    for (size_t i = 0; i < c->count; i++)
-        if (c->rcpts[i].st.state == RCPT_FAILED || c->rcpts[i].st.state == RCPT_DELIVERED)
-            return true;
-    return false;
-}
-
-static void change_portion(struct qmgr *q, struct message *m, const struct roster_choice *choice)
+/* Up to `most` of these instead of the portion in memory. */
+static int change_portion(
+    struct qmgr *q, struct message *m, const struct roster_choice *choice, size_t most)
 {
     struct error err;
     bool spoilt = roster_spoilt(m->content->roster);
@@ -138,32 +132,29 @@ static void change_portion(struct qmgr *q, struct message *m, const struct roste
         roster_free(r);
         r = roster_read(m, q->disk, &err);
     }
-    if (!r || roster_load(m, r, choice, q->set.portion, q->disk, &err) != OK) {
+    if (!r || roster_load(m, r, choice, most, q->disk, &err) != OK) {
         queue_load_failed(q, m, &err);
-        return;
+        return ERR_IO;
     }
-    m->content->for_report = choice->report;
     loaded(q, m);
-    if (choice->report)
-        queue_settle(q, m);
-    else
-        queue_deliver(q, m);
+    return OK;
 }
 
-/* This portion is through: the next one of what is due; when nothing is, of what is to be reported,
- * so that one report tells of as many as possible. True: the message goes on by itself. */
+int portion_leave(struct qmgr *q, struct message *m)
+{
+    struct roster_choice due = choose_due(q, 0);
+    return m->content->count > 0 ? change_portion(q, m, &due, 0) : OK;
+}
+
 bool portion_next(struct qmgr *q, struct message *m)
 {
     struct content *c = m->content;
-    struct roster_choice due = choose(q, c->envelope.hold_until, false), report = {.report = true};
-    bool deliver = !m->held && !q->draining && roster_has(c->roster, &due);
-    bool tell = !deliver && !q->draining && loop_wall(q->loop) >= m->report_after &&
-                !(c->for_report && reportable(c)) && roster_has(c->roster, &report);
-    if (!deliver && !tell)
+    struct roster_choice due = choose_due(q, c->envelope.hold_until);
+    if (m->held || q->draining || !roster_has(c->roster, &due) || report_overdue(q, m))
         return false;
     if (m->saved != m->changes)
         queue_update(q, m);
-    else
-        change_portion(q, m, deliver ? &due : &report);
+    else if (change_portion(q, m, &due, q->set.portion) == OK)
+        queue_deliver(q, m);
     return true;
 }

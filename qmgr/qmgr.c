@@ -80,6 +80,7 @@ int qmgr_start(struct daemon *d, struct error *err)
     q->committer = committer_new(q->loop, q->spool, true, queue_on_batch, q, err);
     if (!q->committer)
         return err->code;
+    recover_reports(q);
     timer_init(&q->agents_timer, q->loop, agents_watch, q);
     timer_start(&q->figures_timer, FIGURES_MS);
     timer_start(&q->agents_timer, q->set.agent_timeout);

@@ -51,6 +51,7 @@ struct settings {
     size_t ntransports;
     struct sched_limits each, host, remote;
     int64_t agent_timeout;
+    int64_t report_wait; /* for other failures, before the sender hears of the first */
     uint64_t message_size;
     size_t max_loaded;     /* messages with content at a time */
     size_t max_active;     /* recipients in the content of parked messages */
@@ -103,6 +104,8 @@ void queue_wake_in(struct qmgr *, struct message *, int64_t ms);
 void queue_wake_at(struct qmgr *, struct message *, int64_t wall);
 /* One recipient needs nothing more; the disk learns it soon. */
 void queue_rcpt_done(struct qmgr *, struct message *, struct rcpt *, bool delivered);
+/* It failed for good; the sender is to hear of it. */
+void queue_rcpt_failed(struct qmgr *, struct message *, struct rcpt *);
 /* One recipient has the message, durably; perhaps the sender wants to hear of it. */
 void queue_delivered(struct qmgr *, struct message *, struct rcpt *);
 /* An attempt failed for now. site: the agent was away, which counts as no attempt. */
@@ -140,8 +143,11 @@ void queue_load_failed(struct qmgr *, struct message *, const struct error *);
 /* The message has more recipients than may be in memory: it gets a file, from which it is delivered
  * in portions. True: it will go on when that is done. */
 bool portion_split(struct qmgr *, struct message *);
-/* The portion in memory is through. True: there was another one, the message goes on by itself. */
+/* The portion in memory is through. True: others are due, and the message goes on by itself. */
 bool portion_next(struct qmgr *, struct message *);
+/* Puts the portion in memory, of which the file knows everything, back. When that fails the message
+ * has no content. */
+int portion_leave(struct qmgr *, struct message *) MUST_USE;
 
 /* --- expand.c --- */
 /* Recipient `index`, which is busy, stands for these (packed: encoded struct recipient, with their
@@ -199,6 +205,20 @@ void sync_down(struct sync_batch *);
 /* Tells the sender what there is to tell. True when a report was begun and queue_settle will be
  * called again. */
 bool report_begin(struct qmgr *, struct message *);
+/* Failures that nobody is told of are done. */
+void report_silent(struct qmgr *, struct message *);
+/* Recipients have failed so long ago that the sender hears of it before the others are tried. */
+bool report_overdue(const struct qmgr *, const struct message *);
+/* The message wakes in time for that. */
+void report_watch(struct qmgr *, struct message *);
+/* A message that may be a report (envelope.about) is durable: what it tells of is told. */
+void report_accepted(struct qmgr *, const struct envelope *);
+/* The same at start, when the message it tells of may not know. */
+void report_found(struct qmgr *, const struct envelope *);
+
+/* --- report_send.c --- */
+/* Has it written and queued: report_over is called. */
+void report_send(struct report *);
 
 /* --- inject.c --- */
 void inject_message(struct peer *, struct ipc_in *);
@@ -222,6 +242,9 @@ void settings_host(struct slice host, struct sched_limits *, void *arg);
 
 /* --- recover.c --- */
 int recover_open(struct qmgr *, struct error *) MUST_USE;
+/* Reports that were accepted before a crash, when the committer runs: the messages they tell of
+ * may not know. */
+void recover_reports(struct qmgr *);
 
 /* --- qmgr.c --- */
 int qmgr_configure(struct daemon *, struct error *);

@@ -313,6 +313,16 @@ void queue_rcpt_done(struct qmgr *q, struct message *m, struct rcpt *r, bool del
     changed(m);
 }
 
+void queue_rcpt_failed(struct qmgr *q, struct message *m, struct rcpt *r)
+{
+    r->st.state = RCPT_FAILED;
+    changed(m);
+    if (m->failed_since == 0)
+        m->failed_since = loop_wall(q->loop);
+    report_watch(q, m);
+    attempt_log(q, m, r, "bounced");
+}
+
 void queue_delivered(struct qmgr *q, struct message *m, struct rcpt *r)
 {
     attempt_log(q, m, r, "delivered");
@@ -420,6 +430,7 @@ void queue_deliver(struct qmgr *q, struct message *m)
         else
             schedule_group(q, m, i, now);
     }
+    report_watch(q, m);
     if (m->busy == 0)
         queue_settle(q, m);
 }
@@ -451,11 +462,12 @@ static int64_t next_due(const struct message *m)
         else if (st->state != RCPT_DONE)
             due = MIN(due, m->report_after);
     }
-    const struct roster_choice report = {.report = true};
+    const struct roster_choice failed = {.what = ROSTER_FAILED};
+    const struct roster_choice delivered = {.what = ROSTER_DELIVERED};
     const struct roster *r = m->content->roster;
     if (r)
         due = MIN(due, roster_next(r));
-    if (r && roster_has(r, &report))
+    if (r && (roster_has(r, &failed) || roster_has(r, &delivered)))
         due = MIN(due, m->report_after);
     return due;
 }
@@ -472,10 +484,13 @@ void queue_settle(struct qmgr *q, struct message *m)
         finish(q, m);
         return;
     }
-    if (!m->deleted && m->content->roster && portion_next(q, m))
-        return;
-    if (!m->deleted && report_begin(q, m))
-        return;
+    if (!m->deleted) {
+        report_silent(q, m);
+        if (m->content->roster && portion_next(q, m))
+            return;
+        if (report_begin(q, m))
+            return;
+    }
     if (m->deleted || message_open_count(m) == 0) {
         finish(q, m);
         return;
@@ -508,9 +523,11 @@ void queue_due(void *arg)
             continue;
         }
         heap_remove(&q->due, node);
+        if (m->busy && report_overdue(q, m))
+            queue_unschedule(q, m); /* after the report they go on */
         if (m->busy || m->moving || m->reporting || m->committing || m->updates)
             continue;
-        if (m->deleted)
+        if (m->deleted || report_overdue(q, m))
             queue_settle(q, m);
         else if (queue_load(q, m, &err) != OK || message_check_body(m, q->disk, &err) != OK)
             queue_load_failed(q, m, &err);

@@ -66,3 +66,13 @@ int recover_open(struct qmgr *q, struct error *err)
         .troubles = q->troubles, .took_ms = loop_wall(q->loop) - begun);
     return OK;
 }
+
+void recover_reports(struct qmgr *q)
+{
+    LIST_EACH(it, &q->all)
+    {
+        const struct message *m = LIST_ENTRY(it, struct message, all);
+        if (m->content)
+            report_found(q, &m->content->envelope);
+    }
+}

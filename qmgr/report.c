@@ -1,40 +1,29 @@
+/* What senders are to hear, when, and what follows when they have been told. docs/smtp.md has the
+ * rules. */
+#include "qmgr/report.h"
+
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "qmgr/qmgr.h"
-
-enum { REPORT_RECIPIENTS_BYTES = 24576, REPORT_HEADER_BYTES = 32768 };
+enum { INDEX_BITS = 64, WATCH_LEAST_MS = 60000 };
 
 /* The bounce agent's own reports to the postmaster carry this listener: when even they fail,
  * there is nobody left to tell. */
 static const char double_bounce[] = "double-bounce";
 
-struct report {
-    struct qmgr *q;
-    struct message *m;
-    enum report_kind kind;
-    const struct rcpt *first; /* of those it tells about; while it is made */
-    uint32_t *indexes;
-    size_t n;
-};
-
 static const char *const kind_names[] = {
     [REPORT_FAILURE] = "failure", [REPORT_DELAY] = "delay", [REPORT_SUCCESS] = "success"};
 
-static struct slice sender_of(const struct message *m, const struct rcpt *r)
-{
-    return recipient_sender(&m->content->envelope, &r->to);
-}
-
-static void log_report(struct message *m, const char *kind, const struct rcpt *first, size_t n,
+static void log_report(struct message *m, const char *kind, struct slice sender, size_t n,
     uint64_t qid, struct slice reason)
 {
     char id[ID_TEXT] = "";
     if (qid)
         id_print(qid, id);
-    log_event(&m->log, msg_bounce, .kind = slice_of(kind), .sender = sender_of(m, first),
-        .nrcpt = (uint32_t)n, .report = slice_of(id), .reason = reason);
+    log_event(&m->log, msg_bounce, .kind = slice_of(kind), .sender = sender, .nrcpt = (uint32_t)n,
+        .report = slice_of(id), .reason = reason);
 }
+
+/* --- who is to hear of what ------------------------------------------------------------------ */
 
 /* Why nobody is told about this failure; NULL: somebody is. RFC 3461 §4.1, §6.2 (c). */
 static const char *silent(const struct message *m, const struct rcpt *r)
@@ -49,168 +38,262 @@ static const char *silent(const struct message *m, const struct rcpt *r)
     return NULL;
 }
 
-static void resolve_silent(struct qmgr *q, struct message *m)
+void report_silent(struct qmgr *q, struct message *m)
 {
     for (size_t i = 0; i < m->content->count; i++) {
         struct rcpt *r = &m->content->rcpts[i];
         const char *why = r->st.state == RCPT_FAILED ? silent(m, r) : NULL;
         if (!why)
             continue;
-        log_report(m, "none", r, 1, 0, slice_of(why));
+        log_report(m, "none", recipient_sender(&m->content->envelope, &r->to), 1, 0, slice_of(why));
         queue_rcpt_done(q, m, r, false);
     }
 }
 
-static bool wants(
-    const struct qmgr *q, const struct message *m, const struct rcpt *r, enum report_kind kind)
+static bool late(const struct qmgr *q, const struct message *m, int64_t warning)
 {
     const struct envelope *e = &m->content->envelope;
-    int64_t warning = settings_retry(&q->set, r->to.transport)->delay_warning;
-    switch (kind) {
+    return warning > 0 && loop_wall(q->loop) >= MAX(e->received, e->hold_until) + warning;
+}
+
+/* Whether a delay is to be told of to anybody, as far as the message itself says. */
+static bool delay_possible(const struct qmgr *q, const struct message *m)
+{
+    bool any = late(q, m, q->set.retry.delay_warning);
+    for (size_t i = 0; i < q->set.ntransports; i++)
+        any = any || late(q, m, q->set.transports[i].retry.delay_warning);
+    return any && !m->warned && !m->held && m->content->envelope.sender.n > 0;
+}
+
+static bool wants(const struct report *rep, const struct rcpt *r)
+{
+    const struct qmgr *q = rep->q;
+    switch (rep->kind) {
     case REPORT_FAILURE:
-        return r->st.state == RCPT_FAILED;
+        return r->st.state == RCPT_FAILED && !silent(rep->m, r);
     case REPORT_SUCCESS:
         return r->st.state == RCPT_DELIVERED;
     case REPORT_DELAY:
-        return r->st.state == RCPT_WAITING && r->st.attempts > 0 && !m->warned && !m->held &&
-               warning > 0 && e->sender.n > 0 && r->to.owner.n == 0 &&
-               (r->to.notify == 0 || (r->to.notify & NOTIFY_DELAY)) &&
-               loop_wall(q->loop) >= MAX(e->received, e->hold_until) + warning;
+        return r->st.state == RCPT_WAITING && r->st.attempts > 0 && delay_possible(q, rep->m) &&
+               r->to.owner.n == 0 && (r->to.notify == 0 || (r->to.notify & NOTIFY_DELAY)) &&
+               late(q, rep->m, settings_retry(&q->set, r->to.transport)->delay_warning);
     }
     return false;
 }
 
-/* One report each for the sender and for the owners of lists. */
-static bool belongs(const struct report *rep, const struct rcpt *r)
+static uint32_t group_of(const struct report *rep, const struct rcpt *r)
 {
-    return wants(rep->q, rep->m, r, rep->kind) &&
-           (!rep->first || slice_eq(sender_of(rep->m, r), sender_of(rep->m, rep->first)));
+    return recipient_group(rep->m->content->envelope.sender.n == 0, &r->to);
 }
 
-/* Chooses whom the report goes to, and says how many recipients are his. */
-static size_t choose(struct report *rep)
+bool report_belongs(const struct report *rep, const struct rcpt *r)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < rep->m->content->count; i++) {
-        const struct rcpt *r = &rep->m->content->rcpts[i];
-        if (!belongs(rep, r))
+    return wants(rep, r) && group_of(rep, r) == rep->group;
+}
+
+struct roster_choice report_choice(const struct report *rep)
+{
+    static const enum roster_what what[] = {[REPORT_FAILURE] = ROSTER_FAILED,
+        [REPORT_DELAY] = ROSTER_WAITING,
+        [REPORT_SUCCESS] = ROSTER_DELIVERED};
+    return (struct roster_choice){.what = what[rep->kind], .one_group = true, .group = rep->group};
+}
+
+/* Chooses whom the report goes to: one each for the sender and for the owners of lists. False:
+ * there is nothing to tell of this kind. */
+static bool choose(struct report *rep)
+{
+    const struct content *c = rep->m->content;
+    struct roster_choice any = report_choice(rep);
+    any.one_group = false;
+    for (size_t i = 0; i < c->count; i++) {
+        if (!wants(rep, &c->rcpts[i]))
             continue;
-        rep->first = rep->first ? rep->first : r;
-        n++;
+        rep->group = group_of(rep, &c->rcpts[i]);
+        return true;
     }
-    return n;
+    if (!c->roster || !roster_has(c->roster, &any))
+        return false;
+    if (rep->kind == REPORT_DELAY)
+        return !c->delay_told && delay_possible(rep->q, rep->m);
+    rep->group = roster_group(c->roster, &any);
+    return true;
 }
 
-static void on_reported(struct ipc_in *in, void *arg)
+/* --- when ------------------------------------------------------------------------------------ */
+
+bool report_overdue(const struct qmgr *q, const struct message *m)
 {
-    struct report *rep = arg;
+    int64_t now = loop_wall(q->loop);
+    struct report failures = {
+        .q = (struct qmgr *)q, .m = (struct message *)m, .kind = REPORT_FAILURE};
+    return m->failed_since && m->content && !q->draining && now >= m->report_after &&
+           now >= m->failed_since + q->set.report_wait && choose(&failures);
+}
+
+void report_watch(struct qmgr *q, struct message *m)
+{
+    if (m->failed_since == 0 || m->busy == 0)
+        return;
+    int64_t due = m->failed_since + q->set.report_wait - loop_wall(q->loop);
+    queue_wake_in(q, m, MAX(due, (int64_t)WATCH_LEAST_MS));
+}
+
+/* --- what follows ---------------------------------------------------------------------------- */
+
+static void settle_roster(struct report *rep)
+{
+    struct message *m = rep->m;
+    struct roster_choice told = report_choice(rep);
+    size_t n = roster_settle(m->content->roster, &told);
+    if (rep->kind == REPORT_SUCCESS)
+        m->delivered += (uint32_t)(n - MIN(n, rep->expanded));
+    else
+        m->bounced += (uint32_t)n;
+}
+
+/* Those it tells of need nothing more. */
+static void settle_told(struct report *rep)
+{
     struct qmgr *q = rep->q;
     struct message *m = rep->m;
-    const struct deliver_reported *done = in ? in->msg : NULL;
-    const struct rcpt *first = &m->content->rcpts[rep->indexes[0]];
-    m->reporting = false;
-    if (done && done->code == OK) {
-        log_report(m, kind_names[rep->kind], first, rep->n, done->qid, SLICE_LIT(""));
-        for (size_t i = 0; i < rep->n && rep->kind != REPORT_DELAY; i++)
-            queue_rcpt_done(q, m, &m->content->rcpts[rep->indexes[i]], rep->kind == REPORT_SUCCESS);
-        m->warned |= rep->kind == REPORT_DELAY;
-        m->changes++;
-        queue_note_done(q, m, rep->indexes, rep->kind == REPORT_DELAY ? 0 : rep->n);
+    struct content *c = m->content;
+    m->changes++;
+    if (rep->kind == REPORT_DELAY) {
+        m->warned |= rep->n > 0;
+        c->delay_told = true;
+        queue_note_done(q, m, NULL, 0);
+        return;
+    }
+    if (rep->kind == REPORT_FAILURE)
+        m->failed_since = 0;
+    if (c->roster)
+        settle_roster(rep);
+    for (size_t i = 0; !c->roster && i < rep->n; i++)
+        queue_rcpt_done(q, m, &c->rcpts[rep->places[i]], rep->kind == REPORT_SUCCESS);
+    queue_note_done(q, m, rep->places, rep->n);
+}
+
+static void accepted(struct report *rep)
+{
+    struct message *m = rep->m;
+    rep->accepted = true;
+    m->reports = m->told.serial = rep->serial;
+    m->told.kind = rep->kind;
+    m->told.group = rep->group;
+    settle_told(rep);
+}
+
+void report_accepted(struct qmgr *q, const struct envelope *e)
+{
+    struct message *m = e->about ? queue_find(q, e->about) : NULL;
+    struct report *rep = m ? m->reporting : NULL;
+    if (rep && !rep->accepted && rep->serial == e->about_serial)
+        accepted(rep);
+}
+
+/* The report was accepted before a crash. What is not parked is found with everything waiting. */
+static void settle_found(struct qmgr *q, struct message *m, const struct envelope *e)
+{
+    uint32_t places[INDEX_BITS];
+    size_t n = 0;
+    for (uint32_t i = 0; i < INDEX_BITS && i < m->content->count; i++) {
+        struct rcpt *r = &m->content->rcpts[i];
+        if (!(e->about_indexes >> i & 1) || r->st.state == RCPT_DONE)
+            continue;
+        queue_rcpt_done(q, m, r, e->about_kind == REPORT_SUCCESS);
+        places[n++] = i;
+    }
+    m->reports = MAX(m->reports, e->about_serial);
+    queue_note_done(q, m, places, n);
+}
+
+void report_found(struct qmgr *q, const struct envelope *e)
+{
+    struct message *m = e->about ? queue_find(q, e->about) : NULL;
+    if (!m)
+        return;
+    m->warned |= e->about_kind == REPORT_DELAY;
+    if (m->content) {
+        settle_found(q, m, e);
+    } else if (e->about_serial > m->told.serial) {
+        m->told.serial = e->about_serial;
+        m->told.kind = e->about_kind;
+        m->told.group = e->about_group;
+        queue_wake_in(q, m, 0); /* so that its file learns it */
+    }
+}
+
+static void report_free(struct report *rep)
+{
+    content_free(rep->portion);
+    buf_clear(&rep->envelope);
+    buf_clear(&rep->packed);
+    free(rep->places);
+    free(rep);
+}
+
+void report_over(struct report *rep, int code, uint64_t qid, struct slice why)
+{
+    struct qmgr *q = rep->q;
+    struct message *m = rep->m;
+    m->reporting = NULL;
+    if (code == OK || rep->accepted) {
+        if (rep->n > 0)
+            log_report(m, kind_names[rep->kind], slice_of(rep->sender), rep->n, qid, SLICE_LIT(""));
+        if (!rep->accepted)
+            settle_told(rep);
     } else {
-        log_report(m, kind_names[rep->kind], first, rep->n, 0,
-            done ? done->text : SLICE_LIT("the bounce agent did not answer"));
+        log_report(m, kind_names[rep->kind], slice_of(rep->sender), rep->n, 0, why);
         m->report_after = loop_wall(q->loop) + REPORT_RETRY_MS;
     }
-    free(rep->indexes);
-    free(rep);
+    report_free(rep);
     queue_settle(q, m);
 }
 
-/* Sends what is packed ahead of the report. False: the agent is not there. */
-static bool send_ahead(struct report *rep, struct buf *packed)
-{
-    struct peer *agent = daemon_peer(rep->q->daemon, CONV_DELIVER, ROLE_BOUNCE);
-    struct deliver_report_more more = {.qid = rep->m->qid, .recipients = buf_slice(packed)};
-    bool sent =
-        agent && ipc_send(agent->ipc, deliver_report_more_type, rep->m->qid, &more, -1) == OK;
-    buf_reset(packed);
-    return sent;
-}
+/* --- beginning ------------------------------------------------------------------------------- */
 
-static void pack(struct report *rep, struct buf *out, struct deliver_report *msg)
-{
-    for (size_t i = 0; i < rep->m->content->count; i++) {
-        const struct rcpt *r = &rep->m->content->rcpts[i];
-        if (!belongs(rep, r))
-            continue;
-        if (rep->kind == REPORT_DELAY)
-            msg->will_retry_until = MAX(msg->will_retry_until, queue_expires(rep->q, rep->m, r));
-        struct report_recipient rr = {.address = r->to.address,
-            .original = r->to.original,
-            .orcpt = r->to.orcpt,
-            .status = r->st.status,
-            .dsn = r->st.dsn,
-            .text = r->st.text,
-            .mta = r->st.mta,
-            .last_attempt = r->st.last};
-        size_t before = buf_len(out);
-        int rc = record_put(out, &report_recipient_record, &rr);
-        if (rc != OK) {
-            out->failed = false;
-            buf_truncate(out, before);
-            if (send_ahead(rep, out))
-                rc = record_put(out, &report_recipient_record, &rr);
-        }
-        msg->left_out += rc != OK;
-        rep->indexes[rep->n++] = (uint32_t)i;
-    }
-}
-
-static void send_report(struct report *rep)
+/* Whether the disk is ready for it: it has to know what happened to those that are told of, and
+ * which they are after a crash. Otherwise the message goes on when it is. */
+static bool prepared(struct report *rep)
 {
     struct qmgr *q = rep->q;
     struct message *m = rep->m;
-    struct buf recipients, header, envelope;
-    buf_init(&recipients, REPORT_RECIPIENTS_BYTES);
-    buf_init(&header, REPORT_HEADER_BYTES);
-    buf_init(&envelope, ENVELOPE_BYTES);
-    struct deliver_report msg = {.kind = rep->kind,
-        .envelope = message_envelope(m, &rep->first->to, &envelope),
-        .size = m->size};
-    pack(rep, &recipients, &msg);
-    msg.recipients = buf_slice(&recipients);
-    size_t n = (size_t)MIN(m->size, (uint64_t)REPORT_HEADER_BYTES);
-    int fd = -1;
-    if (message_read_body(m, q->disk, 0, n, &header) != OK)
-        buf_reset(&header); /* a report without the header is better than none */
-    msg.header = buf_slice(&header);
-    if (m->size > n && rep->kind == REPORT_FAILURE && m->content->envelope.ret != RET_HDRS)
-        fd = message_open_body(m, q->disk);
-    m->reporting = true;
-    daemon_call(q->daemon, CONV_DELIVER, ROLE_BOUNCE, deliver_report_type, m->qid, &msg,
-        fd < 0 ? -1 : fd, on_reported, rep);
-    if (fd >= 0)
-        fd_close(&fd);
-    buf_clear(&envelope);
-    buf_clear(&recipients);
-    buf_clear(&header);
+    if (m->parked && m->saved != m->changes) {
+        queue_update(q, m);
+        return false;
+    }
+    if (!m->parked && m->content->count > INDEX_BITS) {
+        m->due_wall = loop_wall(q->loop);
+        queue_park(q, m, "many recipients are reported");
+        return false;
+    }
+    return !m->content->roster || portion_leave(q, m) == OK;
+}
+
+static void begin(const struct report *chosen)
+{
+    struct report *rep = NEW(struct report);
+    struct message *m = chosen->m;
+    *rep = *chosen;
+    rep->serial = m->reports + 1;
+    if (!m->content->roster)
+        rep->places = xcalloc(m->content->count + 1, sizeof(*rep->places));
+    m->reporting = rep;
+    report_send(rep);
 }
 
 bool report_begin(struct qmgr *q, struct message *m)
 {
     static const enum report_kind kinds[] = {REPORT_FAILURE, REPORT_SUCCESS, REPORT_DELAY};
-    resolve_silent(q, m);
     if (q->draining || loop_wall(q->loop) < m->report_after)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        struct report found = {.q = q, .m = m, .kind = kinds[i]};
-        size_t n = choose(&found);
-        if (n == 0)
+        struct report rep = {.q = q, .m = m, .kind = kinds[i]};
+        if (!choose(&rep))
             continue;
-        struct report *rep = NEW(struct report);
-        *rep = found;
-        rep->indexes = xcalloc(n, sizeof(*rep->indexes));
-        send_report(rep);
+        if (prepared(&rep))
+            begin(&rep);
         return true;
     }
     return false;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libmail/proto/deliver.h"
 #include "libmail/text.h"
 #include "libutil/crc32c.h"
 
@@ -13,15 +14,17 @@ enum { PIECE = 256 * 1024, LINE_FIRST = 1024, LINE_MAX_BYTES = 65536 };
 struct entry {
     uint64_t recipient, state_at; /* offsets of its lines in the file; 0: none */
     int64_t next;
+    uint32_t group; /* recipient_group */
     uint8_t state;
-    bool here; /* in the content: that is right about it */
+    bool here;      /* in the content: that is right about it */
+    bool unwritten; /* the file does not have its state */
 };
 
 struct roster {
     struct entry *entries;
     size_t n, cap;
     uint64_t message_at, envelope_at, end;
-    bool spoilt;
+    bool spoilt, null_sender;
 };
 
 void roster_free(struct roster *r)
@@ -61,9 +64,13 @@ static bool fits(const struct entry *e, const struct roster_choice *c)
 {
     if (e->here)
         return false;
-    if (c->report)
-        return e->state == RCPT_FAILED || e->state == RCPT_DELIVERED;
-    return e->state == RCPT_WAITING && (e->next <= c->now || e->next > c->latest);
+    static const enum rcpt_state states[] = {[ROSTER_DUE] = RCPT_WAITING,
+        [ROSTER_WAITING] = RCPT_WAITING,
+        [ROSTER_FAILED] = RCPT_FAILED,
+        [ROSTER_DELIVERED] = RCPT_DELIVERED};
+    if (e->state != states[c->what] || (c->one_group && e->group != c->group))
+        return false;
+    return c->what != ROSTER_DUE || e->next <= c->now || e->next > c->latest;
 }
 
 bool roster_has(const struct roster *r, const struct roster_choice *c)
@@ -72,6 +79,50 @@ bool roster_has(const struct roster *r, const struct roster_choice *c)
         if (fits(&r->entries[i], c))
             return true;
     return false;
+}
+
+uint32_t roster_group(const struct roster *r, const struct roster_choice *c)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (fits(&r->entries[i], c))
+            return r->entries[i].group;
+    return 0;
+}
+
+size_t roster_settle(struct roster *r, const struct roster_choice *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        if (!fits(&r->entries[i], c))
+            continue;
+        r->entries[i].state = RCPT_DONE;
+        r->entries[i].unwritten = true;
+        n++;
+    }
+    return n;
+}
+
+size_t roster_unwritten(const struct roster *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++)
+        n += r->entries[i].unwritten;
+    return n;
+}
+
+void roster_take_unwritten(struct roster *r, struct parked_state *out)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        struct entry *e = &r->entries[i];
+        if (!e->unwritten)
+            continue;
+        e->unwritten = false;
+        *out++ = (struct parked_state){.index = (uint32_t)i,
+            .state = e->state,
+            .dsn = SLICE_LIT(""),
+            .text = SLICE_LIT(""),
+            .mta = SLICE_LIT("")};
+    }
 }
 
 int64_t roster_next(const struct roster *r)
@@ -189,6 +240,31 @@ static int take_state(struct roster *r, struct slice fields, uint64_t at)
     return OK;
 }
 
+/* Few recipients have an owner: only their lines are read in full. */
+static int take_recipient(struct roster *r, struct slice fields, uint64_t at)
+{
+    struct entry *e = add_entry(r);
+    struct arena arena;
+    struct recipient to;
+    e->recipient = at;
+    if (slice_find(fields, SLICE_LIT(" owner=")) < 0 || slice_ends(fields, " owner="))
+        return OK;
+    arena_init(&arena, LINE_MAX_BYTES);
+    int rc = text_get(fields, &recipient_record, &to, &arena);
+    if (rc == OK)
+        e->group = recipient_group(r->null_sender, &to);
+    arena_reset(&arena);
+    return rc;
+}
+
+static int take_envelope(struct roster *r, struct slice fields, uint64_t at)
+{
+    struct slice sender = slice_cut(&fields, ' ');
+    r->envelope_at = at;
+    r->null_sender = slice_is(sender, "sender=");
+    return slice_starts(sender, "sender=") ? OK : ERR_CORRUPT;
+}
+
 static int take_line(struct roster *r, struct slice line, uint64_t at)
 {
     struct slice fields = line;
@@ -196,9 +272,9 @@ static int take_line(struct roster *r, struct slice line, uint64_t at)
     if (slice_is(word, "message"))
         r->message_at = at;
     else if (slice_is(word, "envelope"))
-        r->envelope_at = at;
+        return take_envelope(r, fields, at);
     else if (slice_is(word, "recipient"))
-        add_entry(r)->recipient = at;
+        return take_recipient(r, fields, at);
     else if (slice_is(word, "state"))
         return take_state(r, fields, at);
     return OK;
@@ -232,15 +308,19 @@ static int read_lines(struct roster *r, struct lines *l, uint64_t from, struct e
     return OK;
 }
 
-struct roster *roster_read(struct message *m, struct disk *disk, struct error *err)
+static int open_parked(struct message *m, struct disk *disk, struct error *err)
 {
     char path[PARKED_NAME];
     parked_path(m->qid, m->size, path);
-    struct lines l = {.disk = disk, .fd = disk->ops->open(disk, path, DISK_READ)};
-    if (l.fd < 0) {
-        disk_error(err, l.fd, "cannot open a parked message");
+    int fd = disk->ops->open(disk, path, DISK_READ);
+    return fd < 0 ? disk_error(err, fd, "cannot open a parked message") : fd;
+}
+
+struct roster *roster_read(struct message *m, struct disk *disk, struct error *err)
+{
+    struct lines l = {.disk = disk, .fd = open_parked(m, disk, err)};
+    if (l.fd < 0)
         return NULL;
-    }
     struct roster *r = NEW(struct roster);
     l.piece = xcalloc(1, PIECE);
     rewind_to(&l, m->size);
@@ -290,7 +370,25 @@ static int read_record(struct loading *l, uint64_t at, const struct record *rec,
     return rc == OK ? text_get(fields, rec, value, &l->c->arena) : rc;
 }
 
-static int load_head(struct loading *l, struct message *m, const struct roster *r)
+/* What a report has told of, and the file does not know yet, as after a crash. */
+static void apply_told(struct message *m, struct roster *r, uint32_t reports)
+{
+    bool success = m->told.kind == REPORT_SUCCESS;
+    struct roster_choice told = {.what = success ? ROSTER_DELIVERED : ROSTER_FAILED,
+        .one_group = true,
+        .group = m->told.group};
+    if (m->told.serial <= reports)
+        return;
+    size_t n = m->told.kind == REPORT_DELAY ? 0 : roster_settle(r, &told);
+    if (m->reports < m->told.serial) { /* not noted in memory either */
+        m->reports = m->told.serial;
+        m->warned |= m->told.kind == REPORT_DELAY;
+        *(success ? &m->delivered : &m->bounced) += (uint32_t)n;
+        m->changes++;
+    }
+}
+
+static int load_head(struct loading *l, struct message *m, struct roster *r)
 {
     struct parked_message line;
     struct content *c = l->c;
@@ -310,14 +408,16 @@ static int load_head(struct loading *l, struct message *m, const struct roster *
         m->warned = line.warned;
         m->delivered = line.delivered;
         m->bounced = line.bounced;
+        m->reports = line.reports;
     }
     snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(line.crc));
+    apply_told(m, r, line.reports);
     return OK;
 }
 
-static int load_one(struct loading *l, struct roster *r, size_t i)
+static int load_one(struct loading *l, const struct roster *r, size_t i)
 {
-    struct entry *e = &r->entries[i];
+    const struct entry *e = &r->entries[i];
     struct rcpt *to = &l->c->rcpts[l->c->count];
     *to = (struct rcpt){0};
     int rc = read_record(l, e->recipient, &recipient_record, &to->to);
@@ -328,39 +428,59 @@ static int load_one(struct loading *l, struct roster *r, size_t i)
     to->st.index = (uint32_t)i;
     rcpt_set_known(to);
     to->st.next = e->next; /* somebody may be in a hurry */
-    e->here = true;
     l->c->count++;
     return OK;
 }
 
-static int load_chosen(
-    struct loading *l, struct roster *r, const struct roster_choice *choice, size_t most)
+static int load_chosen(struct loading *l, const struct roster *r,
+    const struct roster_choice *choice, size_t *from, size_t most)
 {
-    l->c->rcpts = xcalloc(most, sizeof(*l->c->rcpts));
+    l->c->rcpts = xcalloc(most + 1, sizeof(*l->c->rcpts));
     l->c->cap = most;
     l->c->total = r->n;
     int rc = OK;
-    for (size_t i = 0; rc == OK && i < r->n && l->c->count < most; i++)
+    size_t i = *from;
+    for (; rc == OK && i < r->n && l->c->count < most; i++)
         if (fits(&r->entries[i], choice))
             rc = load_one(l, r, i);
+    *from = i;
     return rc;
+}
+
+struct content *roster_peek(struct message *m, const struct roster_choice *choice, size_t *from,
+    size_t most, struct disk *disk, struct error *err)
+{
+    struct loading l = {.disk = disk, .fd = open_parked(m, disk, err)};
+    if (l.fd < 0)
+        return NULL;
+    l.c = content_new();
+    buf_init(&l.line, LINE_MAX_BYTES);
+    int rc = load_chosen(&l, m->content->roster, choice, from, most);
+    disk->ops->close(disk, l.fd);
+    buf_clear(&l.line);
+    if (rc == OK)
+        return l.c;
+    error_set(err, rc, "parked message with a malformed line");
+    content_free(l.c);
+    return NULL;
 }
 
 int roster_load(struct message *m, struct roster *r, const struct roster_choice *choice,
     size_t most, struct disk *disk, struct error *err)
 {
-    char path[PARKED_NAME];
-    parked_path(m->qid, m->size, path);
-    struct loading l = {.disk = disk, .fd = disk->ops->open(disk, path, DISK_READ)};
+    struct loading l = {.disk = disk, .fd = open_parked(m, disk, err)};
+    size_t from = 0;
     if (l.fd < 0) {
         roster_free(r);
-        return disk_error(err, l.fd, "cannot open a parked message");
+        return l.fd;
     }
     l.c = content_new();
     buf_init(&l.line, LINE_MAX_BYTES);
     int rc = load_head(&l, m, r);
     if (rc == OK)
-        rc = load_chosen(&l, r, choice, most);
+        rc = load_chosen(&l, r, choice, &from, most);
+    for (size_t i = 0; rc == OK && i < l.c->count; i++)
+        r->entries[l.c->rcpts[i].st.index].here = true;
     disk->ops->close(disk, l.fd);
     buf_clear(&l.line);
     l.c->roster = r;

@@ -7,9 +7,13 @@
 
 #include "qmgr/message.h"
 
-/* Which recipients: those that wait and are due, or those that the sender is to hear of. */
+/* Which recipients: those that wait and are due, all that wait, or those whose failure or success
+ * somebody is to hear of. */
+enum roster_what { ROSTER_DUE, ROSTER_WAITING, ROSTER_FAILED, ROSTER_DELIVERED };
 struct roster_choice {
-    bool report;
+    enum roster_what what;
+    bool one_group; /* only those of this recipient_group */
+    uint32_t group;
     int64_t now, latest; /* due: next <= now, or next > latest */
 };
 
@@ -20,6 +24,8 @@ size_t roster_total(const struct roster *);
 /* The following are about those that are not in memory. */
 size_t roster_open_count(const struct roster *);
 bool roster_has(const struct roster *, const struct roster_choice *);
+/* The group of the first of those chosen, or 0. */
+uint32_t roster_group(const struct roster *, const struct roster_choice *);
 /* When the first of them that waits is due; INT64_MAX: none does. */
 int64_t roster_next(const struct roster *);
 /* All that wait are due at once. */
@@ -30,6 +36,15 @@ void roster_hurry(struct roster *);
  * content. */
 int roster_load(struct message *, struct roster *, const struct roster_choice *, size_t most,
     struct disk *, struct error *) MUST_USE;
+/* A copy of up to `most` of those chosen from number *from on, which goes to the one behind; the
+ * message's content stays as it is. Empty: there are no more. NULL: the disk, or the file. */
+struct content *roster_peek(struct message *, const struct roster_choice *, size_t *from,
+    size_t most, struct disk *, struct error *);
+/* Those chosen need nothing more; the next update says so. Returns how many they are. */
+size_t roster_settle(struct roster *, const struct roster_choice *);
+/* How many states the file does not have yet, and their lines. */
+size_t roster_unwritten(const struct roster *);
+void roster_take_unwritten(struct roster *, struct parked_state *);
 /* Takes the roster out of the content, which is freed. What its recipients are at is kept. */
 struct roster *roster_unload(struct message *);
 /* An update with these lines is being written at `offset` of the file. */

@@ -76,6 +76,7 @@ int settings_read(struct settings *set, const struct conf *conf, struct error *e
         .host = {count_of(out, "host-concurrency"), count_of(out, "host-rate")},
         .remote = {count_of(out, "total-concurrency"), count_of(out, "total-rate")},
         .agent_timeout = conf_int(queue, "agent-timeout"),
+        .report_wait = conf_int(conf_one(conf, "report"), "wait"),
         .message_size = (uint64_t)conf_int(conf_root(conf), "message-size"),
         .max_loaded = MAX_LOADED,
         .max_recipients = MAX_RECIPIENTS,

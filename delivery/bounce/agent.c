@@ -12,7 +12,8 @@
 enum {
     REPORT_MAX = 32 * 1024 * 1024,     /* text and status of one report */
     RECIPIENTS_MAX = 16 * 1024 * 1024, /* packed, of one report */
-    COPY_CHUNK = 64 * 1024
+    COPY_CHUNK = 64 * 1024,
+    AHEAD_MAX = 4 /* reports of which pieces come in */
 };
 
 struct agent {
@@ -32,6 +33,7 @@ struct job {
     uint32_t id;
     struct report report;
     struct arena arena;    /* copies of what the request pointed to */
+    struct buf about;      /* its recipients, packed */
     int fd;                /* the whole message, or -1 */
     struct buf recipients; /* where the report goes, packed */
     struct buf text;
@@ -41,10 +43,16 @@ struct job {
     struct log log;
 };
 
+/* Recipients that have come ahead of their request. */
+struct ahead {
+    uint64_t qid, used; /* used: a number that grows */
+    struct buf packed;
+};
+
 struct jobs {
     struct list list;
-    uint64_t more_qid; /* whose recipients have come ahead */
-    struct buf more;
+    struct ahead ahead[AHEAD_MAX];
+    uint64_t uses;
 };
 
 static void read_wording(struct agent *a, const struct conf_block *report)
@@ -92,6 +100,7 @@ static void job_over(struct job *job, int code, const char *text, uint64_t qid)
             .about = job->report.envelope.message_id, .reason = slice_of(text));
     list_remove(&job->link);
     arena_reset(&job->arena);
+    buf_clear(&job->about);
     buf_clear(&job->recipients);
     buf_clear(&job->text);
     fd_close(&job->fd);
@@ -134,7 +143,12 @@ static void inject(struct job *job)
         .login = SLICE_LIT(""),
         /* qmgr drops a report to the postmaster that cannot be delivered either. */
         .listener = job->to_admin ? SLICE_LIT("double-bounce") : SLICE_LIT("bounce"),
-        .message_id = SLICE_LIT("")};
+        .message_id = SLICE_LIT(""),
+        .about = job->report.qid,
+        .about_serial = job->report.serial,
+        .about_kind = job->report.kind,
+        .about_group = job->report.group,
+        .about_indexes = job->report.indexes};
     buf_init(&envelope, 4096);
     struct inject_accept msg = {.txn = job->report.report_qid,
         .recipients = buf_slice(&job->recipients),
@@ -282,39 +296,62 @@ static void route(struct job *job)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-/* Those of the request, and before them those that came ahead. */
-static struct slice take_recipients(struct job *job, struct slice last)
-{
-    struct jobs *jobs = job->peer->data;
-    struct slice all = {NULL, 0};
-    if (jobs->more_qid != job->report.qid || buf_len(&jobs->more) == 0)
-        return arena_dup(&job->arena, last);
-    if (buf_put(&jobs->more, last) == OK)
-        all = arena_dup(&job->arena, buf_slice(&jobs->more));
-    buf_clear(&jobs->more);
-    buf_init(&jobs->more, RECIPIENTS_MAX);
-    jobs->more_qid = 0;
-    return all;
-}
-
 static struct jobs *jobs_of(struct peer *peer)
 {
     if (!peer->data) {
         struct jobs *jobs = NEW(struct jobs);
         list_init(&jobs->list);
-        buf_init(&jobs->more, RECIPIENTS_MAX);
+        for (size_t i = 0; i < AHEAD_MAX; i++)
+            buf_init(&jobs->ahead[i].packed, RECIPIENTS_MAX);
         peer->data = jobs;
     }
     return peer->data;
 }
 
-static void on_more(struct peer *peer, const struct deliver_report_more *msg)
+/* Where the pieces of this report are, or a place for them: the one that nothing came for longest.
+ * The report that it belonged to will find its pieces missing and be asked for again. */
+static struct ahead *ahead_of(struct jobs *jobs, uint64_t qid)
 {
+    struct ahead *oldest = &jobs->ahead[0];
+    for (size_t i = 0; i < AHEAD_MAX; i++) {
+        struct ahead *a = &jobs->ahead[i];
+        if (a->qid == qid)
+            return a;
+        oldest = a->used < oldest->used ? a : oldest;
+    }
+    buf_reset(&oldest->packed);
+    oldest->qid = qid;
+    return oldest;
+}
+
+/* Those of the request, and before them those that came ahead. */
+static int take_recipients(struct job *job, const struct deliver_report *msg)
+{
+    if (msg->ahead > 0) {
+        struct ahead *a = ahead_of(job->peer->data, job->report.qid);
+        job->about = a->packed;
+        *a = (struct ahead){.used = 0};
+        buf_init(&a->packed, RECIPIENTS_MAX);
+    }
+    if (buf_len(&job->about) != msg->ahead)
+        return ERR_TEMP; /* this process is younger than the first piece */
+    int rc = buf_put(&job->about, msg->recipients);
+    job->report.recipients = buf_slice(&job->about);
+    return rc;
+}
+
+static void on_more(struct peer *peer, const struct ipc_in *in)
+{
+    static const struct deliver_report_taken taken;
+    const struct deliver_report_more *msg = in->msg;
     struct jobs *jobs = jobs_of(peer);
-    if (jobs->more_qid != msg->qid)
-        buf_reset(&jobs->more);
-    jobs->more_qid = msg->qid;
-    (void)!buf_put(&jobs->more, msg->recipients); /* too many show when the request comes */
+    struct ahead *a = ahead_of(jobs, msg->qid);
+    a->used = ++jobs->uses;
+    if (msg->ahead == 0)
+        buf_reset(&a->packed);
+    if (buf_len(&a->packed) == msg->ahead)
+        (void)!buf_put(&a->packed, msg->recipients); /* what is missing shows at the request */
+    ipc_reply(peer->ipc, in->id, in->trace, deliver_report_taken_type, &taken, -1);
 }
 
 static int take_request(struct job *job, const struct deliver_report *msg)
@@ -327,10 +364,13 @@ static int take_request(struct job *job, const struct deliver_report *msg)
     r->kind = (enum report_kind)msg->kind;
     r->subject = a->wording[r->kind].subject;
     r->text = a->wording[r->kind].text;
-    r->recipients = take_recipients(job, msg->recipients);
     r->original = arena_dup(&job->arena, msg->header);
-    if (!r->recipients.p || !r->original.p)
-        return ERR_LIMIT;
+    int rc = r->original.p ? take_recipients(job, msg) : ERR_LIMIT;
+    if (rc != OK)
+        return rc;
+    r->serial = msg->serial;
+    r->group = msg->group;
+    r->indexes = msg->indexes;
     r->left_out = msg->left_out;
     r->will_retry_until = msg->will_retry_until;
     r->size = msg->size;
@@ -350,7 +390,7 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
     if (deliver_pong(peer->ipc, in))
         return;
     if (in->type == deliver_report_more_type) {
-        on_more(peer, in->msg);
+        on_more(peer, in);
         return;
     }
     if (in->type != deliver_report_type) {
@@ -370,7 +410,8 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
     job->fd = in->fd;
     job->file = -1;
     in->fd = -1;
-    arena_init(&job->arena, RECIPIENTS_MAX + 1024 * 1024);
+    arena_init(&job->arena, 1024 * 1024);
+    buf_init(&job->about, RECIPIENTS_MAX);
     buf_init(&job->recipients, INJECT_RECIPIENTS);
     buf_init(&job->text, REPORT_MAX);
     list_append(&jobs->list, &job->link);
@@ -380,8 +421,9 @@ void bounce_message(struct peer *peer, struct ipc_in *in)
     job->report.hostname = slice_of(a->hostname);
     job->report.now = loop_wall(a->daemon->loop);
     log_set_id(&job->log, &a->daemon->log, "qid", job->report.report_qid);
-    if (take_request(job, in->msg) != OK)
-        job_over(job, ERR_SYNTAX, "malformed request", 0);
+    int rc = take_request(job, in->msg);
+    if (rc != OK)
+        job_over(job, rc, rc == ERR_TEMP ? "parts of the request are missing" : "malformed", 0);
     else
         route(job);
 }
@@ -396,7 +438,8 @@ void bounce_peer_down(struct peer *peer)
         LIST_ENTRY(it, struct job, link)->peer = NULL;
         list_remove(it);
     }
-    buf_clear(&jobs->more);
+    for (size_t i = 0; i < AHEAD_MAX; i++)
+        buf_clear(&jobs->ahead[i].packed);
     free(jobs);
     peer->data = NULL;
 }

@@ -9,7 +9,7 @@
 #include "libmail/msgid.h"
 #include "libutil/log.h"
 
-enum { LINE_TEXT = 76, TEXT_MAX = 16 * 1024 * 1024 };
+enum { LINE_TEXT = 76, REPORT_PEOPLE = 1000, TEXT_MAX = 4 * 1024 * 1024 };
 
 void report_choose_form(struct report *r)
 {
@@ -177,16 +177,19 @@ static void put_people(const struct report *r, struct buf *b)
     char id[ID_TEXT];
     struct reader reader = reader_of(r->recipients);
     struct report_recipient rr;
+    uint32_t n;
     id_print(r->qid, id);
     put_template(r, b, r->text);
     if (r->postmaster && r->envelope.sender.n == 0)
         buf_puts(b, "\r\nIt had no sender to be told, so this report goes to the postmaster.\r\n");
     else if (r->postmaster)
         buf_puts(b, "\r\nIts sender cannot be told, so this report goes to the postmaster.\r\n");
-    while (reader.rest.n && record_get(&reader, &report_recipient_record, &rr) == OK)
-        put_person(b, &rr);
-    if (r->left_out)
-        buf_printf(b, "\r\n... and %u more recipients.\r\n", r->left_out);
+    for (n = 0; n < REPORT_PEOPLE && reader.rest.n; n++)
+        if (record_get(&reader, &report_recipient_record, &rr) == OK)
+            put_person(b, &rr);
+    if (count_recipients(r) > n)
+        buf_printf(b, "\r\n... and %u more recipients, see the delivery report below.\r\n",
+            count_recipients(r) - n);
     buf_printf(b, "\r\n(queue id %s)\r\n", id);
 }
 

@@ -17,6 +17,8 @@ struct report {
     struct envelope envelope; /* of the message reported about */
     struct slice recipients;  /* packed struct report_recipient */
     uint32_t left_out;        /* recipients that did not fit */
+    uint32_t serial, group;   /* for its own envelope, see about_serial there */
+    uint64_t indexes;
     int64_t will_retry_until; /* delay: ms since 1970 */
     struct slice original;    /* as much of the message as we have, header first */
     uint64_t size;            /* of the whole message */

@@ -5,7 +5,8 @@
 #include "libmail/orcpt.h"
 #include "libutil/log.h"
 
-enum { LINE_TEXT = 76 };
+/* With more than STATUS_MAX bytes of recipients, the others are counted: some 100 000 fit. */
+enum { LINE_TEXT = 76, STATUS_MAX = 12 * 1024 * 1024 };
 
 /* Text of others in a field, as far as the form of the report lets it be. */
 static void put(const struct report *r, struct buf *b, struct slice s)
@@ -121,11 +122,28 @@ static void put_received_from(const struct report *r, struct buf *b)
     buf_puts(b, "\r\n");
 }
 
+/* Groups of fields, one a recipient. Returns how many recipients are left out. */
+static uint32_t put_recipients(const struct report *r, struct buf *b)
+{
+    struct reader reader = reader_of(r->recipients);
+    struct report_recipient rr;
+    uint32_t left_out = r->left_out;
+    size_t from = buf_len(b);
+    while (reader.rest.n && record_get(&reader, &report_recipient_record, &rr) == OK) {
+        if (buf_len(b) - from < STATUS_MAX)
+            put_recipient(r, b, &rr);
+        else
+            left_out++;
+    }
+    return left_out;
+}
+
 void status_print(const struct report *r, struct buf *b)
 {
     char id[ID_TEXT];
-    struct reader reader = reader_of(r->recipients);
-    struct report_recipient rr;
+    struct buf recipients;
+    buf_init(&recipients, 2 * STATUS_MAX);
+    uint32_t left_out = put_recipients(r, &recipients);
     id_print(r->qid, id);
     if (r->envelope.envid.n) {
         buf_puts(b, "Original-Envelope-Id: ");
@@ -138,6 +156,9 @@ void status_print(const struct report *r, struct buf *b)
     put_received_from(r, b);
     put_date(b, "Arrival-Date", r->envelope.received);
     buf_printf(b, "X-Veredus-Queue-ID: %s\r\n", id);
-    while (reader.rest.n && record_get(&reader, &report_recipient_record, &rr) == OK)
-        put_recipient(r, b, &rr);
+    if (left_out)
+        buf_printf(b, "X-Veredus-Recipients-Left-Out: %u\r\n", left_out);
+    buf_put(b, buf_slice(&recipients));
+    b->failed |= recipients.failed;
+    buf_clear(&recipients);
 }

@@ -60,9 +60,15 @@ RECORD_DECLARE(report_recipient, REPORT_RECIPIENT_FIELDS)
     F(S, U64, size, 0)                                                                    \
     F(S, I64, will_retry_until, 0)                                                        \
     F(S, BYTES, header, 32768) /* header and, where it fits, body; else the descriptor */ \
-    F(S, U32, left_out, 0)     /* recipients that did not fit */
+    F(S, U32, left_out, 0)     /* recipients that did not fit */                          \
+    F(S, U32, ahead, 0)        /* bytes of recipients sent before */                      \
+    F(S, U32, serial, 0)       /* for the report's envelope: about_serial ... */          \
+    F(S, U32, group, 0) F(S, U64, indexes, 0)
 /* Recipients that do not fit into deliver_report, ahead of it. */
-#define DELIVER_REPORT_MORE_FIELDS(F, S) F(S, U64, qid, 0) F(S, BYTES, recipients, 60000)
+#define DELIVER_REPORT_MORE_FIELDS(F, S) \
+    F(S, U64, qid, 0) F(S, U32, ahead, 0) F(S, BYTES, recipients, 60000)
+/* The agent is ready for more. */
+#define DELIVER_REPORT_TAKEN_FIELDS(F, S)
 #define DELIVER_REPORTED_FIELDS(F, S) F(S, I64, code, 0) F(S, STR, text, 255) F(S, U64, qid, 0)
 /* Whether the agent's process still does anything. Every agent answers at once, from its loop. */
 #define DELIVER_PING_FIELDS(F, S)
@@ -72,17 +78,18 @@ RECORD_DECLARE(report_recipient, REPORT_RECIPIENT_FIELDS)
  * was made. */
 #define DELIVER_HOST_FIELDS(F, S) F(S, U32, request, 0) F(S, STR, host, 255)
 #define DELIVER_GRANT_FIELDS(F, S) F(S, BOOL, granted, 0)
-#define DELIVER_PROTO(M)                                                                \
-    M(deliver_start, 1, IPC_CLIENT, 2, 0, IPC_MAY_FD, DELIVER_START_FIELDS)             \
-    M(deliver_done, 2, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_DONE_FIELDS)                \
-    M(deliver_sync, 3, IPC_CLIENT, 4, 60000, IPC_NO_FD, DELIVER_SYNC_FIELDS)            \
-    M(deliver_synced, 4, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_SYNCED_FIELDS)            \
-    M(deliver_report, 5, IPC_CLIENT, 6, 120000, IPC_MAY_FD, DELIVER_REPORT_FIELDS)      \
-    M(deliver_reported, 6, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_REPORTED_FIELDS)        \
-    M(deliver_report_more, 11, IPC_CLIENT, 0, 0, IPC_NO_FD, DELIVER_REPORT_MORE_FIELDS) \
-    M(deliver_ping, 7, IPC_CLIENT, 8, 0, IPC_NO_FD, DELIVER_PING_FIELDS)                \
-    M(deliver_pong, 8, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_PONG_FIELDS)                \
-    M(deliver_host, 9, IPC_SERVER, 10, 30000, IPC_NO_FD, DELIVER_HOST_FIELDS)           \
+#define DELIVER_PROTO(M)                                                                      \
+    M(deliver_start, 1, IPC_CLIENT, 2, 0, IPC_MAY_FD, DELIVER_START_FIELDS)                   \
+    M(deliver_done, 2, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_DONE_FIELDS)                      \
+    M(deliver_sync, 3, IPC_CLIENT, 4, 60000, IPC_NO_FD, DELIVER_SYNC_FIELDS)                  \
+    M(deliver_synced, 4, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_SYNCED_FIELDS)                  \
+    M(deliver_report, 5, IPC_CLIENT, 6, 120000, IPC_MAY_FD, DELIVER_REPORT_FIELDS)            \
+    M(deliver_reported, 6, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_REPORTED_FIELDS)              \
+    M(deliver_report_more, 11, IPC_CLIENT, 12, 120000, IPC_NO_FD, DELIVER_REPORT_MORE_FIELDS) \
+    M(deliver_report_taken, 12, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_REPORT_TAKEN_FIELDS)     \
+    M(deliver_ping, 7, IPC_CLIENT, 8, 0, IPC_NO_FD, DELIVER_PING_FIELDS)                      \
+    M(deliver_pong, 8, IPC_SERVER, 0, 0, IPC_NO_FD, DELIVER_PONG_FIELDS)                      \
+    M(deliver_host, 9, IPC_SERVER, 10, 30000, IPC_NO_FD, DELIVER_HOST_FIELDS)                 \
     M(deliver_grant, 10, IPC_CLIENT, 0, 0, IPC_NO_FD, DELIVER_GRANT_FIELDS)
 IPC_DECLARE(deliver, DELIVER_PROTO)
 

@@ -24,7 +24,7 @@ def text_of(subject, extra=""):
 def rooted_or_not(request, conf, tables=()):
     instance = make(request.param == "rooted")
     text = re.sub(r"^(outbound|queue)\s*\{[^}]*\}\n?", "", instance.read("veredus.conf"), flags=re.M)
-    instance.write("veredus.conf", text + "\nqueue { segment-size 8M }\n" + conf)
+    instance.write("veredus.conf", text + "\nqueue { segment-size 8M; message-recipients 100 }\n" + conf)
     for name, lines in tables:
         instance.write(f"tables/{name}", lines)
     return instance
@@ -254,8 +254,8 @@ def test_what_cannot_be_reported_goes_to_the_double_bounce_address(server):
     assert "postmaster notice" in mail["Subject"]
 
 
-def test_one_report_tells_of_many_recipients(server):
-    names = [f"{unique('no')}-{'x' * 150}@far.test" for _ in range(150)]
+def test_one_report_tells_of_many_recipients_in_portions(server):
+    names = [f"{unique('no')}-{'x' * 150}@far.test" for _ in range(250)]
     server.send(unique("x"), to=names, sender=ALICE)
 
     def found():
@@ -267,7 +267,8 @@ def test_one_report_tells_of_many_recipients(server):
         return None
     text = wait_for("the report", found, 15)
     assert all(f"Final-Recipient: rfc822; {name}" in text for name in names)
-    assert text.count("Action: failed") == 150
+    assert text.count("Action: failed") == 250
+    assert len(server.log_find(event="msg.bounce", sender=ALICE, nrcpt="250")) == 1
 
 
 def test_a_wrong_template_is_named_with_file_line_and_key(server):

@@ -33,7 +33,16 @@ struct world {
     unsigned starts, syncs, reports;
     uint64_t deliveries[ASKED_MAX];
     enum report_kind kinds[ASKED_MAX];
+    unsigned told[ASKED_MAX]; /* recipients of each report */
+    unsigned coming;          /* of the one that comes in pieces */
+    unsigned defer_from;  /* from this recipient of message 100 on; 0: none */
+    unsigned silent_from; /* these get no answer at first */
+    uint32_t unanswered[ASKED_MAX];
+    unsigned nunanswered;
+    uint64_t about; /* what is injected says that it tells of this */
     bool refuse_reports;
+    bool inject_reports; /* they become messages, but the agent says nothing */
+    struct end injector; /* the bounce agent's channel for them */
     uint32_t code; /* of the last inject_result */
     uint32_t notify;
     int64_t hold_until;
@@ -90,6 +99,10 @@ static inline void on_start(struct end *e, struct ipc_in *in)
     w->starts_of[e->role]++;
     if (w->silent)
         return;
+    if (w->silent_from && s->delivery >= 100 + w->silent_from) {
+        w->unanswered[w->nunanswered++] = in->id;
+        return;
+    }
     buf_init(&targets, DELIVER_TARGETS_MAX);
     for (size_t i = 0; e->role == ROLE_VIRTUAL && i < 4 && w->targets[i]; i++)
         assert_int_equal(buf_lv(&targets, slice_of(w->targets[i])), OK);
@@ -107,6 +120,8 @@ static inline void on_start(struct end *e, struct ipc_in *in)
             .only = w->only,
             .site = w->site};
         note_start(e, &to);
+        if (w->defer_from && s->delivery + o.index >= 100 + w->defer_from)
+            o.status = DEFERRED;
         assert_int_equal(record_put(&out, &outcome_record, &o), OK);
     }
     ipc_reply(e->ipc, in->id, in->trace, deliver_done_type,
@@ -139,6 +154,71 @@ static inline void on_lookup(struct end *e, struct ipc_in *in)
     buf_clear(&out);
 }
 
+/* Adds what is packed to the recipients of the report that is coming. */
+static inline void count_told(struct world *w, uint32_t ahead, struct slice packed)
+{
+    struct reader r = reader_of(packed);
+    struct report_recipient to;
+    if (ahead == 0)
+        w->coming = 0;
+    while (r.rest.n && record_get(&r, &report_recipient_record, &to) == OK)
+        w->coming++;
+}
+
+static inline void on_injected(struct ipc_in *in, void *arg)
+{
+    (void)in, (void)arg;
+}
+
+/* A report becomes a message, which waits for long. */
+static inline void inject_report(struct world *w, const struct deliver_report *r, uint64_t about)
+{
+    uint64_t qid = 9000 + w->reports;
+    struct buf envelope, recipients;
+    buf_init(&envelope, 4096);
+    buf_init(&recipients, 4096);
+    struct envelope e = {.listener = SLICE_LIT("bounce"),
+        .received = loop_wall(w->q.loop),
+        .hold_until = loop_wall(w->q.loop) + 36000000,
+        .about = about,
+        .about_serial = r->serial,
+        .about_kind = r->kind,
+        .about_group = r->group,
+        .about_indexes = r->indexes};
+    struct recipient to = {.address = SLICE_LIT("s@y.test"),
+        .transport = SLICE_LIT("virtual"),
+        .nexthop = SLICE_LIT("y.test/s")};
+    assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
+    assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
+    struct inject_accept msg = {.txn = qid,
+        .envelope = buf_slice(&envelope),
+        .recipients = buf_slice(&recipients),
+        .size = 7,
+        .body = SLICE_LIT("report\n"),
+        .qid = qid};
+    ipc_call(w->injector.ipc, inject_accept_type, qid, &msg, -1, on_injected, w);
+    buf_clear(&envelope);
+    buf_clear(&recipients);
+}
+
+static inline void on_report(struct end *e, struct ipc_in *in)
+{
+    struct world *w = e->w;
+    const struct deliver_report *r = in->msg;
+    count_told(w, r->ahead, r->recipients);
+    w->told[w->reports] = w->coming + r->left_out;
+    note_sender(w->reported[w->reports], r->envelope);
+    w->kinds[w->reports++] = (enum report_kind)r->kind;
+    if (w->inject_reports) {
+        inject_report(w, r, in->trace);
+        return; /* and the agent never answers */
+    }
+    ipc_reply(e->ipc, in->id, 0, deliver_reported_type,
+        &(struct deliver_reported){
+            .code = w->refuse_reports ? ERR_TEMP : OK, .text = SLICE_LIT(""), .qid = 9},
+        -1);
+}
+
 static inline void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     struct end *e = arg;
@@ -157,14 +237,13 @@ static inline void on_agent_message(struct ipc *ipc, struct ipc_in *in, void *ar
         w->syncs++;
         ipc_reply(ipc, in->id, 0, deliver_synced_type,
             &(struct deliver_synced){.code = OK, .text = SLICE_LIT("")}, -1);
+    } else if (in->type == deliver_report_more_type) {
+        static const struct deliver_report_taken taken;
+        const struct deliver_report_more *more = in->msg;
+        count_told(w, more->ahead, more->recipients);
+        ipc_reply(ipc, in->id, 0, deliver_report_taken_type, &taken, -1);
     } else {
-        const struct deliver_report *r = in->msg;
-        note_sender(w->reported[w->reports], r->envelope);
-        w->kinds[w->reports++] = (enum report_kind)r->kind;
-        ipc_reply(ipc, in->id, 0, deliver_reported_type,
-            &(struct deliver_reported){
-                .code = w->refuse_reports ? ERR_TEMP : OK, .text = SLICE_LIT(""), .qid = 9},
-            -1);
+        on_report(e, in);
     }
 }
 
@@ -255,6 +334,7 @@ static inline void open_spool(struct world *w)
     q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
     q->committer = committer_new(q->loop, q->spool, false, queue_on_batch, q, &err);
     assert_non_null(q->committer);
+    recover_reports(q);
 }
 
 static inline void setup(struct world *w)
@@ -274,6 +354,7 @@ static inline void setup(struct world *w)
                     .lifetime = 7200000,
                     .bounce_lifetime = 3600000},
             .agent_timeout = 36000000,
+            .report_wait = 3600000,
             .message_size = 1 << 20,
             .max_loaded = 1000,
             .max_recipients = 10,
@@ -287,6 +368,7 @@ static inline void setup(struct world *w)
     w->daemon.data = &w->q;
     open_spool(w);
     connect_end(w, &w->client, CONV_INJECT, ROLE_SMTPD);
+    connect_end(w, &w->injector, CONV_INJECT, ROLE_BOUNCE);
     for (int i = 0; i < AGENTS; i++)
         connect_end(w, &w->agents[i], CONV_DELIVER, roles[i]);
     connect_end(w, &w->lookup, CONV_ROUTE, ROLE_LOOKUPD);
@@ -315,6 +397,7 @@ static inline void teardown(struct world *w)
     if (w->lookup.ipc)
         ipc_free(w->lookup.ipc);
     ipc_free(w->client.ipc);
+    ipc_free(w->injector.ipc);
     settle(w);
     close_spool(w);
     loop_free(w->q.loop);
@@ -334,6 +417,7 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
     struct envelope e = {.sender = slice_of(w->sender),
         .listener = slice_of(w->listener),
         .hold_until = w->hold_until,
+        .about = w->about,
         .received = loop_wall(w->q.loop)};
     assert_int_equal(record_put(&envelope, &envelope_record, &e), OK);
     for (unsigned i = 0; i < n; i++) {
@@ -343,6 +427,11 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
             .via = w->came_via,
             .owner = slice_of(i < 4 && w->owners[i] ? w->owners[i] : ""),
             .notify = w->notify};
+        if (buf_len(&recipients) > 11000) {
+            struct inject_more more = {.txn = qid, .recipients = buf_slice(&recipients)};
+            ipc_send(w->client.ipc, inject_more_type, qid, &more, -1);
+            buf_reset(&recipients);
+        }
         assert_int_equal(record_put(&recipients, &recipient_record, &to), OK);
     }
     struct inject_accept msg = {.txn = qid,

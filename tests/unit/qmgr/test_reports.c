@@ -1,0 +1,318 @@
+/* What senders hear, and that they hear it once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/qmgr/world.h"
+
+enum { PORTION = 10, MANY = 95 };
+
+static const int64_t hour = 3600000;
+
+static void setup_portions(struct world *w)
+{
+    setup(w);
+    w->q.set.portion = PORTION;
+    w->q.set.max_recipients = 10000;
+}
+
+/* The process ends without warning, and another one starts. */
+static void restart(struct world *w)
+{
+    for (int i = 0; i < AGENTS; i++)
+        ipc_free(w->agents[i].ipc);
+    ipc_free(w->injector.ipc);
+    settle(w);
+    close_spool(w);
+    simdisk_process_on(w->sim);
+    w->q.loaded = w->q.active = w->q.attempts = 0;
+    open_spool(w);
+    connect_end(w, &w->injector, CONV_INJECT, ROLE_BOUNCE);
+    for (int i = 0; i < AGENTS; i++)
+        connect_end(w, &w->agents[i], CONV_DELIVER, roles[i]);
+    settle(w);
+}
+
+/* Many recipients in memory at once. */
+static void setup_large(struct world *w)
+{
+    setup(w);
+    w->q.set.portion = w->q.set.max_recipients = w->q.set.max_active = 2000;
+    w->q.set.spool.segment_size = 1 << 20;
+    restart(w);
+}
+
+static void run(struct world *w, int64_t ms, int steps)
+{
+    for (int i = 0; i < steps; i++)
+        pass(w, ms / steps);
+}
+
+static void test_one_report_tells_of_all_portions(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.answer = FAILED;
+    inject(&w, 100, "remote", MANY);
+    run(&w, 10000, 100);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.told[0], MANY);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_recipients_beyond_one_record_go_ahead_in_pieces(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_large(&w);
+    w.answer = FAILED;
+    inject(&w, 100, "remote", 800);
+    run(&w, 10000, 400);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.told[0], 800);
+    teardown(&w);
+}
+
+static void test_a_report_is_refused_and_asked_for_again_whole(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.answer = FAILED;
+    w.refuse_reports = true;
+    inject(&w, 100, "remote", MANY);
+    run(&w, 5000, 50);
+    assert_int_equal(w.reports, 1);
+    w.refuse_reports = false;
+    run(&w, 30000, 30);
+    assert_int_equal(w.reports, 2);
+    assert_int_equal(w.told[1], MANY);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_those_deferred_do_not_hold_up_the_report_of_others(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.answer = FAILED;
+    w.defer_from = 30; /* starts: the first three portions fail */
+    inject(&w, 100, "remote", MANY);
+    run(&w, 10000, 100);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.told[0], 30);
+    assert_int_equal(queued(&w), 1);
+    w.defer_from = 0;
+    run(&w, hour, 100);
+    assert_int_equal(w.reports, 2);
+    assert_int_equal(w.told[1], MANY - 30);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_one_warning_tells_of_all_portions(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.q.set.retry.delay_warning = 300000;
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 35);
+    run(&w, hour, 200);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.kinds[0], REPORT_DELAY);
+    assert_int_equal(w.told[0], 35);
+    teardown(&w);
+}
+
+static void test_one_report_tells_of_all_successes(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.notify = NOTIFY_SUCCESS;
+    inject(&w, 100, "virtual", 35);
+    run(&w, 10000, 100);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.kinds[0], REPORT_SUCCESS);
+    assert_int_equal(w.told[0], 35);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_failures_that_nobody_wants_to_hear_of_are_no_report(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.notify = NOTIFY_NEVER;
+    w.answer = FAILED;
+    inject(&w, 100, "remote", MANY);
+    run(&w, 10000, 100);
+    assert_int_equal(w.reports, 0);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+/* The agent answers at last: nothing was wrong. */
+static void answer_waiting(struct world *w)
+{
+    for (unsigned i = 0; i < w->nunanswered; i++)
+        ipc_reply(w->agents[1].ipc, w->unanswered[i], 100, deliver_done_type,
+            &(struct deliver_done){.outcomes = SLICE_LIT("")}, -1);
+    w->nunanswered = 0;
+}
+
+static void test_a_slow_destination_delays_a_report_for_an_hour_at_most(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_large(&w);
+    w.answer = FAILED;
+    w.silent_from = 50; /* the first request is answered */
+    inject(&w, 100, "remote", 800);
+    run(&w, hour - 60000, 50);
+    assert_int_equal(w.reports, 0);
+    run(&w, 180000, 10);
+    assert_int_equal(w.reports, 0); /* what is under way is waited for, what is in line is not */
+    answer_waiting(&w);
+    run(&w, 100, 10);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.told[0], 50);
+    assert_true(w.nunanswered > 0); /* the others go on */
+    teardown(&w);
+}
+
+/* --- crashes --------------------------------------------------------------------------------- */
+
+/* The report is durable, the agent's answer and everything behind it is lost. */
+static void crash_after_acceptance(struct world *w)
+{
+    w->inject_reports = true;
+    for (int i = 0; i < 200 && !queue_find(&w->q, 9001); i++)
+        loop_poll(w->q.loop), loop_advance(w->q.loop, 5);
+    while (queue_find(&w->q, 9001)->committing)
+        loop_poll(w->q.loop);
+    restart(w);
+    w->inject_reports = false;
+}
+
+static void test_a_crash_after_the_report_is_accepted_repeats_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = FAILED;
+    w.inject_reports = true;
+    inject(&w, 100, "remote", 3);
+    crash_after_acceptance(&w);
+    unsigned starts = w.starts;
+    run(&w, hour, 20);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(w.starts, starts); /* nor the attempts */
+    assert_null(queue_find(&w.q, 100));
+    teardown(&w);
+}
+
+static void test_so_it_is_when_others_wait(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.answer = FAILED;
+    w.defer_from = 30;
+    inject(&w, 100, "remote", MANY);
+    crash_after_acceptance(&w);
+    assert_int_equal(w.told[0], 30);
+    run(&w, 60000, 20);
+    assert_int_equal(w.reports, 1);
+    assert_int_equal(queue_find(&w.q, 100)->bounced, 30);
+    restart(&w); /* and the file knows now */
+    run(&w, 60000, 20);
+    w.defer_from = 0;
+    run(&w, hour, 100);
+    unsigned told = 0;
+    for (unsigned i = 0; i < w.reports; i++)
+        told += w.told[i];
+    assert_int_equal(told, MANY);
+    assert_int_equal(queued(&w), 1); /* the first report */
+    teardown(&w);
+}
+
+static void test_so_it_is_with_a_parked_message_of_few_recipients(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    run(&w, 1000, 10);
+    assert_true(queue_find(&w.q, 100)->parked);
+    w.answer = FAILED;
+    w.inject_reports = true;
+    for (int i = 0; i < 100 && !queue_find(&w.q, 9001); i++)
+        pass(&w, 5000);
+    restart(&w);
+    w.inject_reports = false;
+    run(&w, 2 * hour, 50);
+    assert_int_equal(w.reports, 1);
+    assert_null(queue_find(&w.q, 100));
+    teardown(&w);
+}
+
+static void test_a_crash_before_the_report_is_accepted_loses_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.answer = FAILED;
+    w.refuse_reports = true;
+    inject(&w, 100, "remote", MANY);
+    run(&w, 5000, 50);
+    w.refuse_reports = false;
+    restart(&w);
+    run(&w, 60000, 20);
+    assert_int_equal(w.reports, 2);
+    assert_int_equal(w.told[1], MANY);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_only_the_bounce_agent_may_say_that_something_was_told(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    w.about = 100;
+    inject(&w, 101, "remote", 1);
+    assert_int_equal(w.code, 451);
+    teardown(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_report_tells_of_all_portions),
+        cmocka_unit_test(test_recipients_beyond_one_record_go_ahead_in_pieces),
+        cmocka_unit_test(test_a_report_is_refused_and_asked_for_again_whole),
+        cmocka_unit_test(test_those_deferred_do_not_hold_up_the_report_of_others),
+        cmocka_unit_test(test_one_warning_tells_of_all_portions),
+        cmocka_unit_test(test_one_report_tells_of_all_successes),
+        cmocka_unit_test(test_failures_that_nobody_wants_to_hear_of_are_no_report),
+        cmocka_unit_test(test_a_slow_destination_delays_a_report_for_an_hour_at_most),
+        cmocka_unit_test(test_a_crash_after_the_report_is_accepted_repeats_nothing),
+        cmocka_unit_test(test_so_it_is_when_others_wait),
+        cmocka_unit_test(test_so_it_is_with_a_parked_message_of_few_recipients),
+        cmocka_unit_test(test_a_crash_before_the_report_is_accepted_loses_nothing),
+        cmocka_unit_test(test_only_the_bounce_agent_may_say_that_something_was_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
