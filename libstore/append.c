@@ -246,6 +246,20 @@ static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[
 
 enum likeness { SAME, BROKEN, OTHER };
 
+/* Whether these can be what the stop of a machine left of `ours`: a beginning of it, in which
+ * sectors that had not reached the disk read as zeros. */
+static bool left_over(struct slice theirs, struct slice ours)
+{
+    enum { SECTOR = 512 };
+    static const char zeros[SECTOR];
+    bool may = theirs.n <= ours.n;
+    for (size_t at = 0; may && at < theirs.n; at += SECTOR) {
+        size_t n = MIN((size_t)SECTOR, theirs.n - at);
+        may = memcmp(theirs.p + at, ours.p + at, n) == 0 || memcmp(theirs.p + at, zeros, n) == 0;
+    }
+    return may;
+}
+
 /* Compares the stored file with ours: a machine that stopped can have kept a record and lost the
  * file, or its end. */
 static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
@@ -266,7 +280,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
         struct slice theirs = buf_slice(&old);
         if (!rc && slice_eq(theirs, ours))
             like = SAME;
-        else if (!rc && (theirs.n >= ours.n || !slice_eq(theirs, slice_first(ours, theirs.n))))
+        else if (!rc && !left_over(theirs, ours))
             like = OTHER;
         if (map)
             fs_unmap(map, ours.n);
