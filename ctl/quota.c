@@ -1,9 +1,12 @@
 /* quota: what users may keep and what they have. */
-#include "libstore/quota.h"
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 #include "ctl/mailuser.h"
 #include "libmail/users.h"
+#include "libstore/quota.h"
 #include "libutil/table.h"
 
 /* The user's mail, with the limits of today remembered in it. */
@@ -44,21 +47,54 @@ static void print(struct ctl *c, const char *name, const struct quota *q,
     buf_putc(out, '\n');
 }
 
-static int show(struct ctl *c, int argc, char **argv)
+static int usage_of_store(
+    struct ctl *c, const char *name, struct quota *q, struct quota_usage *used, struct error *err)
 {
     struct store *s = NULL;
+    int rc = open_limited(c, name, &s, err);
+    if (!rc)
+        rc = store_quota_get(s, q, err);
+    if (!rc)
+        rc = store_quota_usage(s, used, err);
+    store_close(s);
+    return rc;
+}
+
+/* An account's mbox file: its bytes; nobody counts its messages. */
+static int usage_of_file(struct ctl *c, const struct user *user, struct quota *q,
+    struct quota_usage *used, struct error *err)
+{
+    struct slice mailbox = conf_string(conf_one(ctl_conf(c), "local"), "mailbox");
+    ptrdiff_t brace = slice_find(mailbox, SLICE_LIT("{user}"));
+    struct slice domain = slice_of(user->name), account = slice_cut(&domain, '@');
+    char path[2048];
+    struct stat st;
+    int rc = quota_parse(slice_of(user->quota), q, err);
+    snprintf(path, sizeof(path), "%.*s%.*s%s", (int)MAX(brace, (ptrdiff_t)0), mailbox.p,
+        SLICE_FMT(account), brace < 0 ? "" : mailbox.p + brace + strlen("{user}"));
+    *used = (struct quota_usage){0};
+    if (!rc && stat(path, &st) == 0)
+        used->bytes = (uint64_t)st.st_size;
+    else if (!rc && errno != ENOENT)
+        rc = error_sys(err, "%s", path);
+    q->messages = 0;
+    return rc;
+}
+
+static int show(struct ctl *c, int argc, char **argv)
+{
     struct quota q;
     struct quota_usage used;
+    struct user user = {0};
     struct error err = {0};
     struct buf out;
     if (argc != 1)
         return ctl_usage(c);
-    int rc = open_limited(c, argv[0], &s, &err);
+    int rc = mailuser_find(c, argv[0], &user, &err);
     if (!rc)
-        rc = store_quota_get(s, &q, &err);
-    if (!rc)
-        rc = store_quota_usage(s, &used, &err);
-    store_close(s);
+        rc = user.system && !user.mail[0] ? usage_of_file(c, &user, &q, &used, &err)
+                                          : usage_of_store(c, argv[0], &q, &used, &err);
+    user_wipe(&user);
     if (rc)
         return ctl_report(&err);
     buf_init(&out, 65536);

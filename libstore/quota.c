@@ -295,6 +295,13 @@ static bool fits(const struct quota *q, const struct quota_usage *u, const struc
            (!q->messages || u->messages + messages <= q->messages);
 }
 
+bool quota_fits(const struct quota *q, const struct quota_usage *u, struct slice folder,
+    uint64_t bytes, uint64_t messages, enum quota_for what)
+{
+    const struct quota_rule *r = rule_of(q, folder);
+    return (r && r->ignore) || fits(q, u, r, bytes, messages, what);
+}
+
 int store_quota_check(struct store *s, struct slice folder, uint64_t bytes, uint64_t messages,
     enum quota_for what, struct error *err)
 {

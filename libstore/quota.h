@@ -57,5 +57,8 @@ enum quota_for {
  * there at the same moment may both fit. */
 int store_quota_check(struct store *, struct slice folder, uint64_t bytes, uint64_t messages,
     enum quota_for, struct error *) MUST_USE;
+/* The same for a usage that was found otherwise. */
+bool quota_fits(const struct quota *, const struct quota_usage *, struct slice folder,
+    uint64_t bytes, uint64_t messages, enum quota_for);
 /* Whether this delivery was made before: then it must not be refused now (I10). */
 bool store_delivered(struct store *, struct slice folder, uint64_t delivery);

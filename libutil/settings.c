@@ -224,7 +224,7 @@ static const struct conf_key local_keys[] = {
         .max = UINT32_MAX - 1,
         .readers = R(LOCAL) | R(AUTHD) | R(LOOKUPD) | R(PIPE),
         .help = "Accounts with a lower user id receive no mail and cannot log in."},
-    QUOTA_KEYS(R(LOCAL) | R(AUTHD) | R(CTL)), {0}};
+    QUOTA_KEYS(R(LOCAL) | R(LOOKUPD) | R(AUTHD) | R(CTL)), {0}};
 static const struct conf_schema local_schema = {local_keys};
 
 static const struct conf_key auth_keys[] = {

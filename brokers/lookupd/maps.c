@@ -94,7 +94,7 @@ struct maps *maps_new(const struct conf *conf, const char *etc, struct error *er
     if (rc == OK && conf_list_len(m->local, "domains") > 0) {
         m->accounts = accounts_open(etc, err);
         add_directory(m, etc);
-        rc = m->accounts ? OK : ERR_IO;
+        rc = m->accounts ? users_limits(m->local, m->limits, err) : ERR_IO;
     }
     if (rc) {
         maps_free(m);

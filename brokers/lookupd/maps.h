@@ -1,6 +1,7 @@
 /* What the configuration and the tables say about addresses; no decisions. */
 #pragma once
 
+#include "libmail/users.h"
 #include "libutil/accounts.h"
 #include "libutil/conf.h"
 #include "libutil/map.h"
@@ -20,8 +21,9 @@ struct maps {
     struct map domains;                                         /* name -> its block */
     struct table *aliases, *virtual_aliases, *transport, *hold; /* NULL: not set */
     struct accounts *accounts;                                  /* NULL: no local domains */
-    struct map directories;                                     /* set of paths */
-    const char **read; /* the same as a NULL-ended list, for Landlock */
+    char limits[USERS_LIMITS]; /* what an account may keep; empty: no limits */
+    struct map directories;    /* set of paths */
+    const char **read;         /* the same as a NULL-ended list, for Landlock */
 };
 
 /* etc: where passwd is, "/etc" but in tests. */

@@ -310,6 +310,20 @@ static struct slice without_detail(const struct item *item, struct slice *detail
     return user;
 }
 
+/* One asked for by itself may be refused for being full; behind an alias the delivery tells. */
+static void found_account(
+    struct route *r, struct item *item, struct slice user, struct slice detail)
+{
+    if (item->parent || !r->maps->limits[0]) {
+        add_mailbox(r, item, "local", user, detail);
+        return;
+    }
+    item->account = arena_dup(&r->arena, user);
+    item->detail = arena_dup(&r->arena, detail);
+    item->stage = STAGE_ACCOUNT;
+    r->ask(r, ROUTE_ACCOUNT, item->account, r->arg);
+}
+
 void route_account(struct route *r, struct item *item)
 {
     struct error err = {0};
@@ -328,7 +342,7 @@ void route_account(struct route *r, struct item *item)
         rc = maps_account(r->maps, user, &err);
     }
     if (rc == OK)
-        add_mailbox(r, item, "local", user, detail);
+        found_account(r, item, user, detail);
     else if (rc == ERR_NOT_FOUND)
         nobody(r, item);
     else
@@ -358,7 +372,7 @@ static void check_mailbox(struct route *r, struct item *item)
     else
         user = address_local_plain(&item->address, plain);
     int n = snprintf(text, sizeof(text), "%.*s@%.*s", SLICE_FMT(user), SLICE_FMT(domain));
-    r->ask(r, slice_from(text, MIN((size_t)n, (size_t)255)), r->arg);
+    r->ask(r, ROUTE_MAILBOX, slice_from(text, MIN((size_t)n, (size_t)255)), r->arg);
 }
 
 static bool has_detail(const struct route *r, const struct item *item)
@@ -452,6 +466,8 @@ struct slice route_folder(const struct route *r)
     struct slice detail = {NULL, 0};
     if (r->current->stage == STAGE_PLAIN)
         without_detail(r->current, &detail);
+    else if (r->current->stage == STAGE_ACCOUNT)
+        detail = r->current->detail;
     return detail.n <= 255 ? detail : (struct slice){NULL, 0};
 }
 
@@ -465,10 +481,13 @@ void route_known(struct route *r, int rc, struct slice directory)
     struct slice detail = {NULL, 0};
     if (item->stage == STAGE_PLAIN)
         without_detail(item, &detail);
+    bool account = item->stage == STAGE_ACCOUNT;
     /* Behind an alias, a full mailbox must not spoil the others: it is refused at delivery. */
     bool full = rc == ERR_QUOTA || rc == ERR_AGAIN;
     if (full && !item->parent)
         route_refuse(r, rc == ERR_QUOTA ? &over_quota : &over_quota_wait, NULL);
+    else if (account)
+        add_mailbox(r, item, "local", item->account, item->detail);
     else if (rc == OK || full)
         add_mailbox(r, item, "virtual", directory, detail);
     else if (rc == ERR_NOT_FOUND)

@@ -24,8 +24,12 @@ enum { ROUTE_DEPTH = 20, ROUTE_ITEMS = 5000 };
 
 struct route;
 
-/* Asks whether a virtual mailbox exists; the answer comes by route_known, from the loop. */
-typedef void route_ask_fn(struct route *, struct slice address, void *arg);
+enum route_question {
+    ROUTE_MAILBOX, /* does a virtual mailbox with this address exist, and has it room */
+    ROUTE_ACCOUNT  /* has the mailbox of this account room */
+};
+/* The answer comes by route_known, from the loop. */
+typedef void route_ask_fn(struct route *, enum route_question, struct slice name, void *arg);
 /* The verdict; its slices live until this returns. The route is freed afterwards. fault: the
  * configuration is to blame, and the reason is for the log. */
 typedef void route_done_fn(

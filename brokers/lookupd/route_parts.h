@@ -6,17 +6,18 @@
 #include "libmail/address.h"
 #include "libutil/list.h"
 
-enum stage { STAGE_START, STAGE_EXACT, STAGE_PLAIN };
+enum stage { STAGE_START, STAGE_EXACT, STAGE_PLAIN, STAGE_ACCOUNT };
 
 struct item {
     struct list link;
     const struct item *parent; /* the alias it stands in; NULL: asked for */
     unsigned depth;
     struct address address;
-    struct slice owner; /* of the innermost list it stands in, or empty */
-    bool keep_virtual;  /* names itself: virtual aliases are not looked up again */
-    bool keep_alias;    /* the same for aliases(5) */
-    enum stage stage;   /* of the questions to authd */
+    struct slice owner;           /* of the innermost list it stands in, or empty */
+    bool keep_virtual;            /* names itself: virtual aliases are not looked up again */
+    bool keep_alias;              /* the same for aliases(5) */
+    enum stage stage;             /* of the questions to others */
+    struct slice account, detail; /* while an agent is asked about its mailbox */
 };
 
 struct route {

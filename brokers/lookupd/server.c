@@ -19,7 +19,7 @@ struct request {
     uint32_t id;
     uint64_t trace, size; /* size: of the message as declared, or 0 */
     char address[321];
-    char mail[1025]; /* of a user with limits, while virtual is asked */
+    char mail[1025]; /* of a user with limits, while an agent is asked */
 };
 
 int server_configure(struct daemon *d, struct error *err)
@@ -98,11 +98,26 @@ static void on_known(struct ipc_in *in, void *arg)
         known ? known->mail : (struct slice){NULL, 0});
 }
 
-static void ask_authd(struct route *r, struct slice address, void *arg)
+/* Only local may become the account and look. */
+static void ask_local(struct request *q, struct slice account)
+{
+    const struct quota_ask ask = {.mail = account,
+        .folder = route_folder(q->route),
+        .size = q->size};
+    q->mail[0] = '\0';
+    daemon_call(
+        q->server->daemon, CONV_QUOTA, ROLE_LOCAL, quota_ask_type, q->trace, &ask, -1, on_room, q);
+}
+
+static void ask_others(struct route *r, enum route_question what, struct slice name, void *arg)
 {
     struct request *q = arg;
-    struct auth_user msg = {address};
+    struct auth_user msg = {name};
     (void)r;
+    if (what == ROUTE_ACCOUNT) {
+        ask_local(q, name);
+        return;
+    }
     daemon_call(
         q->server->daemon, CONV_AUTH, ROLE_AUTHD, auth_user_type, q->trace, &msg, -1, on_known, q);
 }
@@ -156,6 +171,6 @@ void server_message(struct peer *peer, struct ipc_in *in)
     if (!slice_to_cstr(check->address, q->address, sizeof(q->address)))
         q->address[0] = '\0';
     list_append(&s->requests, &q->link);
-    q->route = route_new(s->maps, check, ask_authd, on_done, q);
+    q->route = route_new(s->maps, check, ask_others, on_done, q);
     route_run(q->route);
 }

@@ -59,7 +59,7 @@ static struct store_delivery delivery_of(const struct delivery_task *t)
 /* --- into mailboxes and files ---------------------------------------------------------------- */
 
 /* In the mailbox; a Maildir beside it is the user's own affair. A delivery made before is never too
- * much. */
+ * much. For an mbox file mbox_deliver_within looks. */
 static int check_quota(const struct delivery_task *t, struct store *store, struct slice folder,
     const struct store_delivery *d, struct error *err)
 {
@@ -97,19 +97,28 @@ static int deliver(const struct delivery_task *t, int home, const char *maildir,
     return rc;
 }
 
-/* The file of the account in the directory of mbox files. */
+int local_spool_name(const struct delivery_task *t, char *name, size_t size, struct error *err)
+{
+    const char *mailbox = local_of(t)->mailbox, *brace = strstr(mailbox, "{user}");
+    int n = snprintf(name, size, "%.*s%s%s", (int)(brace - mailbox), mailbox, t->account.name,
+        brace + strlen("{user}"));
+    if (n < 0 || (size_t)n >= size || strchr(name, '/'))
+        return error_set(err, ERR_DENIED, "the account's name is not one for a file");
+    return OK;
+}
+
 static int deliver_to_spool(
     const struct delivery_task *t, int spool, struct local_result *r, struct error *err)
 {
     char name[1024];
     struct store_delivery d = delivery_of(t);
-    const char *brace = strstr(local_of(t)->mailbox, "{user}");
+    struct quota limits = {0};
     bool again = false;
-    int n = snprintf(name, sizeof(name), "%.*s%s%s", (int)(brace - local_of(t)->mailbox),
-        local_of(t)->mailbox, t->account.name, brace + strlen("{user}"));
-    if (n < 0 || (size_t)n >= sizeof(name) || strchr(name, '/'))
-        return error_set(err, ERR_DENIED, "the account's name is not one for a file");
-    int rc = mbox_deliver(spool, name, &d, &again, err);
+    int rc = local_spool_name(t, name, sizeof(name), err);
+    if (!rc && local_of(t)->limits[0])
+        rc = quota_parse(slice_of(local_of(t)->limits), &limits, err);
+    if (!rc)
+        rc = mbox_deliver_within(spool, name, &d, &limits, &again, err);
     r->stored = !rc;
     r->again = again;
     return rc;
@@ -190,7 +199,7 @@ static int include(struct slice path, struct buf *out, void *arg, struct error *
                  : error_set(err, ERR_DENIED, "an include file is not in the home");
 }
 
-static int read_plan(
+int local_read_plan(
     const struct delivery_task *t, int home, struct forward_plan *plan, struct error *err)
 {
     struct reading reading = {t, home};
@@ -253,7 +262,7 @@ static void deliver_at(const struct delivery_task *t, const struct places *p,
     struct error err = {0};
     struct forward_plan plan;
     forward_init(&plan);
-    if (read_plan(t, p->home, &plan, &err))
+    if (local_read_plan(t, p->home, &plan, &err))
         say(r, DEFERRED, "4.3.5", "forward", err.text);
     else if (buf_len(&plan.targets) && has_looped(t))
         say(r, FAILED, "5.4.6", "loop", "the mail is forwarded in a loop");
@@ -262,8 +271,7 @@ static void deliver_at(const struct delivery_task *t, const struct places *p,
     forward_clear(&plan);
 }
 
-/* A home that was another's before, or is by mistake in the table of accounts. */
-static bool is_own(int home)
+bool local_is_own(int home)
 {
     struct stat st;
     return fstat(home, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0);
@@ -279,7 +287,7 @@ void local_deliver(const struct delivery_task *t, struct local_result *r, struct
     if (p.home < 0) {
         error_sys(&err, "home directory %s", t->account.home);
         say(r, DEFERRED, "4.2.0", "home", err.text);
-    } else if (!is_own(p.home)) {
+    } else if (!local_is_own(p.home)) {
         say(r, DEFERRED, "4.2.0", "home", "the home directory belongs to another account");
     } else if (local_of(t)->spool && p.spool < 0) {
         error_sys(&err, "directory of mailbox files %s", local_of(t)->spool);

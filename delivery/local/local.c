@@ -131,8 +131,7 @@ static void child_ended(struct delivery_task *t, struct slice answer)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-/* NULL when a child may be started for this account. */
-static const char *not_allowed(const struct local *l, const struct account *a)
+const char *local_not_allowed(const struct local *l, const struct account *a)
 {
     if (a->uid < l->least_uid || a->gid == 0)
         return "the account's user id is below local min-uid: give it an alias";
@@ -149,7 +148,7 @@ static bool admit(struct delivery_task *t)
     nexthop_split(t->to.nexthop, &account, &folder);
     t->limit_ms = LOCAL_CHILD_MS;
     int rc = accounts_find(l->agent.accounts, account, &t->account, &err);
-    const char *why = rc ? NULL : not_allowed(l, &t->account);
+    const char *why = rc ? NULL : local_not_allowed(l, &t->account);
     if (rc == ERR_NOT_FOUND)
         refuse(t, FAILED, "5.1.1", "account", "no such account on this host");
     else if (rc)
@@ -188,6 +187,7 @@ int local_configure(struct daemon *d, struct error *err)
         .name = "local-child", .calls = SANDBOX_FILES_READ | SANDBOX_FILES_WRITE};
     const struct conf_block *block = conf_one(d->conf, "local");
     struct local *l = NEW(struct local);
+    list_init(&l->rooms);
     l->least_uid = (uid_t)MAX(conf_int(block, "min-uid"), (int64_t)LOCAL_UID_FLOOR);
     if (!slice_to_cstr(conf_string(block, "mailbox"), l->mailbox, sizeof(l->mailbox)))
         return error_set(err, ERR_LIMIT, "local mailbox is too long");

@@ -18,3 +18,7 @@ enum { LOCAL_UID_FLOOR = 1000, LOCAL_CHILD_MS = 120 * 1000 };
 int local_configure(struct daemon *, struct error *);
 /* For tests: frees what configure and deliveries made. No child may be running. */
 void local_free(struct daemon *);
+
+/* --- room.c: quota questions of lookupd --- */
+void local_room(struct peer *, struct ipc_in *);
+void local_room_down(struct peer *);

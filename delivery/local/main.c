@@ -3,6 +3,7 @@
 #include "delivery/local/events.h"
 #include "delivery/local/local.h"
 #include "libmail/proto/notify.h"
+#include "libmail/proto/quota.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
@@ -11,6 +12,11 @@ static const struct daemon_conv convs[] = {
         .on_message = delivery_message,
         .on_down = delivery_peer_down},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
+    {.conv = CONV_QUOTA,
+        .side = IPC_SERVER,
+        .proto = &quota_proto,
+        .on_message = local_room,
+        .on_down = local_room_down},
     {.proto = NULL},
 };
 

@@ -236,7 +236,15 @@ static int confirm(int fd, const struct store_delivery *d, off_t mark, struct er
     return OK;
 }
 
-static int append(int fd, const struct store_delivery *d, bool *again, struct error *err)
+static bool has_room(const struct quota *q, const struct past *past, const struct store_delivery *d)
+{
+    const struct quota_usage used = {(uint64_t)past->size, 0};
+    struct quota bytes = {.bytes = q->bytes, .grace = q->grace};
+    return quota_fits(&bytes, &used, SLICE_LIT("INBOX"), d->size, 0, QUOTA_DELIVERY);
+}
+
+static int append(int fd, const struct store_delivery *d, const struct quota *limits, bool *again,
+    struct error *err)
 {
     struct writer w = {.fd = fd, .err = err};
     struct past past;
@@ -245,6 +253,8 @@ static int append(int fd, const struct store_delivery *d, bool *again, struct er
     *again = !rc && past.again;
     if (rc || *again)
         return rc;
+    if (limits && !has_room(limits, &past, d))
+        return error_set(err, ERR_QUOTA, "the mailbox is over its quota");
     if (past.half && (ftruncate(fd, past.size) || lseek(fd, 0, SEEK_END) < 0))
         return error_sys(err, "mailbox file");
     buf_init(&w.out, 4 * CHUNK);
@@ -280,6 +290,12 @@ static int check_file(int fd, struct error *err)
 int mbox_deliver(
     int dir, const char *path, const struct store_delivery *d, bool *again, struct error *err)
 {
+    return mbox_deliver_within(dir, path, d, NULL, again, err);
+}
+
+int mbox_deliver_within(int dir, const char *path, const struct store_delivery *d,
+    const struct quota *limits, bool *again, struct error *err)
+{
     char lock[1100];
     int fd = -1, steps = MBOX_LOCK_MS / LOCK_STEP_MS;
     bool held = false;
@@ -300,7 +316,7 @@ int mbox_deliver(
     if (!rc)
         rc = file_lock(fd, &steps, err);
     if (!rc)
-        rc = append(fd, d, again, err);
+        rc = append(fd, d, limits, again, err);
     fd_close(&fd);
     if (held)
         (void)unlinkat(dir, lock, 0);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libstore/deliver.h"
+#include "libstore/quota.h"
 
 enum { MBOX_LOCK_MS = 30000, MBOX_LOCK_STALE_S = 600, MBOX_SEARCH = 1024 * 1024 };
 
@@ -16,3 +17,7 @@ enum { MBOX_LOCK_MS = 30000, MBOX_LOCK_STALE_S = 600, MBOX_SEARCH = 1024 * 1024 
  * ERR_BUSY: locked by others for too long. */
 int mbox_deliver(
     int dir, const char *path, const struct store_delivery *, bool *again, struct error *) MUST_USE;
+/* The same for a file that is the mailbox: ERR_QUOTA when it would grow beyond the limit of bytes
+ * (and the grace). How many messages it has, nobody counts. */
+int mbox_deliver_within(int dir, const char *path, const struct store_delivery *,
+    const struct quota *, bool *again, struct error *) MUST_USE;

@@ -6,7 +6,7 @@
 #include "libmail/users.h"
 #include "libstore/deliver.h"
 
-enum { LOCAL_TREES = 64 };
+enum { LOCAL_TREES = 64, LOCAL_ROOMS_MAX = 50 /* questions at a time */ };
 
 struct local {
     struct delivery agent;
@@ -25,6 +25,8 @@ struct local {
         bool dirty;
     } systems[LOCAL_TREES];
     size_t ntrees, nsystems;
+    struct list rooms; /* room.c: questions that children are answering */
+    unsigned nrooms;
 };
 
 static inline struct local *local_of(const struct delivery_task *t)
@@ -50,6 +52,22 @@ struct local_result {
 /* What follows a result: addresses and commands of .forward, packed by buf_lv. They are the
  * recipient's own words: qmgr has lookupd judge them, nothing here does. */
 enum { LOCAL_ANSWER_MAX = sizeof(struct local_result) + DELIVER_TARGETS_MAX };
+
+/* NULL when a child may be started for this account, else why not. */
+const char *local_not_allowed(const struct local *, const struct account *);
+
+/* A home that is the account's, or root's: not one that was another's before, or is by mistake in
+ * the table of accounts. */
+bool local_is_own(int home);
+/* What .forward says. */
+int local_read_plan(
+    const struct delivery_task *, int home, struct forward_plan *, struct error *) MUST_USE;
+/* The account's file in the directory of mbox files. */
+int local_spool_name(
+    const struct delivery_task *, char *name, size_t size, struct error *) MUST_USE;
+/* As the account: an enum quota_verdict. */
+uint32_t local_room_check(
+    struct local *, const struct account *, struct slice folder, uint64_t size);
 
 /* The child's side. */
 void local_child(struct delivery_task *, struct buf *answer);

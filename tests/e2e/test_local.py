@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import make
-from veredus import ALICE, BOB, wait_for
+from veredus import ALICE, BOB, message, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
 
@@ -384,6 +384,25 @@ def test_a_link_in_the_spool_is_not_followed(spool, account):
         assert file.read() == "precious\n"
 
 
+def rcpt(instance, address, size=0):
+    with instance.raw("smtp") as client:
+        client.hello()
+        client.smtp(f"MAIL FROM:<{BOB}>" + (f" SIZE={size}" if size else ""))
+        client.send(f"RCPT TO:<{address}>\r\n")
+        code, texts = client.reply()
+        return f"{code} {texts[0]}"
+
+
+def undeclared(instance, address, subject, body):
+    """A message whose size nobody is told at RCPT."""
+    with instance.raw("smtp") as client:
+        client.hello()
+        for command in (f"MAIL FROM:<{BOB}>", f"RCPT TO:<{address}>", "DATA"):
+            assert client.smtp(command) in (250, 354)
+        client.send(message(subject, address, BOB, body) + ".\r\n")
+        assert client.reply()[0] == 250
+
+
 # --- quota ----------------------------------------------------------------------------------------
 def test_a_full_maildir_of_an_account_takes_no_more(account):
     instance = make(True)
@@ -393,14 +412,65 @@ def test_a_full_maildir_of_an_account_takes_no_more(account):
     try:
         fits = send(instance, account, "fits", body="0123456789\r\n" * 1200)
         wait_for("the mail", lambda: account.has(fits))
+        # The file is there a moment before the index counts it.
+        wait_for("refusal", lambda: rcpt(instance, account.address, 15000).startswith("552 5.2.2"))
+        assert rcpt(instance, account.address, 2000).startswith("250")
         subject = unique("too much")
-        instance.send(subject, to=account.address, sender=BOB, body="0123456789\r\n" * 1200)
+        undeclared(instance, account.address, subject, "0123456789\r\n" * 1200)
         wait_for("the report", lambda: any("5.2.2" in str(m) for m in instance.mails(BOB)))
         assert not account.has(subject)
         assert "max-bytes=20480" in instance.veredus("quota", "show", account.name).stdout
         instance.veredus("quota", "set", account.name, "1M", status=1)
         small = send(instance, account, "small")
         wait_for("the mail", lambda: account.has(small))
+    finally:
+        instance.discard()
+
+
+def test_a_full_account_is_refused_at_rcpt_unless_its_mail_goes_on(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST}\nquota 20K\nquota-full defer\n"
+                              "quota-folder Big=ignore }\n")
+    instance.start()
+    account.drop("Maildir")
+    name, host = account.address.split("@")
+    try:
+        for body in (1500, 300):  # the second with the grace
+            fits = send(instance, account, f"fits-{body}", body="0123456789\r\n" * body)
+            wait_for("the mail", lambda found=fits: account.has(found))
+        wait_for("refusal", lambda: rcpt(instance, account.address).startswith("452 4.2.2"))
+        for part in ("", "/cur", "/new", "/tmp"):
+            os.mkdir(account.path("Maildir/.Big" + part))
+            os.chown(account.path("Maildir/.Big" + part), account.uid, account.gid)
+        assert rcpt(instance, f"{name}+Big@{host}").startswith("250")
+        account.put(".forward", "bob@example.test\n")
+        assert rcpt(instance, account.address).startswith("250")
+        account.put(".forward", f"\\{account.name}\nbob@example.test\n")
+        assert rcpt(instance, account.address).startswith("452 4.2.2")
+    finally:
+        account.drop("Maildir")
+        instance.discard()
+
+
+def test_an_mbox_file_grows_to_its_limit(account):
+    instance = make(True)
+    directory = os.path.join(instance.parent, "spool")
+    os.mkdir(directory)
+    os.chmod(directory, 0o1777)
+    instance.edit_conf(append=f"local {{ domains {HOST}; mailbox {directory}/{{user}}\n"
+                              "quota 20K\nquota-messages 1\n}\n")
+    instance.start()
+    path = os.path.join(directory, account.name)
+    try:
+        first, second = (send(instance, account, f"n{n}", body="0123456789\r\n" * size)
+                         for n, size in enumerate((1000, 700)))
+        wait_for("both", lambda: sorted(mbox_subjects(path)) == sorted([first, second]))
+        assert rcpt(instance, account.address).startswith("250")
+        assert rcpt(instance, account.address, 3000).startswith("552 5.2.2")
+        undeclared(instance, account.address, unique("big"), "0123456789\r\n" * 900)
+        wait_for("the report", lambda: any("5.2.2" in str(m) for m in instance.mails(BOB)))
+        shown = instance.veredus("quota", "show", account.name).stdout
+        assert f"bytes={os.path.getsize(path)} max-bytes=20480" in shown
     finally:
         instance.discard()
 

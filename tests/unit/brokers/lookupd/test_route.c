@@ -85,6 +85,10 @@ struct fixture {
     const char *sender;
     char dsn[16], rule[64], hold[65], recipients[4096], reason[400];
     struct route *asked;
+    enum route_question about;
+    int room; /* what an account's agent says */
+    unsigned accounts;
+    char folder[64];
     char asking[321];
 };
 
@@ -147,10 +151,11 @@ static int teardown(void **state)
     return 0;
 }
 
-static void ask(struct route *r, struct slice address, void *arg)
+static void ask(struct route *r, enum route_question what, struct slice address, void *arg)
 {
     struct fixture *f = arg;
     f->asked = r;
+    f->about = what;
     assert_true(slice_to_cstr(address, f->asking, sizeof(f->asking)));
 }
 
@@ -184,6 +189,12 @@ static void play_authd(struct fixture *f)
         char dir[400];
         int rc = f->trouble ? ERR_TEMP : ERR_NOT_FOUND;
         f->asked = NULL;
+        if (f->about == ROUTE_ACCOUNT) {
+            snprintf(f->folder, sizeof(f->folder), "%.*s", SLICE_FMT(route_folder(r)));
+            f->accounts++;
+            route_known(r, f->room, SLICE_LIT(""));
+            continue;
+        }
         for (size_t i = 0; mailboxes[i] && !f->trouble; i++)
             if (strcasecmp(mailboxes[i], f->asking) == 0)
                 rc = OK;
@@ -557,6 +568,27 @@ static void test_u_labels_are_the_same_domain_as_a_labels(void **state)
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+static void test_a_full_account_is_refused_but_not_behind_an_alias(void **state)
+{
+    struct fixture *f = *state;
+    go(f, "dave+Work@host.example", false);
+    assert_int_equal(f->accounts, 0); /* without limits nobody is asked */
+    snprintf(f->maps->limits, sizeof(f->maps->limits), "bytes 1000\n");
+    go(f, "dave+Work@host.example", false);
+    assert_int_equal(f->code, 250);
+    assert_int_equal(f->accounts, 1);
+    assert_string_equal(f->folder, "Work");
+    f->room = ERR_QUOTA;
+    go(f, "dave@host.example", false);
+    assert_int_equal(f->code, 552);
+    assert_string_equal(f->dsn, "5.2.2");
+    f->room = ERR_AGAIN;
+    go(f, "dave@host.example", false);
+    assert_int_equal(f->code, 452);
+    go(f, "root@host.example", false);
+    assert_int_equal(f->code, 250);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +596,7 @@ int main(void)
         TEST(test_mail_is_held_by_client_sender_or_recipient),
         TEST(test_u_labels_are_the_same_domain_as_a_labels),
         TEST(test_unknown_user_is_refused),
+        TEST(test_a_full_account_is_refused_but_not_behind_an_alias),
         TEST(test_malformed_address_is_refused),
         TEST(test_plus_detail_falls_back_to_the_user),
         TEST(test_detail_is_a_folder_asked_for_and_never_part_of_the_place),

@@ -97,6 +97,37 @@ static void test_a_repetition_does_nothing(void **state)
     teardown(&b);
 }
 
+static void test_a_file_that_is_full_takes_no_more_but_what_it_has(void **state)
+{
+    (void)state;
+    struct box b;
+    struct error err = {0};
+    bool again;
+    struct quota limits = {.bytes = 400, .grace = 10, .messages = 1};
+    struct slice body =
+        SLICE_LIT("Subject: a\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n");
+    struct store_delivery d = {.sender = SLICE_LIT("s@y.test"),
+        .address = SLICE_LIT("r@x.test"),
+        .body = body,
+        .fd = -1,
+        .size = body.n};
+    setup(&b);
+    int rc = OK;
+    for (d.id = 1; !rc && d.id < 100; d.id++)
+        rc = mbox_deliver_within(b.fd, "box", &d, &limits, &again, &err);
+    assert_int_equal(rc, ERR_QUOTA);
+    struct slice text = read_box(&b);
+    unsigned n = count(text, "From s@y.test ");
+    assert_true(n > 1);
+    assert_true(text.n - text.n / n <= 440);
+    d.id = 1; /* a repetition is no growth */
+    assert_int_equal(mbox_deliver_within(b.fd, "box", &d, &limits, &again, &err), OK);
+    assert_true(again);
+    d.id = 1000;
+    assert_int_equal(mbox_deliver(b.fd, "box", &d, &again, &err), OK);
+    teardown(&b);
+}
+
 /* Cut anywhere, as a crash leaves it, the next try gives the file that one whole try gives. */
 static void test_what_a_crash_left_is_replaced_by_the_whole_message(void **state)
 {
@@ -177,6 +208,7 @@ static void test_without_room_the_file_stays_as_it_was(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_file_that_is_full_takes_no_more_but_what_it_has),
         cmocka_unit_test(test_a_repetition_does_nothing),
         cmocka_unit_test(test_what_a_crash_left_is_replaced_by_the_whole_message),
         cmocka_unit_test(test_half_a_message_that_others_wrote_behind_is_left),
