@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "ctl/config_texts.h"
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 #include "libutil/conf_internal.h"
@@ -46,6 +47,7 @@ static void check_world(const struct conf *conf, struct buf *errors)
     const struct conf_block *tls = conf_one(conf, "tls");
     for (size_t i = 0; i < ARRAY_LEN(tables); i++)
         check_table(conf, tables[i], errors);
+    config_check_texts(conf, errors);
     check_file(conf_string(tls, "cert"), "tls.cert", errors);
     check_file(conf_string(tls, "key"), "tls.key", errors);
     check_file(conf_string(conf_one(conf, "dns"), "trust-anchor"), "dns.trust-anchor", errors);

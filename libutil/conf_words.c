@@ -121,42 +121,6 @@ int conf_word_relay(struct slice word, struct error *err)
     return OK;
 }
 
-/* "{name}" at the front of s; its length, or 0. */
-static size_t placeholder(struct slice s)
-{
-    size_t n = 1;
-    while (n < s.n && ((s.p[n] >= 'a' && s.p[n] <= 'z') || s.p[n] == '-'))
-        n++;
-    return s.n > 0 && s.p[0] == '{' && n > 1 && n < s.n && s.p[n] == '}' ? n + 1 : 0;
-}
-
-int conf_word_template(struct slice word, struct error *err)
-{
-    static const char *const known[] = {
-        "{hostname}", "{queue-id}", "{sender}", "{count}", "{arrived}", "{until}"};
-    for (size_t i = 0; i < word.n; i++) {
-        struct slice name = slice_from_index(word, i);
-        bool found = (name.n = placeholder(name)) == 0;
-        for (size_t k = 0; k < ARRAY_LEN(known); k++)
-            found |= slice_is(name, known[k]);
-        if (!found)
-            return error_set(err, ERR_SYNTAX,
-                "'%.*s' is no placeholder: must be {hostname}, {queue-id}, {sender}, {count}, "
-                "{arrived} or {until}",
-                SHOWN(name));
-        if ((unsigned char)word.p[i] < ' ' && word.p[i] != '\n' && word.p[i] != '\t')
-            return error_set(err, ERR_SYNTAX, "control characters are not allowed");
-    }
-    return OK;
-}
-
-int conf_word_template_line(struct slice word, struct error *err)
-{
-    if (word.n == 0 || word.n > 200 || slice_chr(word, '\n') >= 0)
-        return error_set(err, ERR_SYNTAX, "must be one line of at most 200 bytes");
-    return conf_word_template(word, err);
-}
-
 int conf_word_quota_folder(struct slice word, struct error *err)
 {
     ptrdiff_t at = slice_rchr(word, '=');

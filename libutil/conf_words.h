@@ -11,8 +11,6 @@ int conf_word_domain(struct slice, struct error *);
 /* settings_report.c */
 extern const struct conf_schema conf_report_schema;
 /* Text with placeholders such as {hostname}; of a subject, on one line. */
-int conf_word_template(struct slice, struct error *);
-int conf_word_template_line(struct slice, struct error *);
 int conf_word_address(struct slice, struct error *); /* user@domain or user */
 int conf_word_store(struct slice, struct error *);   /* a relative path with {user} */
 int conf_word_relative(struct slice, struct error *);

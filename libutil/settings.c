@@ -546,6 +546,17 @@ static const struct conf_key root_keys[] = {
                 "client's address or its beginning (192.0.2), the sender (<> for none), a "
                 "recipient, or the domain of one of "
                 "them; what stands behind it is for people."},
+    {.name = "report-texts",
+        .type = CONF_TABLE,
+        .readers = R(LOOKUPD) | R(BOUNCE) | R(CTL),
+        .example = "text:tables/report-texts",
+        .help = "The words of reports to senders, where they are to be others than ours, in any "
+                "language. Keys are failure-subject, failure-text, delay-subject, delay-text, "
+                "success-subject and success-text, with a language behind (failure-text.de) for "
+                "senders who name it in Accept-Language or Content-Language. In values {hostname}, "
+                "{queue-id}, {sender}, {count} (recipients), {arrived} and {until} are replaced, "
+                "and \\n ends a line. The file report-texts beside veredus.conf in the "
+                "distribution has ours."},
     {.name = "mail-root",
         .type = CONF_PATH,
         .def = "mail",
@@ -669,8 +680,7 @@ static const struct conf_key root_keys[] = {
         .type = CONF_BLOCK,
         .block = &conf_report_schema,
         .readers = R(BOUNCE) | R(QMGR) | ADMIN,
-        .help = "Reports to senders (delivery status notifications). Their wording may be in any "
-                "language, in UTF-8, and in a file of its own with `include`."},
+        .help = "Reports to senders (delivery status notifications). Their words: report-texts."},
     {.name = "dns",
         .type = CONF_BLOCK,
         .readers = R(DNSD) | ADMIN,

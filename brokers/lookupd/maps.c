@@ -89,6 +89,8 @@ struct maps *maps_new(const struct conf *conf, const char *etc, struct error *er
         rc = open_table(m, "transport", &m->transport, err);
     if (rc == OK)
         rc = open_table(m, "hold", &m->hold, err);
+    if (rc == OK)
+        rc = open_table(m, "report-texts", &m->report_texts, err);
     if (rc == OK && m->aliases)
         rc = table_each(m->aliases, note_includes, m, err);
     if (rc == OK && conf_list_len(m->local, "domains") > 0) {
@@ -119,6 +121,7 @@ void maps_free(struct maps *m)
     table_close(m->virtual_aliases);
     table_close(m->transport);
     table_close(m->hold);
+    table_close(m->report_texts);
     accounts_close(m->accounts);
     free(m->read);
     free(m);
@@ -221,5 +224,33 @@ int maps_account(struct maps *m, struct slice name, struct error *err)
     int rc = accounts_find(m->accounts, name, &account, err);
     if (rc == OK && !account_is_person(&account, conf_int(m->local, "min-uid")))
         rc = ERR_NOT_FOUND;
+    return rc;
+}
+
+int maps_report_text(struct maps *m, unsigned kind, enum report_text part, struct slice languages,
+    struct buf *out, struct error *err)
+{
+    enum { LANGUAGES_MOST = 5 };
+    struct slice language;
+    int rc = ERR_NOT_FOUND;
+    struct buf key;
+    if (!m->report_texts)
+        return ERR_NOT_FOUND;
+    buf_init(&key, TABLE_KEY_MAX);
+    for (int i = 0; rc == ERR_NOT_FOUND && i < LANGUAGES_MOST; i++) {
+        if (!report_text_language(&languages, &language))
+            break;
+        struct slice region = language, alone = slice_cut(&region, '-');
+        buf_reset(&key);
+        if (report_text_key(kind, part, language, &key))
+            rc = table_get(m->report_texts, buf_slice(&key), out, err);
+        buf_reset(&key);
+        if (rc == ERR_NOT_FOUND && region.p && report_text_key(kind, part, alone, &key))
+            rc = table_get(m->report_texts, buf_slice(&key), out, err);
+    }
+    buf_reset(&key);
+    if (rc == ERR_NOT_FOUND && report_text_key(kind, part, SLICE_LIT(""), &key))
+        rc = table_get(m->report_texts, buf_slice(&key), out, err);
+    buf_clear(&key);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* What the configuration and the tables say about addresses; no decisions. */
 #pragma once
 
+#include "libmail/report_texts.h"
 #include "libmail/users.h"
 #include "libutil/accounts.h"
 #include "libutil/conf.h"
@@ -18,9 +19,9 @@ enum domain_class {
 struct maps {
     const struct conf *conf;
     const struct conf_block *local;
-    struct map domains;                                         /* name -> its block */
-    struct table *aliases, *virtual_aliases, *transport, *hold; /* NULL: not set */
-    struct accounts *accounts;                                  /* NULL: no local domains */
+    struct map domains; /* name -> its block */
+    struct table *aliases, *virtual_aliases, *transport, *hold, *report_texts; /* NULL: not set */
+    struct accounts *accounts; /* NULL: no local domains */
     char limits[USERS_LIMITS]; /* what an account may keep; empty: no limits */
     struct map directories;    /* set of paths */
     const char **read;         /* the same as a NULL-ended list, for Landlock */
@@ -46,5 +47,9 @@ int maps_transport(struct maps *, struct slice address, struct slice domain, str
     struct error *) MUST_USE;
 /* Whether the table of held mail has this key. */
 int maps_hold(struct maps *, struct slice key, struct error *) MUST_USE;
+/* Words of a report, as they stand in the table: in the first of these languages that it has them
+ * in, or in none. */
+int maps_report_text(struct maps *, unsigned kind, enum report_text, struct slice languages,
+    struct buf *out, struct error *) MUST_USE;
 /* An account that may receive mail. */
 int maps_account(struct maps *, struct slice name, struct error *) MUST_USE;

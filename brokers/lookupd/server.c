@@ -3,6 +3,7 @@
 #include "brokers/lookupd/events.h"
 #include "brokers/lookupd/route.h"
 #include "libmail/proto/auth.h"
+#include "libmail/proto/deliver.h"
 #include "libmail/proto/quota.h"
 
 struct server {
@@ -158,7 +159,25 @@ static void on_done(
     free(q);
 }
 
-void server_message(struct peer *peer, struct ipc_in *in)
+static void on_words(struct peer *peer, const struct ipc_in *in)
+{
+    const struct route_words *ask = in->msg;
+    struct server *s = peer->daemon->data;
+    struct error err;
+    struct buf subject, text;
+    buf_init(&subject, REPORT_SUBJECT_MAX);
+    buf_init(&text, REPORT_TEXT_MAX);
+    if (maps_report_text(s->maps, ask->kind, REPORT_TEXT_SUBJECT, ask->languages, &subject, &err))
+        buf_reset(&subject);
+    if (maps_report_text(s->maps, ask->kind, REPORT_TEXT_TEXT, ask->languages, &text, &err))
+        buf_reset(&text);
+    struct route_worded reply = {.subject = buf_slice(&subject), .text = buf_slice(&text)};
+    ipc_reply(peer->ipc, in->id, in->trace, route_worded_type, &reply, -1);
+    buf_clear(&subject);
+    buf_clear(&text);
+}
+
+static void on_check(struct peer *peer, const struct ipc_in *in)
 {
     const struct route_check *check = in->msg;
     struct server *s = peer->daemon->data;
@@ -173,4 +192,13 @@ void server_message(struct peer *peer, struct ipc_in *in)
     list_append(&s->requests, &q->link);
     q->route = route_new(s->maps, check, ask_others, on_done, q);
     route_run(q->route);
+}
+
+void server_message(struct peer *peer, struct ipc_in *in)
+{
+    const struct route_words *words = in->msg;
+    if (in->type == route_check_type)
+        on_check(peer, in);
+    else if (words->kind <= REPORT_SUCCESS)
+        on_words(peer, in);
 }

@@ -6,8 +6,10 @@
 
 #include "delivery/bounce/events.h"
 #include "delivery/bounce/report.h"
+#include "libmail/header.h"
 #include "libmail/proto/inject.h"
 #include "libmail/proto/route.h"
+#include "libmail/report_texts.h"
 
 enum {
     REPORT_MAX = 32 * 1024 * 1024,     /* text and status of one report */
@@ -19,9 +21,7 @@ enum {
 struct agent {
     struct daemon *daemon;
     char hostname[256], admin[321]; /* admin: or the address for double bounces */
-    struct wording {
-        struct slice subject, text;
-    } wording[REPORT_SUCCESS + 1];
+    bool own_words;                 /* the administrator has a table of them */
     uint64_t return_size, return_full_size;
     unsigned jobs;
 };
@@ -55,20 +55,6 @@ struct jobs {
     uint64_t uses;
 };
 
-static void read_wording(struct agent *a, const struct conf_block *report)
-{
-    static const char *const kinds[] = {"failure", "delay", "success"};
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        char key[32];
-        snprintf(key, sizeof(key), "%s-subject", kinds[i]);
-        a->wording[i].subject = conf_string(report, key);
-        snprintf(key, sizeof(key), "%s-text", kinds[i]);
-        a->wording[i].text = conf_string(report, key);
-    }
-    a->return_size = (uint64_t)conf_int(report, "return-size");
-    a->return_full_size = (uint64_t)conf_int(report, "return-full-size");
-}
-
 int bounce_configure(struct daemon *d, struct error *err)
 {
     struct agent *a = NEW(struct agent);
@@ -78,7 +64,9 @@ int bounce_configure(struct daemon *d, struct error *err)
     if (!slice_to_cstr(conf_string(root, "hostname"), a->hostname, sizeof(a->hostname)))
         return error_set(err, ERR_LIMIT, "hostname is too long");
     const struct conf_block *report = conf_one(d->conf, "report");
-    read_wording(a, report);
+    a->own_words = conf_isset(root, "report-texts");
+    a->return_size = (uint64_t)conf_int(report, "return-size");
+    a->return_full_size = (uint64_t)conf_int(report, "return-full-size");
     struct slice admin = conf_string(report, "double-bounce");
     if (admin.n == 0)
         admin = conf_string(root, "admin");
@@ -258,6 +246,61 @@ static void build(struct job *job)
     }
 }
 
+/* --- in which words -----------------------------------------------------------------------------
+ */
+
+/* One of the administrator's texts, or ours where his cannot be used. */
+static struct slice take_words(struct job *job, enum report_text part, struct slice value)
+{
+    struct slice ours = report_text_default(job->report.kind, part);
+    struct buf key, text;
+    struct error err;
+    if (value.n == 0)
+        return ours;
+    buf_init(&key, 64);
+    (void)report_text_key(job->report.kind, part, SLICE_LIT(""), &key);
+    int rc = report_text_check(buf_slice(&key), value, &err);
+    if (rc == OK) {
+        buf_init(&text, value.n);
+        report_text_expand(value, &text);
+        ours = arena_dup(&job->arena, buf_slice(&text));
+        buf_clear(&text);
+    } else {
+        log_event(&job->log, report_words, .key = buf_slice(&key), .reason = slice_of(err.text));
+    }
+    buf_clear(&key);
+    return ours;
+}
+
+static void on_words(struct ipc_in *in, void *arg)
+{
+    struct job *job = arg;
+    const struct route_worded *words = in ? in->msg : NULL;
+    if (words) {
+        job->report.subject = take_words(job, REPORT_TEXT_SUBJECT, words->subject);
+        job->report.text = take_words(job, REPORT_TEXT_TEXT, words->text);
+    }
+    build(job);
+}
+
+/* The sender's language is that of his message (RFC 3282). */
+static void choose_words(struct job *job)
+{
+    struct header_field field;
+    struct slice header = job->report.original;
+    struct slice languages = SLICE_LIT("");
+    if (!job->agent->own_words) {
+        build(job);
+        return;
+    }
+    if (header_find(header, "Accept-Language", &field) ||
+        header_find(header, "Content-Language", &field))
+        languages = field.body;
+    struct route_words msg = {.kind = job->report.kind, .languages = slice_first(languages, 255)};
+    daemon_call(job->agent->daemon, CONV_ROUTE, ROLE_LOOKUPD, route_words_type, job->report.qid,
+        &msg, -1, on_words, job);
+}
+
 /* --- where to -------------------------------------------------------------------------------- */
 
 static void route(struct job *job);
@@ -278,7 +321,7 @@ static void on_routed(struct ipc_in *in, void *arg)
     } else if (buf_put(&job->recipients, v->recipients) != OK || v->recipients.n == 0) {
         job_over(job, ERR_TEMP, "the sender's address leads nowhere", 0);
     } else {
-        build(job);
+        choose_words(job);
     }
 }
 
@@ -362,8 +405,8 @@ static int take_request(struct job *job, const struct deliver_report *msg)
     if (record_get(&reader, &envelope_record, &r->envelope) != OK || msg->kind > REPORT_SUCCESS)
         return ERR_SYNTAX;
     r->kind = (enum report_kind)msg->kind;
-    r->subject = a->wording[r->kind].subject;
-    r->text = a->wording[r->kind].text;
+    r->subject = report_text_default(r->kind, REPORT_TEXT_SUBJECT);
+    r->text = report_text_default(r->kind, REPORT_TEXT_TEXT);
     r->original = arena_dup(&job->arena, msg->header);
     int rc = r->original.p ? take_recipients(job, msg) : ERR_LIMIT;
     if (rc != OK)

@@ -24,7 +24,7 @@ struct report {
     uint64_t size;            /* of the whole message */
     bool whole;               /* return the message, not only its header */
     struct slice hostname;    /* ours */
-    struct slice subject;     /* the administrator's words, with placeholders */
+    struct slice subject;     /* words with placeholders (libmail/report_texts.h) */
     struct slice text;
     struct slice to;     /* who is told */
     bool postmaster;     /* the sender cannot be told: this goes to the double-bounce address */

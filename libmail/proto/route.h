@@ -7,7 +7,8 @@
 #define ROUTE_CHECK_FIELDS(F, S)                                                             \
     F(S, STR, address, 320)                                                                  \
     F(S, STR, sender, 320)                                                                   \
-    F(S, STR, login, 255) F(S, STR, client, 64)                                              \
+    F(S, STR, login, 255)                                                                    \
+    F(S, STR, client, 64)                                                                    \
         F(S, BOOL, may_relay, 0) /* authenticated, from configured networks, or ourselves */ \
         F(S, U64, size, 0)       /* as declared (RFC 1870); 0: not known */
 #define ROUTE_VERDICT_FIELDS(F, S)                                      \
@@ -15,9 +16,16 @@
     F(S, STR, dsn, 16) /* enhanced status code */                       \
     F(S, STR, text, 400)                                                \
     F(S, STR, rule, 255)                                                \
-    F(S, BYTES, recipients, 60000) /* packed recipient */ F(            \
+    F(S, BYTES, recipients, 60000)                                      \
+    /* packed recipient */ F(                                           \
         S, STR, hold, 64) /* what in the table of held mail fits; empty: nothing does */
+/* The administrator's words for a report (libmail/report_texts.h), as they stand in the table;
+ * empty: there are none. languages: a list as in Accept-Language. */
+#define ROUTE_WORDS_FIELDS(F, S) F(S, U32, kind, 0) F(S, STR, languages, 255)
+#define ROUTE_WORDED_FIELDS(F, S) F(S, STR, subject, 200) F(S, STR, text, 8192)
 #define ROUTE_PROTO(M)                                                     \
     M(route_check, 1, IPC_CLIENT, 2, 20000, IPC_NO_FD, ROUTE_CHECK_FIELDS) \
-    M(route_verdict, 2, IPC_SERVER, 0, 0, IPC_NO_FD, ROUTE_VERDICT_FIELDS)
+    M(route_verdict, 2, IPC_SERVER, 0, 0, IPC_NO_FD, ROUTE_VERDICT_FIELDS) \
+    M(route_words, 3, IPC_CLIENT, 4, 20000, IPC_NO_FD, ROUTE_WORDS_FIELDS) \
+    M(route_worded, 4, IPC_SERVER, 0, 0, IPC_NO_FD, ROUTE_WORDED_FIELDS)
 IPC_DECLARE(route, ROUTE_PROTO)

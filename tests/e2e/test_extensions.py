@@ -53,11 +53,8 @@ hold text:tables/hold
 transport text:tables/transport
 outbound {{ relay-host [127.0.0.1]:{port}; retry-from 1h; retry-to 1h }}
 domain relayed.test {{ relay [127.0.0.1]:{dead} }}
-report {{
-    double-bounce bob@example.test
-    failure-subject "Unzustellbar: {{count}} Empfänger"
-    failure-text "Gruß von {{hostname}}.\\nNummer {{queue-id}}."
-}}
+report {{ double-bounce bob@example.test }}
+report-texts text:tables/report-texts
 """
 
 
@@ -67,6 +64,9 @@ def server(request, sink, old_sink):
         request, CONF.format(port=sink.server.server_address[1], dead=free_port()),
         [("hold", "suspect.test: looks bad\nalice+held@example.test: on leave\n"),
          ("transport", f"old.test: smtp:[127.0.0.1]:{old_sink.server.server_address[1]}\n"),
+         ("report-texts", "failure-subject.de: Unzustellbar: {count} Empfänger\n"
+          "failure-text.de: Gruß von {hostname}.\\n\n   Nummer {queue-id}.\n"
+          "failure-subject: Came to nothing\n"),
          ("virtual-aliases", "team@example.test: alice@example.test, bob@example.test\n")])
     instance.veredus("user", "add", GREEK, input="geheim-genug\ngeheim-genug\n")
     yield instance.start()
@@ -220,12 +220,21 @@ def test_mail_is_accepted_and_held_until_released(server, sender, to, rule):
 # --- reports --------------------------------------------------------------------------------------
 def test_a_failure_report_in_the_words_of_the_administrator(server):
     user = unique("no")
-    server.send(unique("x"), to=[f"{user}@far.test", f"{user}b@far.test"], sender=ALICE)
+    server.send(unique("x"), to=[f"{user}@far.test", f"{user}b@far.test"], sender=ALICE,
+                extra="Accept-Language: de-AT, en;q=0.5\r\n")
     mail, fields = report(server, f"{user}@far.test")
     assert mail["Subject"] == "Unzustellbar: 2 Empfänger"
-    assert "Gruß von mail.example.test" in mail.get_payload()[0].get_content()
+    assert "Gruß von mail.example.test.\r\nNummer" in mail.get_payload()[0].get_content()
     assert mail["Auto-Submitted"] == "auto-replied"
     assert fields.count("Action: failed") == 2
+
+
+def test_a_failure_report_has_our_words_where_he_has_none(server):
+    user = unique("no")
+    server.send(unique("x"), to=f"{user}@far.test", sender=ALICE)
+    mail, _ = report(server, f"{user}@far.test")
+    assert mail["Subject"] == "Came to nothing"
+    assert "This is the mail system at" in mail.get_payload()[0].get_content()
 
 
 def test_success_of_a_list_is_reported_once_as_expanded(server):
@@ -271,12 +280,26 @@ def test_one_report_tells_of_many_recipients_in_portions(server):
     assert len(server.log_find(event="msg.bounce", sender=ALICE, nrcpt="250")) == 1
 
 
-def test_a_wrong_template_is_named_with_file_line_and_key(server):
+def test_a_wrong_text_is_named_with_file_line_and_key(server):
     conf = server.read("veredus.conf")
-    server.write("wrong.conf", conf.replace("{hostname}.", "{nonsense}."))
+    server.write("tables/wrong", "# mine\nfailure-text: From {hostname}.\ndelay-text: x\n {nonsense}\n")
+    server.write("wrong.conf", conf.replace("tables/report-texts", "tables/wrong"))
     result = server.run("veredus", "-c", server.path("wrong.conf"), "config", "check", status=None)
     assert result.returncode != 0
-    assert re.search(r"wrong.conf:\d+: .*failure-text: '\{nonsense\}'", result.stdout + result.stderr)
+    assert re.search(r"tables/wrong:3: delay-text: '\{nonsense\}'", result.stdout + result.stderr)
+
+
+def test_a_wrong_text_does_not_keep_a_report_back(server):
+    before = server.read("tables/report-texts")
+    user = unique("no")
+    server.write("tables/report-texts", "failure-text: {nonsense}\n")
+    try:
+        server.send(unique("x"), to=f"{user}@far.test", sender=ALICE)
+        mail, _ = report(server, f"{user}@far.test")
+    finally:
+        server.write("tables/report-texts", before)
+    assert mail["Subject"] == "Mail could not be delivered"
+    assert server.log_find(event="report.words", key="failure-text")
 
 
 # --- drain ----------------------------------------------------------------------------------------

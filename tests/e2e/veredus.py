@@ -298,10 +298,11 @@ class Instance:
         return mails[0] if count == 1 else mails
 
     def send(self, subject, to=ALICE, sender="someone@elsewhere.test", body="Hello.\r\n",
-             login=None, options=(), rcpt_options=()):
+             login=None, options=(), rcpt_options=(), extra=""):
         """One message by smtplib; with login over submission with STARTTLS."""
         recipients = [to] if isinstance(to, str) else list(to)
-        text = message(subject, recipients[0], sender or "postmaster@elsewhere.test", body)
+        text = message(subject, recipients[0], sender or "postmaster@elsewhere.test", body,
+                       extra)
         port = self.submission if login else self.smtp
         with smtplib.SMTP("127.0.0.1", port, timeout=30 * SLOW) as smtp:
             if login:

@@ -1,0 +1,56 @@
+#include "ctl/config_texts.h"
+
+#include "libmail/report_texts.h"
+#include "libutil/file.h"
+#include "libutil/table_internal.h"
+
+static int check_pair(struct slice key, struct slice value, void *arg)
+{
+    struct error err;
+    if (report_text_check(key, value, &err) != OK)
+        buf_printf(arg, "report-texts: %.*s: %s\n", SLICE_FMT(key), err.text);
+    return 0;
+}
+
+/* Its entries with their lines. That they are well-formed has been seen. */
+static void check_lines(const char *path, struct slice text, struct buf *errors)
+{
+    unsigned line = 0, starts = 0;
+    struct error err;
+    for (struct slice entry; (entry = table_next_entry(&text, &line, &starts)).p;) {
+        struct slice key, raw;
+        struct buf value;
+        if (table_split_entry(slice_trim(entry), &key, &raw) != OK)
+            continue;
+        buf_init(&value, raw.n);
+        for (size_t i = 0; i < raw.n; i++)
+            buf_putc(&value, raw.p[i] == '\n' || raw.p[i] == '\r' ? ' ' : raw.p[i]);
+        if (report_text_check(key, buf_slice(&value), &err) != OK)
+            buf_printf(errors, "%s:%u: %.*s: %s\n", path, starts, SLICE_FMT(key), err.text);
+        buf_clear(&value);
+    }
+}
+
+void config_check_texts(const struct conf *conf, struct buf *errors)
+{
+    struct slice spec = conf_string(conf_root(conf), "report-texts");
+    struct error err = {0};
+    struct buf text;
+    char path[4096];
+    if (!spec.p)
+        return;
+    struct table *t = table_open(spec, &err);
+    if (!t) {
+        buf_printf(errors, "report-texts: %.*s: %s\n", SLICE_FMT(spec), err.text);
+        return;
+    }
+    buf_init(&text, TABLE_FILE_MAX);
+    struct slice argument = spec, type = slice_cut(&argument, ':');
+    if (table_has_path(type) && slice_to_cstr(argument, path, sizeof(path)) &&
+        file_read(path, &text, &err) == OK)
+        check_lines(path, buf_slice(&text), errors);
+    else if (table_each(t, check_pair, errors, &err) != OK)
+        buf_printf(errors, "report-texts: %.*s: %s\n", SLICE_FMT(spec), err.text);
+    buf_clear(&text);
+    table_close(t);
+}
