@@ -149,13 +149,12 @@ static int make_conf(const struct plan *p, struct error *err)
         "# Veredus; every key is explained by veredus.conf(5) and `veredus config explain KEY`.\n"
         "hostname %s\n"
         "admin %s@%s\n"
-        "directory %s\n"
         "message-size 50M\n\n"
         "users text:tables/users\n"
         "aliases text:tables/aliases\n"
         "virtual-aliases text:tables/virtual-aliases\n\n"
         "tls {\n    cert tls/cert.pem\n    key tls/key.pem\n}\n\n",
-        p->hostname, p->demo ? "alice" : "postmaster", p->domain, p->dir);
+        p->hostname, p->demo ? "alice" : "postmaster", p->domain);
     put_listener(&b, p, "smtp", 25, 0, "    tls optional\n");
     put_listener(&b, p, "submission", 587, 465,
         p->demo ? "    tls optional\n    auth required\n    plaintext-auth loopback\n"
@@ -285,10 +284,31 @@ static int make_all(const struct plan *p, struct error *err)
     return rc ? rc : make_conf(p, err);
 }
 
+/* dir and what leads to it. */
+static int make_path(const char *dir, struct error *err)
+{
+    char *path = xstrdup(dir);
+    int rc = OK;
+    for (char *p = path + 1; *path && !rc; p++) {
+        char c = *p;
+        if (c && c != '/')
+            continue;
+        *p = '\0';
+        if (mkdir(path, 0755) != 0 && errno != EEXIST)
+            rc = error_sys(err, "%s", path);
+        *p = c;
+        if (!c)
+            break;
+    }
+    free(path);
+    return rc;
+}
+
 static int choose_dir(struct plan *p, const char *dir, struct error *err)
 {
-    if (mkdir(dir, 0755) != 0 && errno != EEXIST)
-        return error_sys(err, "%s", dir);
+    int rc = make_path(dir, err);
+    if (rc != OK)
+        return rc;
     char *real = realpath(dir, NULL);
     if (!real)
         return error_sys(err, "%s", dir);

@@ -1,5 +1,6 @@
 """The standing interface: what scripts and later issues rely on, word for word."""
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -15,6 +16,13 @@ def test_init_writes_the_files_it_promises(fresh):
     for name in ("veredus.conf", "tls/cert.pem", "tls/key.pem", "spool", "mail", "log", "run"):
         assert os.path.exists(instance.path(name)), name
     assert stat.S_IMODE(os.stat(instance.path("tls/key.pem")).st_mode) & 0o077 == 0
+
+
+def test_init_makes_the_directories_above(fresh):
+    instance = fresh()
+    deep = os.path.join(instance.parent, "not", "yet")
+    instance.run("veredus", "init", "--dir", deep + "/", "--demo", "--base-port", instance.base)
+    assert os.path.exists(os.path.join(deep, "veredus.conf"))
 
 
 def test_init_leaves_an_existing_instance_alone(fresh):
@@ -69,6 +77,16 @@ def test_status_of_a_stopped_instance_says_so(fresh):
     result = instance.veredus("status", status=None)
     assert result.returncode == 1
     assert "not running" in result.stdout + result.stderr
+
+
+def test_a_copied_instance_is_an_instance_of_its_own(fresh):
+    """Nothing in its configuration names the directory it was made in."""
+    instance = fresh()
+    copy = os.path.join(instance.parent, "copy")
+    shutil.copytree(instance.dir, copy)
+    shown = instance.run("veredus", "-d", copy, "config", "show").stdout
+    assert f"directory {copy}\n" in shown
+    assert instance.dir + "\n" not in shown
 
 
 def test_stop_ends_every_process_and_frees_every_port(fresh):
