@@ -149,23 +149,22 @@ static void on_show(struct peer *peer, struct ipc_in *in)
         .state = SLICE_LIT(""),
         .recipients = SLICE_LIT("")};
     struct buf recipients;
-    struct peek p = {0};
     struct error err;
+    struct message *seen = m ? admin_look(peer, m, msg->from == 0, &err) : NULL;
     buf_init(&recipients, DETAIL_BYTES);
-    if (m && peek_begin(q, m, &p, &err)) {
+    if (seen) {
         reply = (struct queue_details){.code = OK,
-            .envelope = p.m->content->envelope_raw,
+            .envelope = seen->content->envelope_raw,
             .size = m->size,
             .state = slice_of(admin_state(m)),
             .next = msg->from};
-        put_recipients(p.m->content, &reply.next, &recipients);
+        put_recipients(seen->content, &reply.next, &recipients);
         reply.recipients = buf_slice(&recipients);
     } else if (m) {
         reply.code = ERR_CORRUPT;
     }
     ipc_reply(peer->ipc, in->id, msg->qid, queue_details_type, &reply, -1);
     buf_clear(&recipients);
-    peek_end(&p);
 }
 
 static void on_body(struct peer *peer, struct ipc_in *in)

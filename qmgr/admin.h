@@ -16,6 +16,14 @@ struct message *admin_find(struct qmgr *, uint64_t qid);
 /* Nothing is under way with it, so it may be settled or changed. */
 bool admin_idle(const struct message *);
 
+/* m with its content, for one page of what a peer's command looks at, until the loop runs again;
+ * anew: the first page. NULL: it cannot be read. */
+struct message *admin_look(struct peer *, struct message *m, bool anew, struct error *);
+/* All attempts so far, packed queue_attempt, oldest first; valid as long. */
+int admin_look_attempts(
+    struct peer *, struct message *m, bool anew, struct slice *attempts, struct error *) MUST_USE;
+void admin_look_down(struct peer *);
+
 /* What a listing calls the message's state. */
 const char *admin_state(const struct message *);
 

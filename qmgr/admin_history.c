@@ -1,50 +1,24 @@
 #include "qmgr/admin.h"
-#include "qmgr/history.h"
 
 enum { PAGE_BYTES = 50000 };
 
-/* A page of attempts, from number `from` on. */
-struct page {
-    const struct content *content;
-    struct buf out;
-    uint32_t from, n, next;
-};
-
-static const char *result_name(const struct parked_state *st)
+/* As many whole records from byte `from` on as fit; *next is where to go on, or 0. */
+static struct slice page_of(struct slice attempts, uint32_t from, uint32_t *next)
 {
-    switch (st->state) {
-    case RCPT_WAITING:
-        return "deferred";
-    case RCPT_FAILED:
-        return "bounced";
-    case RCPT_DELIVERED:
-        return "delivered";
-    default:
-        return st->status == DELIVERED || st->status == RELAYED_NO_DSN ? "delivered" : "done";
+    struct slice rest = slice_from_index(attempts, MIN((size_t)from, attempts.n));
+    struct reader r = reader_of(rest);
+    struct queue_attempt a;
+    size_t n = 0;
+    *next = 0;
+    while (r.rest.n && record_get(&r, &queue_attempt_record, &a) == OK) {
+        size_t end = rest.n - r.rest.n;
+        if (end > PAGE_BYTES) {
+            *next = from + (uint32_t)n;
+            break;
+        }
+        n = end;
     }
-}
-
-static void add(const struct parked_state *st, void *arg)
-{
-    struct page *p = arg;
-    uint32_t number = p->n++;
-    if (number < p->from || p->next)
-        return;
-    const struct content *c = p->content;
-    struct queue_attempt a = {
-        .address = c && st->index < c->count ? c->rcpts[st->index].to.address : SLICE_LIT(""),
-        .at = st->last,
-        .attempts = st->attempts,
-        .result = slice_of(result_name(st)),
-        .dsn = st->dsn,
-        .mta = st->mta,
-        .text = st->text};
-    size_t before = buf_len(&p->out);
-    if (record_put(&p->out, &queue_attempt_record, &a) != OK) {
-        p->out.failed = false;
-        buf_truncate(&p->out, before);
-        p->next = number;
-    }
+    return slice_first(rest, n);
 }
 
 void admin_history(struct peer *peer, struct ipc_in *in)
@@ -53,17 +27,11 @@ void admin_history(struct peer *peer, struct ipc_in *in)
     struct qmgr *q = peer->daemon->data;
     struct message *m = admin_find(q, msg->qid);
     struct queue_past reply = {.code = ERR_NOT_FOUND, .attempts = SLICE_LIT("")};
-    struct page page = {.from = msg->from};
-    struct peek peek = {0};
+    struct slice attempts;
     struct error err;
-    buf_init(&page.out, PAGE_BYTES);
-    if (m && peek_begin(q, m, &peek, &err)) {
-        page.content = peek.m->content;
-        reply.code = history_each(peek.m, q->disk, add, &page, &err);
-        reply.attempts = buf_slice(&page.out);
-        reply.next = page.next;
-    }
+    if (m)
+        reply.code = admin_look_attempts(peer, m, false, &attempts, &err);
+    if (m && reply.code == OK)
+        reply.attempts = page_of(attempts, msg->from, &reply.next);
     ipc_reply(peer->ipc, in->id, msg->qid, queue_past_type, &reply, -1);
-    buf_clear(&page.out);
-    peek_end(&peek);
 }

@@ -381,6 +381,7 @@ void admin_down(struct peer *peer)
 {
     struct list *mine = peer->data;
     admin_sweep_peer_down(peer);
+    admin_look_down(peer);
     if (!mine)
         return;
     LIST_EACH(it, mine)

@@ -75,6 +75,7 @@ struct qmgr {
     struct list all;       /* by serial */
     struct list under_way; /* attempts */
     struct list sweeps;    /* qmgr/admin_sweep.c */
+    struct look *look;     /* qmgr/admin_look.c; NULL: nothing */
     struct heap due;
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;

@@ -55,7 +55,7 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
 /* The body, read only. */
 #define QUEUE_BODY_FIELDS(F, S) F(S, U64, qid, 0)
 #define QUEUE_CONTENT_FIELDS(F, S) F(S, I64, code, 0) F(S, U64, size, 0)
-/* Attempts, oldest first, from number `from` on; next is the one to go on with, or 0. */
+/* Attempts, oldest first; from: cursor, 0, then next of the answer until that is 0. */
 #define QUEUE_ATTEMPT_FIELDS(F, S)                              \
     F(S, STR, address, 320)                                     \
     F(S, I64, at, 0)                                            \

@@ -354,3 +354,17 @@ def test_export_by_filter_also_while_down(stuck):
     stuck.start()
     assert sorted(os.listdir(where)) == [f"{entry['qid']}.eml", f"{entry['qid']}.envelope"]
     stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_a_message_with_many_recipients_is_shown_whole(stuck):
+    """In more pages than one: every recipient once, in order, and every attempt. The last test of
+    this file, for it leaves a dead site behind."""
+    to = [f"{'r' * 150}{n}@{'d' * 60}.many.test" for n in range(900)]
+    qid = enqueue(stuck, *to)["qid"]
+
+    def shown():
+        return json.loads(stuck.veredus("queue", "show", "--json", qid).stdout)
+    wait_for("all attempts", lambda: len(shown()["history"]) == len(to), 20)
+    assert [r["address"] for r in shown()["recipients"]] == to
+    assert sorted(a["address"] for a in shown()["history"]) == sorted(to)
+    stuck.veredus("queue", "delete", qid)
