@@ -18,7 +18,7 @@ int acl_parse_rights(struct slice s, unsigned *rights)
         if (at)
             *rights |= 1U << (at - letters);
         else if (s.p[i] == 'c') /* RFC 4314 §2.1.1 */
-            *rights |= ACL_CREATE;
+            *rights |= ACL_CREATE | ACL_DELETE_BOX;
         else if (s.p[i] == 'd')
             *rights |= ACL_DELETE_MSG | ACL_EXPUNGE;
         else

@@ -331,11 +331,13 @@ static void report_copies(
 int store_copy(struct store_mailbox *mb, const struct uidset *uids, struct slice folder,
     struct store_copied *out, struct error *err)
 {
-    return store_copy_to(mb, uids, mb->store, folder, out, err);
+    const struct store_permitted all = {.flags = UINT32_MAX, .keywords = true};
+    return store_copy_to(mb, uids, mb->store, folder, &all, out, err);
 }
 
 int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct store *target,
-    struct slice folder, struct store_copied *out, struct error *err)
+    struct slice folder, const struct store_permitted *may, struct store_copied *out,
+    struct error *err)
 {
     struct box *to;
     *out = (struct store_copied){0};
@@ -359,7 +361,10 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
     {
         if (rc)
             break;
-        rc = link_file(mb->box, rec, to, &copies[n], total <= SYNC_EACH_MAX, err);
+        struct disk_rec kept = *rec;
+        kept.flags = (uint8_t)(seen_flags(mb->seen, rec->uid, rec->flags) & may->flags);
+        kept.keywords = may->keywords ? rec->keywords : 0;
+        rc = link_file(mb->box, &kept, to, &copies[n], total <= SYNC_EACH_MAX, err);
         n += !rc;
     }
     if (!rc && n)

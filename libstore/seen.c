@@ -101,3 +101,9 @@ int seen_change(struct store_mailbox *mb, const struct uidset *uids, bool add,
         uidset_clear(&mb->seen->uids);
     return rc;
 }
+
+int store_private_mark(struct store_mailbox *mb, const struct uidset *uids, struct error *err)
+{
+    assert(mb->seen);
+    return seen_change(mb, uids, true, NULL, err);
+}

@@ -10,3 +10,5 @@
 /* From now on \Seen in this view is that of the user whose mail directory `home` is; home must
  * stay open. store_change with STORE_ADD or STORE_REMOVE changes it there, REPLACE leaves it. */
 int store_private_seen(struct store_mailbox *, struct store *home, struct error *) MUST_USE;
+/* Marks messages of the view as seen by the owner of home; also with read access only. */
+int store_private_mark(struct store_mailbox *, const struct uidset *uids, struct error *) MUST_USE;

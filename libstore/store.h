@@ -247,9 +247,15 @@ struct store_copied {
  * share the file and the internal date and have GUIDs of their own. */
 int store_copy(struct store_mailbox *, const struct uidset *uids, struct slice folder,
     struct store_copied *, struct error *) MUST_USE;
-/* The same into a folder of another store of this process, on the same file system. */
+/* The same into a folder of another store of this process, on the same file system; of the flags,
+ * and of all keywords together, only what is permitted goes along. */
+struct store_permitted {
+    uint32_t flags;
+    bool keywords;
+};
 int store_copy_to(struct store_mailbox *, const struct uidset *uids, struct store *to,
-    struct slice folder, struct store_copied *, struct error *) MUST_USE;
+    struct slice folder, const struct store_permitted *, struct store_copied *,
+    struct error *) MUST_USE;
 void store_copied_clear(struct store_copied *);
 
 /* What happened after modseq: messages of the view changed or new since, and UIDs expunged

@@ -7,6 +7,17 @@
 #include "libmail/imapstruct.h"
 #include "libutil/error.h"
 
+/* With the virtual rights of RFC 2086: c when there is k or x, d when there is t or e (RFC 4314
+ * §2.1.1). */
+static void put_rights(struct buf *out, unsigned rights)
+{
+    acl_put_rights(rights, out);
+    if (rights & (ACL_CREATE | ACL_DELETE_BOX))
+        buf_putc(out, 'c');
+    if (rights & (ACL_DELETE_MSG | ACL_EXPUNGE))
+        buf_putc(out, 'd');
+}
+
 /* Mailbox and, when asked for, an identifier in lower case. */
 static bool take_args(struct command *c, struct slice *name, struct slice *who, bool last)
 {
@@ -30,15 +41,23 @@ static bool administered(struct command *c, struct slice name, struct place *p)
 {
     if (!command_place(c, name, ACL_ADMIN, p))
         return false;
-    if (c->s->env->wake < 0) {
-        command_no(c, "CANNOT", "Folders cannot be shared here");
-        return false;
-    }
     if (!store_exists(p->store, p->folder)) {
         command_no(c, "NONEXISTENT", "No such mailbox");
         return false;
     }
     return true;
+}
+
+/* An account of the host cannot: its folders would have to be writable for others, who could then
+ * write there with any program, whatever rights they were given (docs/store.md). */
+static bool can_share(struct command *c)
+{
+    if (c->s->env->wake >= 0)
+        return true;
+    command_no(c, "CANNOT", "%s",
+        c->s->env->coexist ? "Folders of accounts of this host cannot be shared"
+                           : "Sharing is switched off on this server");
+    return false;
 }
 
 static bool is_owner(const struct session *s, struct slice who)
@@ -78,12 +97,12 @@ void cmd_getacl(struct command *c)
     buf_putc(out, ' ');
     imap_put_string(out, slice_of(c->s->env->user));
     buf_putc(out, ' ');
-    acl_put_rights(ACL_ALL, out);
+    put_rights(out, ACL_ALL);
     for (size_t i = 0; i < acl.n; i++) {
         buf_putc(out, ' ');
         imap_put_string(out, slice_of(acl.entries[i].who));
         buf_putc(out, ' ');
-        acl_put_rights(acl.entries[i].rights, out);
+        put_rights(out, acl.entries[i].rights);
     }
     buf_puts(out, "\r\n");
     acl_clear(&acl);
@@ -95,7 +114,7 @@ static void change(
 {
     struct place p;
     struct error err = {0, ""};
-    if (!administered(c, name, &p))
+    if (!administered(c, name, &p) || !can_share(c))
         return;
     if (is_owner(c->s, who)) {
         command_no(c, "CANNOT", "The owner has all rights, always");
@@ -161,9 +180,9 @@ void cmd_listrights(struct command *c)
     imap_put_string(out, who);
     buf_putc(out, ' ');
     if (is_owner(c->s, who))
-        acl_put_rights(ACL_ALL, out);
+        put_rights(out, ACL_ALL);
     else
-        buf_puts(out, name.n && slice_iis(name, "INBOX") ? "\"\"" : "\"\" l r s w i p t e");
+        buf_puts(out, c->s->env->wake < 0 || slice_iis(name, "INBOX") ? "\"\"" : "\"\" l r s w i p t e d");
     buf_puts(out, "\r\n");
     command_ok(c, "LISTRIGHTS completed");
 }
@@ -183,14 +202,17 @@ void cmd_myrights(struct command *c)
         command_error(c, rc, &err);
         return;
     }
-    if (!p.rights || !store_exists(p.store, p.folder)) {
+    /* RFC 4314 §4: any of these rights allows it. */
+    const unsigned any =
+        ACL_LOOKUP | ACL_READ | ACL_INSERT | ACL_CREATE | ACL_DELETE_BOX | ACL_ADMIN;
+    if (!(p.rights & any) || !store_exists(p.store, p.folder)) {
         command_no(c, "NONEXISTENT", "No such mailbox");
         return;
     }
     buf_puts(out, "* MYRIGHTS ");
     wire_put_mailbox(out, name, c->s->utf8);
     buf_putc(out, ' ');
-    acl_put_rights(p.rights, out);
+    put_rights(out, p.rights);
     buf_puts(out, "\r\n");
     command_ok(c, "MYRIGHTS completed");
 }

@@ -37,14 +37,9 @@ static bool take_append(struct command *c, struct append *ap)
 /* Flags that the user may not set are left out (RFC 4314 §4). */
 static void limit_flags(struct flag_list *flags, unsigned rights)
 {
-    if (!(rights & ACL_SEEN))
-        flags->flags &= ~(uint32_t)STORE_SEEN;
-    if (!(rights & ACL_DELETE_MSG))
-        flags->flags &= ~(uint32_t)STORE_DELETED;
-    if (!(rights & ACL_WRITE)) {
-        flags->flags &= STORE_SEEN | STORE_DELETED;
+    flags->flags = rights_flags(rights, flags->flags);
+    if (!(rights & ACL_WRITE))
         flags->nkeywords = 0;
-    }
 }
 
 static void refuse(struct command *c, int rc, const struct error *err)
@@ -88,12 +83,26 @@ static bool end_of_command(struct session *s, const char *last)
     return rc == OK && slice_is(line, last);
 }
 
-static void commit(
-    struct command *c, const struct append *ap, struct store_append *handle, uint64_t size)
+/* In a folder of others \Seen is ours, not the owner's. That it is not kept is no failure. */
+static void mark_seen(struct session *s, const struct place *p, uint32_t uid)
+{
+    struct uidset uids = {0};
+    struct error err;
+    uidset_add(&uids, uid);
+    if (place_mark_seen(s, p, &uids, &err))
+        log_event(&s->env->log, log_trouble, .what = SLICE_LIT("private \\Seen"),
+            .reason = slice_of(err.text));
+    uidset_clear(&uids);
+}
+
+static void commit(struct command *c, const struct append *ap, const struct place *p,
+    struct store_append *handle, uint64_t size)
 {
     struct error err = {0, ""};
     struct store_appended done;
-    const struct store_append_options opts = {.flags = ap->flags.flags,
+    bool seen = p->share && (ap->flags.flags & STORE_SEEN);
+    const struct store_append_options opts = {
+        .flags = ap->flags.flags & (seen ? ~(uint32_t)STORE_SEEN : UINT32_MAX),
         .keywords = ap->flags.keywords,
         .nkeywords = ap->flags.nkeywords,
         .date = ap->date,
@@ -103,6 +112,8 @@ static void commit(
         refuse(c, rc, &err);
         return;
     }
+    if (seen)
+        mark_seen(c->s, p, done.uid);
     log_event(&c->s->env->log, imap_append, .mailbox = ap->folder, .uid = done.uid, .size = size);
     command_ok(c, "APPEND completed");
     c->code = arena_printf(&c->s->arena, "APPENDUID %u %u", done.uidvalidity, done.uid);
@@ -153,5 +164,5 @@ void cmd_append(struct command *c)
             command_bad(c);
         return;
     }
-    commit(c, &ap, handle, size);
+    commit(c, &ap, &p, handle, size);
 }

@@ -62,14 +62,9 @@ static void tell_flags(struct command *c, const struct uidset *seqs)
 static struct store_flags permitted(const struct store_flags *f, unsigned rights)
 {
     struct store_flags out = *f;
-    if (!(rights & ACL_SEEN))
-        out.flags &= ~(uint32_t)STORE_SEEN;
-    if (!(rights & ACL_DELETE_MSG))
-        out.flags &= ~(uint32_t)STORE_DELETED;
-    if (!(rights & ACL_WRITE)) {
-        out.flags &= STORE_SEEN | STORE_DELETED;
+    out.flags = rights_flags(rights, f->flags);
+    if (!(rights & ACL_WRITE))
         out.nkeywords = 0;
-    }
     return out;
 }
 
@@ -189,6 +184,29 @@ static bool copy_fits(
     return command_fits(c, to, bytes, n);
 }
 
+/* RFC 4314 §4: flags that may not be set in the target are left out. In a folder of others \Seen is
+ * each user's own, so it does not come along in the message but is marked for us. */
+static int copy_permitted(struct session *s, const struct uidset *uids, const struct place *to,
+    struct store_copied *done, struct error *err)
+{
+    struct store_permitted may = {
+        .flags = rights_flags(to->rights, UINT32_MAX), .keywords = to->rights & ACL_WRITE};
+    struct uidset seen = {0};
+    struct store_msg m;
+    if (to->share)
+        may.flags &= ~(uint32_t)STORE_SEEN;
+    int rc = store_copy_to(s->mb, uids, to->store, to->folder, &may, done, err);
+    for (size_t i = 0; !rc && to->share && (to->rights & ACL_SEEN) && i < done->n; i++)
+        if (store_get(s->mb, store_seq(s->mb, done->from[i]), &m) && (m.flags & STORE_SEEN))
+            uidset_add(&seen, done->to[i]);
+    struct error ignored; /* the copies are there: that they are not marked is no failure */
+    if (seen.n && place_mark_seen(s, to, &seen, &ignored))
+        log_event(&s->env->log, log_trouble, .what = SLICE_LIT("private \\Seen"),
+            .reason = slice_of(ignored.text));
+    uidset_clear(&seen);
+    return rc;
+}
+
 /* What COPY and MOVE share. NULL: answered. */
 static struct store_copied *copy(struct command *c, struct uidset **uids, bool move)
 {
@@ -215,7 +233,7 @@ static struct store_copied *copy(struct command *c, struct uidset **uids, bool m
     }
     if (!copy_fits(c, *uids, &to, move))
         return NULL;
-    int rc = store_copy_to(c->s->mb, *uids, to.store, to.folder, done, &err);
+    int rc = copy_permitted(c->s, *uids, &to, done, &err);
     if (rc == ERR_NOT_FOUND && store_exists(to.store, to.folder))
         command_no(c, "EXPUNGEISSUED", "Some of the messages no longer exist");
     else if (rc == ERR_NOT_FOUND)

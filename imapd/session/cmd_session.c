@@ -9,13 +9,11 @@
 static const char capabilities[] =
     "IMAP4rev1 LITERAL+ ID IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS "
     "SPECIAL-USE CREATE-SPECIAL-USE MOVE OBJECTID SAVEDATE PREVIEW STATUS=SIZE QUOTA "
-    "QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA ENABLE UTF8=ACCEPT";
+    "QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA ENABLE UTF8=ACCEPT ACL RIGHTS=kxte";
 
-void session_put_capabilities(const struct session *s, struct buf *out)
+void session_put_capabilities(struct buf *out)
 {
     buf_puts(out, capabilities);
-    if (s->env->wake >= 0)
-        buf_puts(out, " ACL RIGHTS=kxte");
 }
 
 enum {
@@ -30,7 +28,7 @@ void cmd_capability(struct command *c)
         return;
     }
     buf_puts(&c->s->io.out, "* CAPABILITY ");
-    session_put_capabilities(c->s, &c->s->io.out);
+    session_put_capabilities(&c->s->io.out);
     buf_puts(&c->s->io.out, "\r\n");
     command_ok(c, "CAPABILITY completed");
 }

@@ -4,6 +4,7 @@
 #include "libmail/proto/room.h"
 #include "libstore/name.h"
 #include "libstore/quota.h"
+#include "libstore/seen.h"
 #include "libutil/conf.h"
 #include "libutil/error.h"
 
@@ -81,7 +82,7 @@ static bool refused(struct command *c, unsigned rights, unsigned needed)
 {
     if ((rights & needed) == needed)
         return false;
-    if (rights & (ACL_LOOKUP | ACL_READ | ACL_INSERT))
+    if (rights & ACL_LOOKUP) /* RFC 4314 §6: without it, it does not exist */
         command_no(c, "NOPERM", "Not permitted");
     else
         command_no(c, "NONEXISTENT", "No such mailbox");
@@ -113,6 +114,28 @@ unsigned session_rights(struct session *s)
 bool command_may(struct command *c, unsigned needed)
 {
     return !c->s->selected || !refused(c, session_rights(c->s), needed);
+}
+
+uint32_t rights_flags(unsigned rights, uint32_t flags)
+{
+    uint32_t may = (rights & ACL_SEEN ? STORE_SEEN : 0) |
+                   (rights & ACL_DELETE_MSG ? STORE_DELETED : 0) |
+                   (rights & ACL_WRITE ? ~(uint32_t)(STORE_SEEN | STORE_DELETED) : 0);
+    return flags & may;
+}
+
+int place_mark_seen(
+    struct session *s, const struct place *p, const struct uidset *uids, struct error *err)
+{
+    struct store_mailbox *mb;
+    int rc = store_select(p->store, p->folder, true, &mb, err);
+    if (rc)
+        return rc;
+    rc = store_private_seen(mb, s->store, err);
+    if (!rc)
+        rc = store_private_mark(mb, uids, err);
+    store_unselect(mb);
+    return rc;
 }
 
 static bool is_within(struct slice name, const char *space)

@@ -39,6 +39,11 @@ bool command_place(struct command *, struct slice name, unsigned needed, struct 
 /* Rights in the selected mailbox, now; and NO when these are not all there. */
 unsigned session_rights(struct session *);
 bool command_may(struct command *, unsigned needed);
+/* Of these flags, what the user may set in a folder where he has these rights (RFC 4314 §4). */
+uint32_t rights_flags(unsigned rights, uint32_t flags);
+/* Marks messages in a folder of others as seen by us. */
+int place_mark_seen(
+    struct session *, const struct place *, const struct uidset *uids, struct error *);
 /* The name is in a name space where we can make nothing. Sets NO. */
 bool command_is_foreign(struct command *, struct slice name);
 /* What we share has changed: tells the spawner. */

@@ -118,7 +118,7 @@ static int begin(struct session *s)
         log_event(&s->env->log, log_trouble, .what = SLICE_LIT("quota limits"),
             .reason = slice_of(err.text));
     buf_printf(&s->io.out, "%s OK [CAPABILITY ", s->env->tag);
-    session_put_capabilities(s, &s->io.out);
+    session_put_capabilities(&s->io.out);
     buf_puts(&s->io.out, "] Logged in\r\n");
     return OK;
 }

@@ -55,7 +55,7 @@ struct session {
 int session_run(struct session_env *);
 
 /* Appends what is advertised. */
-void session_put_capabilities(const struct session *, struct buf *);
+void session_put_capabilities(struct buf *);
 
 /* Opens a folder, leaving the one before. */
 int session_select(

@@ -288,17 +288,17 @@ def test_acl_commands_of_the_owner(rootless, alice):
     words = ok(alice.imap("CAPABILITY"))[0].split()
     assert "ACL" in words and "RIGHTS=kxte" in words
     ok(alice.imap(f"CREATE {folder}"))
-    assert ok(alice.imap(f"MYRIGHTS {folder}")) == [f'* MYRIGHTS "{folder}" lrswipkxtea']
+    assert ok(alice.imap(f"MYRIGHTS {folder}")) == [f'* MYRIGHTS "{folder}" lrswipkxteacd']
     ok(alice.imap(f"SETACL {folder} {BOB} lrs"))
     ok(alice.imap(f"SETACL {folder} {BOB} +te"))
     ok(alice.imap(f"SETACL {folder} {BOB} -s"))
     ok(alice.imap(f"SETACL {folder} anyone l"))
     assert ok(alice.imap(f"GETACL {folder}")) == [
-        f'* ACL "{folder}" "{ALICE}" lrswipkxtea "{BOB}" lrte "anyone" l']
+        f'* ACL "{folder}" "{ALICE}" lrswipkxteacd "{BOB}" lrted "anyone" l']
     ok(alice.imap(f"DELETEACL {folder} anyone"))
     assert "anyone" not in ok(alice.imap(f"GETACL {folder}"))[0]
     assert ok(alice.imap(f"LISTRIGHTS {folder} {BOB}")) == [
-        f'* LISTRIGHTS "{folder}" "{BOB}" "" l r s w i p t e']
+        f'* LISTRIGHTS "{folder}" "{BOB}" "" l r s w i p t e d']
     assert alice.imap(f"SETACL {folder} {BOB} lrq")[0].startswith("BAD")
     assert alice.imap(f"SETACL {folder} {BOB} lra")[0].startswith("NO")
     assert alice.imap(f"SETACL INBOX {BOB} lr")[0].startswith("NO")
@@ -460,6 +460,76 @@ def test_a_full_owner_refuses_what_others_put_into_his_folders(fresh):
             assert status.startswith("NO [OVERQUOTA]") or status.startswith("NO [UNAVAILABLE]")
             return "OVERQUOTA" in status
         wait_for("an answer from the new process", again)
+
+
+def test_the_rights_of_rfc_2086_are_understood_and_told(rootless, alice):
+    folder = name_of("old")
+    ok(alice.imap(f"CREATE {folder}"))
+    ok(alice.imap(f"SETACL {folder} {BOB} lrd"))
+    assert ok(alice.imap(f"GETACL {folder}"))[0].endswith(f'"{BOB}" lrted')
+    ok(alice.imap(f"SETACL {folder} {BOB} -t"))
+    assert ok(alice.imap(f"GETACL {folder}"))[0].endswith(f'"{BOB}" lred')
+    ok(alice.imap(f"SETACL {folder} {BOB} -d"))
+    assert ok(alice.imap(f"GETACL {folder}"))[0].endswith(f'"{BOB}" lr')
+    assert alice.imap(f"SETACL {folder} {BOB} lrc")[0].startswith("NO")  # the owner's alone
+
+
+def test_negative_rights_go_before_any_others(rootless, alice):
+    folder, theirs = shared(rootless, "lrsw")
+    ok(alice.imap(f"SETACL {folder} anyone lrt"))
+    ok(alice.imap(f"SETACL {folder} -{BOB} sx"))
+    assert f'"-{BOB}" sx' in ok(alice.imap(f"GETACL {folder}"))[0]
+    with login(rootless) as bob:
+        assert ok(bob.imap(f"MYRIGHTS {theirs}"))[0].endswith(" lrwtd")
+        ok(alice.imap(f"SETACL {folder} -{BOB} lrswt"))
+        assert bob.imap(f"MYRIGHTS {theirs}")[0].startswith("NO [NONEXISTENT]")
+        ok(alice.imap(f"DELETEACL {folder} -{BOB}"))
+        assert ok(bob.imap(f"MYRIGHTS {theirs}"))[0].endswith(" lrswtd")
+
+
+@pytest.mark.parametrize("rights", ["r", "i", "s", "p"])
+def test_a_folder_that_may_not_be_looked_up_is_not_admitted_to_exist(rootless, alice, rights):
+    folder, theirs = shared(rootless, "l")
+    ok(alice.imap(f"SETACL {folder} {BOB} {rights}"))
+    with login(rootless) as bob:
+        for command in (f"GETACL {theirs}", f"SETACL {theirs} {BOB} lr", f"DELETEACL {theirs} {BOB}",
+                        f"LISTRIGHTS {theirs} {BOB}", f"DELETE {theirs}"):
+            assert bob.imap(command)[0].startswith("NO [NONEXISTENT]"), command
+        mine = bob.imap(f"MYRIGHTS {theirs}")[0]
+        assert mine.startswith("OK") == (rights in "ri")
+        assert bob.imap(f"EXAMINE {theirs}")[0].startswith("OK" if rights == "r" else "NO [NONEX")
+        assert not any(folder in line for line in ok(bob.imap('LIST "" "*"')))
+
+
+def flags_of(client, folder):
+    ok(client.imap(f"EXAMINE {folder}"))
+    return {n: set(re.search(r"FLAGS \(([^)]*)\)", line)[1].split()) - {"\\Recent"}
+            for n, line in fetch(client, "1:*", "FLAGS").items()}
+
+
+@pytest.mark.parametrize("rights,kept", [
+    ("lri", set()), ("lris", set()), ("lriw", {"\\Flagged", "work"}), ("lrit", {"\\Deleted"}),
+    ("lriswt", {"\\Flagged", "work", "\\Deleted"})])
+def test_copy_and_append_set_the_flags_that_may_be_set(rootless, alice, rights, kept):
+    folder, theirs = shared(rootless, rights, 0)
+    with login(rootless) as bob:
+        mine = name_of("mine")
+        ok(bob.imap(f"CREATE {mine}"))
+        every = "(\\Seen \\Flagged \\Deleted work)"
+        append(bob, mine, message("one", BOB, ALICE, "x\r\n"), every)
+        append(bob, theirs, message("two", BOB, ALICE, "x\r\n"), every)
+        ok(bob.imap(f"SELECT {mine}"))
+        ok(bob.imap(f"COPY 1 {theirs}"))
+        # \Seen is bob's there and not alice's.
+        seen = {"\\Seen"} if "s" in rights else set()
+        assert flags_of(bob, theirs) == {1: kept | seen, 2: kept | seen}
+        assert flags_of(alice, folder) == {1: kept, 2: kept}
+        # And it is bob's \Seen that comes along from there.
+        ok(alice.imap(f"SELECT {folder}"))
+        ok(alice.imap("STORE 1:2 FLAGS (\\Seen)"))
+        ok(bob.imap(f"SELECT {theirs}"))
+        ok(bob.imap(f"COPY 1 {mine}"))
+        assert flags_of(bob, mine)[2] == seen
 
 
 def test_public_folders(fresh):

@@ -430,10 +430,22 @@ static void test_a_silent_client_is_logged_out(void **state)
     dialog(client_b(state), "S: * BYE Autologout: idle for too long\nS: ");
 }
 
+static void test_where_nothing_can_be_shared_acl_says_so(void **state)
+{
+    dialog(client_a(state),
+        "C: a GETACL INBOX\n"
+        "S: * ACL \"INBOX\" \"alice@example.test\" lrswipkxteacd\nS: a OK~\n"
+        "C: b SETACL INBOX bob lr\nS: b NO [CANNOT] ~\n"
+        "C: c DELETEACL INBOX bob\nS: c NO [CANNOT] ~\n"
+        "C: d LISTRIGHTS INBOX bob\nS: * LISTRIGHTS \"INBOX\" \"bob\" \"\"\nS: d OK~\n"
+        "C: e MYRIGHTS INBOX\nS: * MYRIGHTS \"INBOX\" lrswipkxteacd\nS: e OK~");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_capability_and_logout),
+        TEST(test_where_nothing_can_be_shared_acl_says_so),
         TEST(test_bad_commands_resync),
         TEST(test_too_many_errors_end_the_session),
         TEST(test_an_endless_line_is_refused),
