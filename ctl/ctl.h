@@ -10,6 +10,10 @@
 #include "libutil/ipc.h"
 #include "libutil/role.h"
 
+#ifndef VEREDUS_CONF
+#define VEREDUS_CONF "/etc/veredus/veredus.conf"
+#endif
+
 enum { CTL_OK = 0, CTL_NO = 1, CTL_USAGE = 2, CTL_TEMPORARY = 75 };
 
 struct ctl {
@@ -29,7 +33,7 @@ struct ctl_verb {
     int (*run)(struct ctl *, int argc, char **argv);
 };
 
-/* One table a file, ended by noun == NULL; main.c lists them. */
+/* One table a file, ended by noun == NULL; verbs.c lists them. */
 extern const struct ctl_verb init_verbs[], run_verbs[], status_verbs[], log_verbs[],
     sandbox_verbs[], queue_verbs[], config_verbs[], user_verbs[], table_verbs[], mailbox_verbs[],
     transfer_verbs[], backup_verbs[], upgrade_verbs[], housekeep_verbs[], quota_verbs[],

@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "ctl/ctl.h"
 #include "ctl/letter.h"
 #include "ctl/socket.h"
 #include "ctl/submit.h"
@@ -17,10 +18,6 @@
 #include "libutil/conf.h"
 #include "libutil/log.h"
 #include "libutil/table.h"
-
-#ifndef VEREDUS_CONF
-#define VEREDUS_CONF "/etc/veredus/veredus.conf"
-#endif
 
 enum mode { MODE_SEND, MODE_SMTP, MODE_QUEUE, MODE_ALIASES, MODE_FLUSH };
 

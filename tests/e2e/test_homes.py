@@ -63,8 +63,11 @@ def tree(account):
 
 
 @pytest.fixture(autouse=True)
-def untouched(account, victim):
-    """The home is empty before each test; the victim's is afterwards as it was."""
+def untouched(host, account, victim):
+    """The home is empty before each test, and no mail of another test on its way to it; the
+    victim's is afterwards as it was."""
+    host.veredus("queue", "delete", "all", status=None)
+    wait_for("an empty queue", lambda: not host.queue())
     for name in os.listdir(account.home):
         account.drop(name)
     before = tree(victim)

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from veredus import ALICE, PORTS, ROLES, Instance, alive, port_free, wait_for
+from veredus import ALICE, BUILD, PORTS, ROLES, ROOT, Instance, alive, port_free, wait_for
+
+BIN = os.path.join(ROOT, BUILD, "bin")
 
 
 def test_init_writes_the_files_it_promises(fresh):
@@ -249,6 +251,32 @@ def test_unknown_verbs_are_usage_errors(fresh):
     result = instance.veredus("frobnicate", status=None)
     assert result.returncode == 2
     assert "frobnicate" in result.stderr
+
+
+def test_a_noun_alone_names_its_verbs(fresh):
+    result = fresh().veredus("queue", status=None)
+    assert result.returncode == 2
+    assert "list" in result.stderr and "redirect" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("help", "queue", "flush"), ("queue", "flush", "--help"),
+                                   ("queue", "flush", "-h")])
+def test_help_tells_of_one_command_without_an_instance(words):
+    result = subprocess.run([os.path.join(BIN, "veredus"), *words], capture_output=True, text=True,
+                            check=True)
+    assert "queue flush" in result.stdout
+    assert "queue list" not in result.stdout
+
+
+@pytest.mark.parametrize("line, word, expected", [
+    ("veredus qu", 1, "queue quota"), ("veredus -d /tmp queue red", 4, "redirect"),
+    ("veredus help mailbox und", 3, "undelete")])
+def test_bash_completes_nouns_and_verbs(line, word, expected):
+    script = (f'. etc/veredus.bash-completion; COMP_WORDS=({line}); COMP_CWORD={word}; _veredus; '
+              'echo "${COMPREPLY[@]}"')
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True,
+                            cwd=ROOT, env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
+    assert result.stdout.strip() == expected
 
 
 # --- reload ---------------------------------------------------------------------------------------
