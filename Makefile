@@ -121,7 +121,7 @@ fuzz: deps
 crash: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests
 	@VEREDUS_HISTORIES=100000 build/tests/unit/qmgr/test_spool_crash
-	@VEREDUS_HISTORIES=20000 build/tests/unit/libstore/test_store_crash
+	@VEREDUS_HISTORIES=100000 VEREDUS_FIRST=$$(date +%s) build/tests/unit/libstore/test_store_crash
 	@VEREDUS_KILL_ROUNDS=200 tests/run --only crash
 
 bench: deps

@@ -289,14 +289,26 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     return like;
 }
 
-static int rename_into(struct store_append *a, const struct disk_rec *rec, struct error *err)
+static int rename_to(struct store_append *a, const char *path, struct error *err)
 {
-    char path[FILE_NAME_MAX];
-    file_path(a->box, rec, path);
     if (fs_rename(a->box->dirfd, a->tmp, a->box->dirfd, path))
         return error_sys(err, "renaming a message file");
     a->tmp[0] = '\0';
     return OK;
+}
+
+static int rename_new(struct store_append *a, const struct disk_rec *rec, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    file_path(a->box, rec, path);
+    return rename_to(a, path, err);
+}
+
+static int rename_over(struct store_append *a, const struct disk_rec *rec, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    file_where(a->box, rec, path);
+    return rename_to(a, path, err);
 }
 
 /* A delivery that was found by its file after a repair, and that the user did not want. */
@@ -326,7 +338,7 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
     case SAME:
         return true;
     case BROKEN:
-        *rc = rename_into(a, rec, err);
+        *rc = rename_over(a, rec, err);
         return true;
     case OTHER:
         break;
@@ -396,14 +408,14 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     if (!rc)
         rc = box_reserve(b, skip + 1, err);
     if (!rc)
-        rc = rename_into(a, rec, err);
+        rc = rename_new(a, rec, err);
     if (rc)
         return rc;
     rec->uid = b->head.uidnext + skip;
     box_begin(b);
     rc = box_keywords_define(b, opt->keywords, opt->nkeywords, &rec->keywords, err);
     if (!rc && texts.n)
-        rc = cache_put(b, rec->uid, texts, &rec->cache, &op->cache_end, err);
+        rc = cache_put(b, rec, texts, &rec->cache, &op->cache_end, err);
     if (!rc && sync)
         rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
     if (!rc) {

@@ -164,21 +164,27 @@ static struct disk_txn next_txn(const struct box *b)
         .sequence = b->head.sequence + 1};
 }
 
+static bool booted_since(const struct box *b)
+{
+    int64_t moved = fs_boot() - b->head.boot;
+    return moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
+}
+
 /* UIDs and sequence numbers handed out before the machine stopped may be unknown now: go past
  * all that can have been used. */
 static int note_boot(struct box *b, struct error *err)
 {
-    int64_t boot = fs_boot(), moved = boot - b->head.boot;
-    if (moved >= -BOOT_TOLERANCE && moved <= BOOT_TOLERANCE)
+    if (!booted_since(b))
         return OK;
     struct disk_txn t = next_txn(b);
+    t.visible = true; /* modseqs that clients know must not be above ours */
     if (t.reserved > UINT32_MAX - 2 * UID_BLOCK)
         return error_set(err, ERR_LIMIT, "this mailbox has used up its UIDs");
     t.sequence += BOOT_JUMP;
     t.uidnext = MAX(t.uidnext, t.reserved + 1);
     t.reserved += UID_BLOCK;
     box_begin(b);
-    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)boot});
+    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot()});
     int rc = write_txn(b, &t, err);
     if (!rc && fs_data_sync(b->log_fd))
         rc = error_sys(err, "syncing veredus.log");
@@ -253,10 +259,15 @@ static int load_or_rebuild(struct box *b, struct error *err)
     int rc = box_load(b, err);
     if (!rc)
         rc = box_follow(b, &switched, &state, err);
-    if (!rc && state == TXN_TORN) {
-        /* Either someone is writing this moment, or it needs the repair that a lock brings. */
+    /* Either someone is writing this moment, or it needs the repair that a lock brings. And the
+     * first one after a stop of the machine brings the numbers up, also when it only wants to read.
+     */
+    bool torn = state == TXN_TORN;
+    if (!rc && (torn || booted_since(b))) {
         rc = box_lock(b, err);
         box_unlock(b);
+        if (!torn && (rc == ERR_DENIED || rc == ERR_NO_SPACE || rc == ERR_IO))
+            rc = OK;
     }
     if (rc != ERR_NOT_FOUND && rc != ERR_CORRUPT)
         return rc;

@@ -69,6 +69,8 @@ static void apply_ranges(struct box *b, const struct disk_txn *txn, const struct
             if (op->type == OP_EXPUNGE) {
                 box_add_tomb(b, rec, op->time);
                 rec->bits |= REC_GONE;
+            } else if (op->type == OP_LOST) {
+                box_lose(b, rec, op->time);
             } else {
                 change_flags(rec, op);
                 /* Our own change is reported by its result, not by the next refresh. */
@@ -118,6 +120,7 @@ static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *
         return apply_append(b, txn, op);
     case OP_FLAGS:
     case OP_EXPUNGE:
+    case OP_LOST:
         apply_ranges(b, txn, op);
         return OK;
     case OP_KEYWORD:
@@ -127,6 +130,8 @@ static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *
         return OK;
     case OP_BOOT:
         b->head.boot = (int64_t)op->a;
+        b->head.lost_from = b->head.sequence;
+        b->head.lost_to = txn->sequence;
         return OK;
     case OP_META:
     case OP_FILE:

@@ -310,6 +310,18 @@ void box_add_tomb(struct box *b, const struct disk_rec *rec, uint32_t time)
     memcpy(t->guid, rec->guid, sizeof(t->guid));
 }
 
+void box_lose(struct box *b, struct disk_rec *rec, uint32_t time)
+{
+    size_t kept = 0;
+    box_add_tomb(b, rec, time);
+    memset(b->tombs[b->ntombs - 1].guid, 0, STORE_GUID);
+    rec->bits |= REC_GONE;
+    for (size_t i = 0; i < b->ndeliveries; i++)
+        if (b->deliveries[i].uid != rec->uid)
+            b->deliveries[kept++] = b->deliveries[i];
+    b->ndeliveries = kept;
+}
+
 bool box_has_tomb(const struct box *b, const unsigned char guid[STORE_GUID])
 {
     for (size_t i = 0; i < box_tombs(b); i++)

@@ -29,7 +29,8 @@ struct cache_head {
 
 struct cache_rec {
     uint32_t length; /* with this header, without padding */
-    uint32_t crc;    /* of what follows */
+    uint32_t crc;    /* of the GUID and what follows: a UID alone may be that of an append that
+                        failed, and whose place was used again */
     uint32_t uid;
     uint32_t version;
     uint32_t header_size;
@@ -116,6 +117,11 @@ void cache_build(struct slice content, struct buf *out)
     arena_reset(&arena);
 }
 
+static uint32_t guid_crc(const struct disk_rec *r)
+{
+    return crc32c(0, slice_from(r->guid, sizeof(r->guid)));
+}
+
 static uint32_t head_crc(const struct cache_head *h)
 {
     size_t from = offsetof(struct cache_head, crc) + 4;
@@ -160,8 +166,8 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     return rc;
 }
 
-int cache_put(struct box *b, uint32_t uid, struct slice built, uint32_t *place, uint32_t *end,
-    struct error *err)
+int cache_put(struct box *b, const struct disk_rec *of, struct slice built, uint32_t *place,
+    uint32_t *end, struct error *err)
 {
     int rc = cache_open(b, err);
     if (rc == ERR_NOT_FOUND) {
@@ -180,9 +186,9 @@ int cache_put(struct box *b, uint32_t uid, struct slice built, uint32_t *place, 
     struct cache_rec rec;
     assert(built.n >= sizeof(rec));
     memcpy(&rec, built.p, sizeof(rec));
-    rec.uid = uid;
+    rec.uid = of->uid;
     size_t from = offsetof(struct cache_rec, crc) + 4;
-    rec.crc = crc32c(0, slice_from((const char *)&rec + from, sizeof(rec) - from));
+    rec.crc = crc32c(guid_crc(of), slice_from((const char *)&rec + from, sizeof(rec) - from));
     rec.crc = crc32c(rec.crc, slice_from_index(built, sizeof(rec)));
     struct buf whole;
     buf_init(&whole, built.n);
@@ -242,7 +248,7 @@ static int read_record(struct box *b, const struct disk_rec *r)
         buf_claim(&b->cached, missing);
     }
     size_t from = offsetof(struct cache_rec, crc) + 4;
-    if (crc32c(0, slice_from_index(buf_slice(&b->cached), from)) != rec.crc)
+    if (crc32c(guid_crc(r), slice_from_index(buf_slice(&b->cached), from)) != rec.crc)
         return ERR_NOT_FOUND;
     return OK;
 }
@@ -273,7 +279,8 @@ int cache_compact_one(struct box *b, struct box *to, struct disk_rec *rec, struc
         rec->cache = 0; /* made again when it is asked for */
         return OK;
     }
-    int rc = cache_put(to, rec->uid, buf_slice(&b->cached), &rec->cache, &end, err);
+    const struct disk_rec was = *rec;
+    int rc = cache_put(to, &was, buf_slice(&b->cached), &rec->cache, &end, err);
     to->head.cache_end = end;
     to->head.cache_records++;
     return rc;

@@ -277,8 +277,9 @@ static uint32_t find_adopted(struct box *to, struct copy *c, size_t n, uint32_t 
 static void put_flags(struct box *b, const struct disk_rec *rec)
 {
     uint32_t range[2] = {rec->uid, rec->uid};
+    /* Added, as somebody may have changed it since it was found. */
     txn_op(&b->txn, &(struct op){.type = OP_FLAGS,
-                        .number = STORE_REPLACE,
+                        .number = STORE_ADD,
                         .flags = rec->flags,
                         .keywords = rec->keywords,
                         .ranges = slice_from(range, sizeof(range))});
@@ -302,7 +303,7 @@ static int commit_copies(
         const struct disk_rec *source = box_find_rec(from, c[i].from);
         c[i].op.rec.uid = to->head.uidnext + used++;
         if (source && cache_get(from, source, &ignored) == OK) {
-            rc = cache_put(to, c[i].op.rec.uid, buf_slice(&from->cached), &c[i].op.rec.cache,
+            rc = cache_put(to, &c[i].op.rec, buf_slice(&from->cached), &c[i].op.rec.cache,
                 &c[i].op.cache_end, err);
             if (!rc)
                 to->head.cache_end = c[i].op.cache_end;
@@ -379,7 +380,7 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
         box_unlock(to);
     }
     for (size_t i = 0; rc && i < n; i++)
-        file_unlink(to, &copies[i].op.rec);
+        file_discard(to, &copies[i].op.rec);
     if (!rc && n)
         box_announce(to);
     free(copies);

@@ -8,7 +8,7 @@
 
 static const char top_name[] = "veredus.deleted";
 /* Longer keywords of a message are not kept: a file's name has 255 bytes. */
-enum { KEYWORDS_MAX = 140 };
+enum { KEYWORDS_MAX = 140, RENAMES = 4 };
 
 /* Names in names: letters and digits as they stand, all else as =XX. */
 static void put_word(struct buf *out, struct slice word)
@@ -94,46 +94,82 @@ static const char *place_of(const char *disk)
     return strcmp(disk, ".") == 0 ? "INBOX" : disk;
 }
 
+/* One step down. A directory that is made is on disk before anything is in it. */
+static int step_into(int parent, const char *name, bool make)
+{
+    bool made = make && fs_mkdir(parent, name, 0700) == 0;
+    if (made ? fs_sync(parent) : make && errno != EEXIST)
+        return -1;
+    return fs_open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+}
+
 /* The directory for what is expunged in a folder; -1 when it cannot be had. */
 static int open_place(struct store *s, const char *disk, bool make)
 {
-    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
-    if (make && fs_mkdir(s->fd, top_name, 0700) && errno != EEXIST)
-        return -1;
-    int top = fs_open(s->fd, top_name, flags, 0);
-    if (top < 0)
-        return -1;
-    if (make && fs_mkdir(top, place_of(disk), 0700) && errno != EEXIST) {
-        fs_close(&top);
-        return -1;
-    }
-    int fd = fs_open(top, place_of(disk), flags, 0);
+    int top = step_into(s->fd, top_name, make), fd = -1;
+    if (top >= 0)
+        fd = step_into(top, place_of(disk), make);
     fs_close(&top);
     return fd;
 }
 
-static bool keep(struct box *b, const struct disk_rec *rec)
+/* `top` is locked. False: it is not to be kept, or cannot be. */
+static bool keep(struct box *b, const struct disk_rec *rec, int top)
 {
     char path[FILE_NAME_MAX], name[DELETED_NAME];
     struct stat st;
-    file_path(b, rec, path);
-    if (fs_stat(b->dirfd, path, &st) && (file_locate(b, rec, path) || fs_stat(b->dirfd, path, &st)))
-        return false;
-    if (st.st_nlink > 1)
-        return false;
-    int place = open_place(b->store, b->disk, true);
-    if (place < 0)
-        return false;
+    bool done = false;
+    int place = step_into(top, place_of(b->disk), true);
     make_name(b, rec, name);
-    bool done = fs_rename(b->dirfd, path, place, name) == 0;
+    /* Another program may give it another name before we do. */
+    for (int turns = 0; place >= 0 && !done && turns < RENAMES; turns++) {
+        file_where(b, rec, path);
+        if (fs_stat(b->dirfd, path, &st) == 0 && st.st_nlink > 1)
+            break;
+        done = fs_rename(b->dirfd, path, place, name) == 0;
+        if (!done && errno != ENOENT)
+            break;
+    }
     fs_close(&place);
     return done;
 }
 
+/* Locked, so that of two names of a file, expunged at the same moment, one stays. */
+static bool keep_locked(struct box *b, const struct disk_rec *rec)
+{
+    struct error ignored;
+    int top = step_into(b->store->fd, top_name, true);
+    bool locked = top >= 0 && dir_lock(top, &ignored) == OK;
+    bool kept = locked && keep(b, rec, top);
+    if (locked && !kept)
+        file_unlink(b, rec);
+    fs_close(&top);
+    return locked;
+}
+
 void file_discard(struct box *b, const struct disk_rec *rec)
 {
-    if (!b->store->opt.keep_deleted || !keep(b, rec))
+    if (!b->store->opt.keep_deleted || !keep_locked(b, rec))
         file_unlink(b, rec);
+}
+
+void deleted_keep_all(struct box *b, bool loaded)
+{
+    struct found f;
+    struct error ignored;
+    for (size_t i = 0; loaded && i < box_count(b); i++)
+        if (!(box_rec(b, i)->bits & REC_GONE))
+            file_discard(b, box_rec(b, i));
+    /* Messages that no record tells of, because one was lost or did not come about. */
+    if (found_read(b->dirfd, &f, &ignored))
+        return;
+    for (const struct found_file *file = f.list; file; file = file->next) {
+        struct op op;
+        found_record(file, b->dirfd, &op);
+        op.rec.name = box_name(b, op.name);
+        file_discard(b, &op.rec);
+    }
+    found_clear(&f);
 }
 
 /* A folder's directory, and no other, can be reached by those it is shared with. So what they
@@ -238,18 +274,23 @@ static int place_fd(struct store *s, const struct deleted *d, int *fd, struct er
     return *fd < 0 ? error_sys(err, "%s", top_name) : OK;
 }
 
-/* Whether an undelete before us was cut off after the message was back. */
+/* Whether an undelete before us was cut off after the message was back: not only its record, for a
+ * stop of the machine can have lost the expunge and kept the move of the file. */
 static bool is_back(struct store *s, const struct deleted *d)
 {
     struct box *b;
     struct error ignored;
+    struct store_body body;
     assert(d);
     if (store_box(s, slice_of(d->folder), &b, &ignored) || box_catch_up(b, &ignored))
         return false;
     for (size_t i = box_count(b); i--;) {
         const struct disk_rec *rec = box_rec(b, i);
-        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, d->guid, STORE_EMAIL) == 0)
-            return true;
+        if ((rec->bits & REC_GONE) || memcmp(rec->guid, d->guid, STORE_EMAIL) != 0 ||
+            body_read(b, rec, &body, &ignored))
+            continue;
+        store_body_release(&body);
+        return true;
     }
     return false;
 }

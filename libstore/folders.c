@@ -330,9 +330,8 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
         lock_rc = box_lock(b, &ignored);
     if (s->opt.keep_deleted)
         deleted_gather(s, disk);
-    for (size_t i = 0; !lock_rc && s->opt.keep_deleted && i < box_count(b); i++)
-        if (!(box_rec(b, i)->bits & REC_GONE))
-            file_discard(b, box_rec(b, i));
+    if (s->opt.keep_deleted && lock_rc != ERR_BUSY)
+        deleted_keep_all(b, lock_rc == OK);
     if (lock_rc == ERR_BUSY)
         rc = error_set(err, lock_rc, "another process is writing to the folder");
     else if (fs_rename(s->fd, disk, s->fd, trash))

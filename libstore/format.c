@@ -90,6 +90,7 @@ static void put_payload(struct buf *b, const struct op *op)
         buf_put(b, op->name);
         break;
     case OP_EXPUNGE:
+    case OP_LOST:
         buf_u32(b, op->time);
         buf_put(b, op->ranges);
         break;
@@ -250,6 +251,7 @@ static bool get_payload(struct reader *r, struct op *op)
         get_name(r, op);
         break;
     case OP_EXPUNGE:
+    case OP_LOST:
         op->time = get_u32(r);
         get_ranges(r, op);
         break;

@@ -71,12 +71,15 @@ struct disk_index {
     uint64_t mailbox_id; /* RFC 8474 */
     /* Totals of the records, so that nobody has to count them. */
     uint64_t bytes; /* of those whose size is known */
+    /* Modseqs between these two were given, and then lost with the machine: who knows one of them
+     * has seen what is no more. */
+    uint64_t lost_from, lost_to;
     uint32_t unseen, deleted, unsized;
     uint32_t misnamed;      /* whose file does not have the flags in its name yet */
     uint32_t first_unseen;  /* no message below this UID is unseen */
     uint32_t cache_end;     /* in units of 8 bytes */
     uint32_t cache_records; /* in the cache file, dead ones included */
-    uint32_t spare[9];
+    uint32_t spare[5];
 };
 _Static_assert(sizeof(struct disk_index) == 192, "header size is part of the format");
 
@@ -112,7 +115,8 @@ enum op_type {
     OP_BOOT,       /* first write after the machine started */
     OP_META,       /* size and cache place found later */
     OP_FILE,       /* the file's name changed */
-    OP_SCAN        /* directory times at the last comparison */
+    OP_SCAN,       /* directory times at the last comparison */
+    OP_LOST        /* ranges whose files are gone, by whomever */
 };
 
 /* One operation; which members count depends on the type. */
@@ -122,12 +126,12 @@ struct op {
     uint64_t delivery;   /* APPEND */
     struct slice name;   /* APPEND: base name or empty; KEYWORD */
     uint32_t cache_end;  /* APPEND, META: end of the cache file after this, 0: as before */
-    uint32_t time;       /* EXPUNGE, and APPEND with delivery */
+    uint32_t time;       /* EXPUNGE, LOST, and APPEND with delivery */
     uint32_t number;     /* RECENT: uid; FLAGS: enum store_how; KEYWORD: bit */
     uint32_t flags;      /* FLAGS */
     uint64_t keywords;   /* FLAGS */
     uint64_t a, b;       /* SCAN: cur, new; BOOT: a */
-    struct slice ranges; /* FLAGS, EXPUNGE: packed min, max */
+    struct slice ranges; /* FLAGS, EXPUNGE, LOST: packed min, max */
 };
 
 extern const char index_magic[8], log_magic[8];

@@ -2,18 +2,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 
 #include "libutil/crc32c.h"
 
 enum {
-    JOURNAL_SIZE = 4 << 20,
+    JOURNAL_SIZE = 4 << 20,             /* of one that is made now */
+    JOURNAL_MIN = 2 * JOURNAL_BODY_MAX, /* room for the largest entry */
+    JOURNAL_MAX = 64 << 20,
     JOURNAL_START = 64, /* entries begin here */
     JOURNAL_MAGIC = 0x314e524a,
     ENTRY_MAX = 2 * JOURNAL_BODY_MAX,
     NEWEST = 20000
 };
 
-static const char journal_name[] = "veredus.journal";
+static const char journal_name[] = "veredus.journal", head_magic[8] = "VRDJRNL";
+
+/* Written when the file is filled and its name is on disk: then entries may be relied on. */
+struct journal_head {
+    char magic[8];
+    uint32_t crc; /* of what follows */
+    uint32_t version;
+    uint64_t size;
+};
 
 struct entry {
     uint32_t magic;
@@ -26,8 +37,9 @@ struct entry {
     uint32_t uidvalidity;
     uint32_t n[4]; /* folder, operation, keywords, content */
     uint32_t spare;
+    uint64_t mailbox; /* the folder's object id: it may have another name now */
 };
-_Static_assert(sizeof(struct entry) == 72, "header size is part of the format");
+_Static_assert(sizeof(struct entry) == 80, "header size is part of the format");
 
 static uint32_t entry_size(const struct entry *e)
 {
@@ -43,44 +55,91 @@ static bool entry_plausible(const struct entry *e, size_t room)
            entry_size(e) <= e->length;
 }
 
+static uint32_t head_crc(const struct journal_head *h)
+{
+    return crc32c(0, slice_from(&h->version, sizeof(*h) - offsetof(struct journal_head, version)));
+}
+
+/* OK; ERR_CORRUPT: it has to be made anew; ERR_VERSION. */
+static int check_head(const struct journal_head *h, uint64_t file_size, struct error *err)
+{
+    if (memcmp(h->magic, head_magic, sizeof(h->magic)) != 0 || h->crc != head_crc(h))
+        return ERR_CORRUPT;
+    if (h->version > FORMAT_VERSION)
+        return error_set(err, ERR_VERSION, "%s was written by a newer release", journal_name);
+    return h->size >= JOURNAL_MIN && h->size <= JOURNAL_MAX && h->size <= file_size ? OK
+                                                                                    : ERR_CORRUPT;
+}
+
+static int read_head(int fd, uint64_t *size, struct error *err)
+{
+    struct journal_head h;
+    struct stat st;
+    if (fs_fstat(fd, &st))
+        return error_sys(err, "%s", journal_name);
+    int rc = io_read(fd, &h, sizeof(h), 0, err);
+    if (!rc)
+        rc = check_head(&h, (uint64_t)st.st_size, err);
+    if (!rc)
+        *size = h.size;
+    return rc;
+}
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 /* Zeros to its full size, so that no block has to be found later. */
-static int fill(int fd, struct error *err)
+static int fill(int fd, uint64_t size, struct error *err)
 {
     enum { STEP = 256 * 1024 };
     char *zeros = xcalloc(1, STEP);
     int rc = OK;
-    for (int64_t at = 0; !rc && at < JOURNAL_SIZE; at += STEP)
-        rc = io_write(fd, slice_from(zeros, STEP), at, err, journal_name);
+    for (uint64_t at = 0; !rc && at < size; at += STEP)
+        rc = io_write(fd, slice_from(zeros, MIN(STEP, size - at)), (int64_t)at, err, journal_name);
     free(zeros);
     if (!rc && fs_data_sync(fd))
         rc = error_sys(err, "syncing %s", journal_name);
     return rc;
 }
 
-static int open_journal(struct store *s, struct error *err)
+/* Locked. Whatever entries are there, nothing needs them when all is synced. */
+static int make(struct store *s, int fd, uint64_t size, struct error *err)
 {
-    struct stat st;
-    if (s->journal.fd >= 0)
-        return OK;
+    struct journal_head h = {.version = FORMAT_VERSION, .size = size};
+    memcpy(h.magic, head_magic, sizeof(h.magic));
+    h.crc = head_crc(&h);
+    if (fs_sync_all(s->fd))
+        return error_sys(err, "syncing the mail directory");
+    int rc = fill(fd, size, err);
+    if (!rc && fs_sync(s->fd))
+        rc = error_sys(err, "syncing the mail directory");
+    return rc ? rc : io_write(fd, slice_from(&h, sizeof(h)), 0, err, journal_name);
+}
+
+int journal_make(struct store *s, uint64_t size, struct error *err)
+{
     int fd = fs_open(s->fd, journal_name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "opening %s", journal_name);
     int rc = io_lock(fd, err);
-    if (!rc && fs_fstat(fd, &st))
-        rc = error_sys(err, "%s", journal_name);
-    if (!rc && st.st_size < JOURNAL_SIZE) {
-        rc = fill(fd, err);
-        if (!rc && fs_sync(s->fd))
-            rc = error_sys(err, "syncing the mail directory");
+    if (!rc)
+        rc = read_head(fd, &s->journal.size, err);
+    if (rc == ERR_CORRUPT) {
+        s->journal.size = size;
+        rc = make(s, fd, size, err);
     }
-    if (rc)
+    fs_lock(fd, F_UNLCK);
+    if (rc) {
         fs_close(&fd);
-    else
-        fs_lock(fd, F_UNLCK);
-    s->journal = (struct journal){.fd = fd, .at = JOURNAL_START};
-    return rc;
+        return rc;
+    }
+    s->journal.fd = fd;
+    s->journal.at = JOURNAL_START;
+    return OK;
+}
+
+static int open_journal(struct store *s, struct error *err)
+{
+    return s->journal.fd >= 0 ? OK : journal_make(s, JOURNAL_SIZE, err);
 }
 
 /* Locked: goes behind the last entry, of whatever generation is there now. */
@@ -90,7 +149,7 @@ static int find_end(struct journal *j, struct error *err)
     int rc = io_read(j->fd, &e, sizeof(e), JOURNAL_START, err);
     if (rc)
         return rc;
-    bool any = entry_plausible(&e, JOURNAL_SIZE - JOURNAL_START) && e.number == 0;
+    bool any = entry_plausible(&e, j->size - JOURNAL_START) && e.number == 0;
     if (!any || e.generation != j->generation) {
         j->generation = e.generation;
         j->number = 0;
@@ -99,9 +158,9 @@ static int find_end(struct journal *j, struct error *err)
     /* Never one that entries further behind may have. */
     if (!any && fs_random(&j->generation, sizeof(j->generation)))
         return error_sys(err, "random numbers");
-    while (any && j->at + sizeof(e) <= JOURNAL_SIZE) {
+    while (any && j->at + sizeof(e) <= j->size) {
         rc = io_read(j->fd, &e, sizeof(e), j->at, err);
-        if (rc || !entry_plausible(&e, JOURNAL_SIZE - j->at) || e.generation != j->generation ||
+        if (rc || !entry_plausible(&e, j->size - j->at) || e.generation != j->generation ||
             e.number != j->number)
             break;
         j->at += e.length;
@@ -126,7 +185,7 @@ static int put_entry(struct store *s, struct buf *image, struct error *err)
     struct journal *j = &s->journal;
     struct entry e;
     int rc = find_end(j, err);
-    if (!rc && j->at + buf_len(image) > JOURNAL_SIZE)
+    if (!rc && j->at + buf_len(image) > j->size)
         rc = begin_anew(s, err);
     if (rc)
         return rc;
@@ -157,6 +216,7 @@ int journal_add(struct store *s, const struct journal_note *n, struct error *err
         .sequence = n->sequence,
         .boot = fs_boot(),
         .uidvalidity = n->box->head.uidvalidity,
+        .mailbox = n->box->head.mailbox_id,
         .n = {(uint32_t)folder.n, (uint32_t)buf_len(&op), (uint32_t)n->keywords.n,
             (uint32_t)n->content.n}};
     e.length = (entry_size(&e) + 7) / 8 * 8;
@@ -258,7 +318,7 @@ static int write_file(
         rc = io_replace(b->dirfd, "tmp/journal.veredus", content, err);
     if (rc)
         return rc;
-    file_path(b, rec, path);
+    file_where(b, rec, path);
     return fs_rename(b->dirfd, "tmp/journal.veredus", b->dirfd, path)
                ? error_sys(err, "restoring a message")
                : OK;
@@ -327,12 +387,19 @@ static int put_back(struct box *b, struct lost *l, uint64_t durable, struct erro
     return rc ? rc : put_record(b, l, &op, durable == 0, err);
 }
 
-static int put_back_all(struct box *b, struct slice folder, struct lost *l, size_t n,
+static bool same_folder(const struct lost *a, const struct lost *b)
+{
+    return a->head.mailbox == b->head.mailbox && slice_eq(a->folder, b->folder);
+}
+
+/* Those of the folder of `key`. */
+static int put_back_all(struct box *b, const struct lost *key, struct lost *l, size_t n,
     uint64_t durable, struct error *err)
 {
+    const struct lost folder = *key;
     int rc = OK;
     for (size_t i = 0; !rc && i < n; i++) {
-        if (l[i].done || !slice_eq(l[i].folder, folder))
+        if (l[i].done || !same_folder(&l[i], &folder))
             continue;
         rc = put_back(b, &l[i], durable, err);
         l[i].done = rc == OK;
@@ -346,7 +413,7 @@ static int put_back_all(struct box *b, struct slice folder, struct lost *l, size
 /* Before anyone else writes to the log after the stop, so that the lost UIDs are still free. The
  * torn end of the log goes; *again: the folder must be read anew for what was in it. */
 static int restore_quietly(
-    struct box *b, struct slice folder, struct lost *l, size_t n, bool *again, struct error *err)
+    struct box *b, const struct lost *key, struct lost *l, size_t n, bool *again, struct error *err)
 {
     bool switched = false;
     enum txn_state state = TXN_END;
@@ -364,7 +431,7 @@ static int restore_quietly(
     }
     if (!rc) {
         b->locked = true;
-        rc = put_back_all(b, folder, l, n, b->head.sequence, err);
+        rc = put_back_all(b, key, l, n, b->head.sequence, err);
         b->locked = false;
         fs_lock(b->log_fd, F_UNLCK);
     }
@@ -372,18 +439,54 @@ static int restore_quietly(
     return rc;
 }
 
+static bool has_id(struct store *s, const char *disk, uint64_t mailbox)
+{
+    struct box *b;
+    struct disk_log log;
+    struct error ignored;
+    if (box_open_dir(s, disk, &b, &ignored))
+        return false;
+    bool same = box_open_log(b, &b->log_fd, &log, &ignored) == OK && log.mailbox_id == mailbox;
+    box_close(b);
+    return same;
+}
+
+/* A folder may have been renamed after the append began, and another may have its name now. */
+static int find_folder(
+    struct store *s, const struct lost *key, char disk[NAME_DISK_MAX], struct error *err)
+{
+    struct store_folder *folders;
+    char other[NAME_DISK_MAX];
+    size_t n;
+    if (!slice_to_cstr(key->folder, disk, NAME_DISK_MAX))
+        return ERR_NOT_FOUND;
+    if (has_id(s, disk, key->head.mailbox))
+        return OK;
+    int rc = store_list(s, &folders, &n, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        if (!(folders[i].attrs & STORE_NOSELECT) && name_to_disk(folders[i].name, other) == OK &&
+            has_id(s, other, key->head.mailbox)) {
+            snprintf(disk, NAME_DISK_MAX, "%s", other);
+            break;
+        }
+    store_list_free(folders, n);
+    return OK; /* in none: one that has lost its id is better than none */
+}
+
 static int restore_folder(
-    struct store *s, struct slice folder, struct lost *l, size_t n, struct error *err)
+    struct store *s, const struct lost *key, struct lost *l, size_t n, struct error *err)
 {
     char disk[NAME_DISK_MAX];
     struct box *b;
     bool again = false;
-    if (!slice_to_cstr(folder, disk, sizeof(disk)))
-        return OK;
-    int rc = box_open_dir(s, disk, &b, err);
+    int rc = find_folder(s, key, disk, err);
+    if (!rc)
+        rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc == ERR_NOT_FOUND ? OK : rc; /* the folder was deleted since */
-    rc = restore_quietly(b, folder, l, n, &again, err);
+    rc = restore_quietly(b, key, l, n, &again, err);
     box_close(b);
     if (rc && rc != ERR_CORRUPT && rc != ERR_NOT_FOUND)
         return rc;
@@ -393,7 +496,7 @@ static int restore_folder(
         return rc;
     rc = box_lock(b, err);
     if (!rc) {
-        rc = put_back_all(b, folder, l, n, 0, err);
+        rc = put_back_all(b, key, l, n, 0, err);
         box_unlock(b);
     }
     box_close(b);
@@ -424,7 +527,7 @@ static int replay_locked(struct store *s, struct error *err)
 {
     struct buf image;
     size_t n = 0;
-    buf_init(&image, 2 * JOURNAL_SIZE);
+    buf_init(&image, JOURNAL_MAX + 65536);
     int rc = io_slurp(s->fd, journal_name, &image, err);
     struct lost *lost = rc ? NULL : take_entries(buf_slice(&image), &n);
     int64_t moved = n ? fs_boot() - lost[0].head.boot : 0;
@@ -434,7 +537,7 @@ static int replay_locked(struct store *s, struct error *err)
     bool needed = moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
     for (size_t i = 0; needed && !rc && i < n; i++)
         if (!lost[i].done)
-            rc = restore_folder(s, lost[i].folder, lost, n, err);
+            rc = restore_folder(s, &lost[i], lost, n, err);
     if (needed && !rc) {
         s->journal.generation = generation;
         rc = forget(s, err);
@@ -459,8 +562,13 @@ int journal_replay(struct store *s, struct error *err)
     int fd = fs_open(s->fd, journal_name, O_RDWR | O_NOFOLLOW, 0);
     if (fd < 0)
         return errno == ENOENT ? OK : error_sys(err, "opening %s", journal_name);
-    s->journal = (struct journal){.fd = fd, .at = JOURNAL_START};
-    int rc = OK;
+    uint64_t size = 0;
+    int rc = read_head(fd, &size, err);
+    if (rc) {
+        fs_close(&fd);
+        return rc == ERR_CORRUPT ? OK : rc; /* nothing was ever promised by it */
+    }
+    s->journal = (struct journal){.fd = fd, .at = JOURNAL_START, .size = size};
     if (boot_differs(fd)) {
         rc = io_lock(fd, err);
         if (!rc)

@@ -20,6 +20,9 @@ struct journal_note {
     struct slice keywords; /* names, each ended by LF */
     struct slice content;  /* of the file */
 };
+/* A journal of about so many bytes, unless there is one. The first journal_add makes one by itself.
+ */
+int journal_make(struct store *, uint64_t size, struct error *) MUST_USE;
 /* Durable when it returns OK. */
 int journal_add(struct store *, const struct journal_note *, struct error *) MUST_USE;
 /* Once for each opening: puts back what a stop of the machine has lost. */

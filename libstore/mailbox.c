@@ -363,7 +363,7 @@ static void keep_cache(struct box *b, uint32_t uid, struct slice built)
     struct op op = {.type = OP_META};
     if (rec) {
         op.rec = *rec;
-        if (cache_put(b, uid, built, &op.rec.cache, &op.cache_end, &ignored) == OK) {
+        if (cache_put(b, rec, built, &op.rec.cache, &op.cache_end, &ignored) == OK) {
             box_begin(b);
             txn_op(&b->txn, &op);
             if (box_commit(b, 0, false, &ignored) == OK)
@@ -411,14 +411,16 @@ int store_changes_since(struct store_mailbox *mb, uint64_t modseq, struct uidset
     int rc = box_catch_up(b, err);
     if (rc)
         return rc;
+    /* Who has seen what was lost can believe nothing. */
+    bool lost = modseq > b->head.lost_from && modseq < b->head.lost_to;
     for (uint32_t seq = 1; changed && seq <= mb->count; seq++) {
         const struct disk_rec *rec = view_rec(mb, seq);
-        if (rec->modseq > modseq && !(rec->bits & REC_GONE))
+        if ((lost || rec->modseq > modseq) && !(rec->bits & REC_GONE))
             uidset_add(changed, rec->uid);
     }
     for (size_t i = 0; vanished && i < box_tombs(b); i++)
         if (box_tomb(b, i)->modseq > modseq)
             uidset_add(vanished, box_tomb(b, i)->uid);
-    *complete = modseq >= b->head.tomb_floor;
+    *complete = !lost && modseq >= b->head.tomb_floor;
     return OK;
 }

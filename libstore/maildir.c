@@ -111,6 +111,14 @@ int file_locate(struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MA
     return ERR_NOT_FOUND;
 }
 
+void file_where(struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MAX])
+{
+    struct stat st;
+    file_path(b, rec, out);
+    if (fs_stat(b->dirfd, out, &st) && errno == ENOENT && file_locate(b, rec, out))
+        file_path(b, rec, out);
+}
+
 int file_open(struct box *b, const struct disk_rec *rec, int *fd, struct error *err)
 {
     char path[FILE_NAME_MAX];

@@ -81,7 +81,7 @@ struct box {
 struct journal {
     int fd;
     uint64_t generation, number; /* of the next entry */
-    uint64_t at;
+    uint64_t at, size;
 };
 
 struct store {
@@ -90,6 +90,7 @@ struct store {
     struct store_options opt;
     struct box *box; /* used last for append and status */
     int maildrop_fd;
+    int restore_fd; /* the lock of a restore, in the store that is made aside */
     uint32_t tomb_days;
     unsigned char seed[16];
     uint32_t counter;
@@ -166,6 +167,9 @@ int box_take_index(struct box *, bool lenient, struct error *) MUST_USE;
 /* Adds a live record to the totals, or with -1 takes it out: around every change of one. */
 void box_tally(struct box *, const struct disk_rec *, int sign);
 void box_add_tomb(struct box *, const struct disk_rec *, uint32_t time);
+/* The file of a record is gone, and nobody here expunged it: should it come back, by whatever way,
+ * it is a message; and if it was delivered, it was not. */
+void box_lose(struct box *, struct disk_rec *, uint32_t time);
 bool box_has_tomb(const struct box *, const unsigned char guid[STORE_GUID]);
 struct disk_rec *box_push(struct box *, const struct disk_rec *);
 uint32_t box_name(struct box *, struct slice name);
@@ -210,9 +214,13 @@ void file_path(const struct box *, const struct disk_rec *, char out[FILE_NAME_M
 int file_open(struct box *, const struct disk_rec *, int *fd, struct error *) MUST_USE;
 /* Finds where it really is; ERR_NOT_FOUND. */
 int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) MUST_USE;
+/* Where it is, or should be when it is nowhere: a second name for it would be a second message. */
+void file_where(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]);
 void file_unlink(struct box *, const struct disk_rec *);
 /* The same for what a user expunged, which may have to be kept (deleted.c). */
 void file_discard(struct box *, const struct disk_rec *);
+/* Before a folder is deleted: its messages, and with no index what looks like one. */
+void deleted_keep_all(struct box *, bool loaded);
 /* Moves what others expunged in this shared folder to where the owner's kept mail is. */
 void deleted_gather(struct store *, const char *disk);
 int found_read(int dirfd, struct found *, struct error *) MUST_USE;
@@ -250,8 +258,8 @@ void box_sweep(struct box *);
 /* Makes the texts of a message (either line end) into box->txn's sibling buffer. */
 void cache_build(struct slice content, struct buf *out);
 /* Locked: writes built texts; *place and *end are for the operation. */
-int cache_put(struct box *, uint32_t uid, struct slice built, uint32_t *place, uint32_t *end,
-    struct error *) MUST_USE;
+int cache_put(struct box *, const struct disk_rec *of, struct slice built, uint32_t *place,
+    uint32_t *end, struct error *) MUST_USE;
 /* The record's texts from the file into box->cached; ERR_NOT_FOUND when there are none. */
 int cache_get(struct box *, const struct disk_rec *, struct store_cache *) MUST_USE;
 int cache_parse(struct slice built, struct store_cache *) MUST_USE;

@@ -17,6 +17,7 @@
 #include "libstore/private.h"
 
 enum { LOG_MAX = 1 << 30, LEAST_TXN = sizeof(struct disk_txn) };
+static const uint64_t far_away = (uint64_t)1 << 40; /* sequence numbers */
 
 int dir_lock(int dirfd, struct error *err)
 {
@@ -182,16 +183,6 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     return OK;
 }
 
-/* A delivery whose file is gone was not made: the queue's repetition must bring the mail again. */
-static void forget_delivery(struct box *b, uint32_t uid)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < b->ndeliveries; i++)
-        if (b->deliveries[i].uid != uid)
-            b->deliveries[kept++] = b->deliveries[i];
-    b->ndeliveries = kept;
-}
-
 /* Records without file go, unless a rename hid it from us. */
 static void match_records(struct box *b, struct found *f)
 {
@@ -208,11 +199,7 @@ static void match_records(struct box *b, struct found *f)
             rec->bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
         } else if (file_locate(b, rec, path)) {
             rec->modseq = b->head.sequence;
-            box_add_tomb(b, rec, fs_time());
-            /* Nobody expunged it: should the file come back, it is a message. */
-            memset(b->tombs[b->ntombs - 1].guid, 0, STORE_GUID);
-            rec->bits |= REC_GONE;
-            forget_delivery(b, rec->uid);
+            box_lose(b, rec, fs_time());
         }
     }
 }
@@ -261,7 +248,7 @@ static int adopt_files(
     for (size_t i = 0; i < n; i++) {
         if (!b->store->opt.coexist && ops[i].name.n == 0 && box_has_tomb(b, ops[i].rec.guid)) {
             /* Expunged, but we died before its file was removed. */
-            file_unlink(b, &ops[i].rec);
+            file_discard(b, &ops[i].rec);
             continue;
         }
         if (b->head.uidnext >= UINT32_MAX / 2) {
@@ -302,15 +289,15 @@ static void count_anew(struct box *b)
 
 /* Should we die between the new index and the new log, others go on with the old log. They must not
  * use numbers that the new index has; and who reads that index with that log must find out: the
- * transaction's number is one that neither the index nor the new log has. */
+ * transaction's number is one that neither the index nor the new log has, nor will have before the
+ * slowest of those who read it here has noticed. */
 static int mark_old_log(struct box *b, int log, uint64_t previous, struct error *err)
 {
     struct stat st;
     const struct disk_txn t = {.uidnext = b->head.uidnext,
         .reserved = b->head.reserved,
         .previous = previous,
-        .sequence = b->head.sequence + 1,
-        .visible = 1};
+        .sequence = b->head.sequence + far_away};
     if (fs_fstat(log, &st))
         return error_sys(err, "veredus.log");
     txn_start(&b->txn);
@@ -341,8 +328,11 @@ static int rebuild_from(struct box *b, int log, struct error *err)
     uint64_t previous = b->head.sequence;
     b->head.sequence += fresh ? 1 : BOOT_JUMP;
     b->head.modseq = b->head.sequence;
-    if (s.lost || !s.index || !s.log)
+    if (s.lost || !s.index || !s.log) {
         b->head.tomb_floor = b->head.sequence;
+        b->head.lost_from = 0; /* nobody knows what is missing */
+        b->head.lost_to = b->head.sequence;
+    }
     match_records(b, &f);
     rc = adopt_begin(b, fresh, &fo, &numbers, err);
     if (!rc && !numbers)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "libstore/private.h"
@@ -29,11 +30,33 @@ static void remove_below(int parent, const char *name, int depth)
     fs_unlink(parent, name, AT_REMOVEDIR);
 }
 
+/* Two at a time would remove each other's messages. */
+static int lock_aside(struct store *s, int *fd, struct error *err)
+{
+    *fd = fs_open(s->fd, "veredus.restorelock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+    if (*fd < 0)
+        return error_sys(err, "opening veredus.restorelock");
+    if (fs_flock(*fd, LOCK_EX | LOCK_NB) == 0)
+        return OK;
+    int rc = errno == EWOULDBLOCK ? error_set(err, ERR_BUSY, "another restore is under way")
+                                  : error_sys(err, "locking veredus.restorelock");
+    fs_close(fd);
+    return rc;
+}
+
 int store_restore_begin(struct store *s, struct store **aside, struct error *err)
 {
     struct store_options opt = {.create = true, .coexist = s->opt.coexist};
+    int fd, rc = lock_aside(s, &fd, err);
+    if (rc)
+        return rc;
     remove_below(s->fd, aside_name, 2);
-    return store_open(s->fd, aside_name, &opt, aside, err);
+    rc = store_open(s->fd, aside_name, &opt, aside, err);
+    if (rc)
+        fs_close(&fd);
+    else
+        (*aside)->restore_fd = fd;
+    return rc;
 }
 
 int store_restore_numbers(
@@ -147,6 +170,9 @@ int store_restore_install(
 
 void store_restore_end(struct store *s, struct store *aside)
 {
+    int fd = aside->restore_fd;
+    aside->restore_fd = -1;
     store_close(aside);
     remove_below(s->fd, aside_name, 2);
+    fs_close(&fd);
 }

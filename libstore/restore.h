@@ -7,7 +7,8 @@
 
 #include "libstore/store.h"
 
-/* A new, empty store under `s`, for one folder; what an attempt before left is removed. */
+/* A new, empty store under `s`, for one folder; what an attempt before left is removed. ERR_BUSY:
+ * another one is under way. */
 int store_restore_begin(struct store *s, struct store **aside, struct error *) MUST_USE;
 /* Gives its INBOX the numbers: before anything is appended. Modification sequences begin far
  * above modseq, as others were given since then. mailbox: its object id; 0: a new one. */

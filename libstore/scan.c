@@ -100,7 +100,7 @@ static int take_over(struct box *b, struct found *f, struct error *err)
     if (missing.n)
         rc = look_again(b, &missing, err);
     if (missing.n)
-        txn_op(&b->txn, &(struct op){.type = OP_EXPUNGE,
+        txn_op(&b->txn, &(struct op){.type = OP_LOST,
                             .time = fs_time(),
                             .ranges = slice_from(missing.ranges, missing.n * 8)});
     for (size_t i = 0; i < news; i++) {

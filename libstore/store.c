@@ -84,7 +84,7 @@ int store_open(int at, const char *path, const struct store_options *opt, struct
     s->fd = fd;
     s->opt = *opt;
     s->tomb_days = opt->tomb_days ? opt->tomb_days : TOMB_DAYS;
-    s->maildrop_fd = s->journal.fd = -1;
+    s->maildrop_fd = s->restore_fd = s->journal.fd = -1;
     if (fs_random(s->seed, sizeof(s->seed))) {
         store_close(s);
         return error_sys(err, "random numbers");
@@ -105,6 +105,7 @@ void store_close(struct store *s)
     store_drop_box(s);
     quota_free(s->quota);
     fs_close(&s->maildrop_fd);
+    fs_close(&s->restore_fd);
     fs_close(&s->journal.fd);
     fs_close(&s->fd);
     free(s);

@@ -65,6 +65,7 @@ struct file {
 struct fs_dir {
     struct names copy;
     size_t at;
+    int fd;
 };
 
 struct process {
@@ -101,6 +102,11 @@ uint64_t sim_random(uint64_t below)
 int sim_self(void)
 {
     return sim.current;
+}
+
+void sim_wait_ms(uint64_t ms)
+{
+    sim.now += (int64_t)ms * 1000000;
 }
 
 uint64_t sim_operations(void)
@@ -559,12 +565,23 @@ ssize_t fs_read(int fd, void *to, size_t n)
     return got;
 }
 
+static const char *name_of(const struct inode *i)
+{
+    for (const struct inode *d = sim.all; d; d = d->next)
+        for (size_t k = 0; k < d->names.n; k++)
+            if (d->names.list[k].inode == i)
+                return d->names.list[k].name;
+    return "";
+}
+
 ssize_t fs_pwrite(int fd, const void *from, size_t n, off_t offset)
 {
     bool good = step(true);
     struct file *f = file_of(fd);
     if (!f)
         return failed(EBADF);
+    if (sim.opt.swallow && !sim.quiet && sim.opt.swallow(name_of(f->inode), slice_from(from, n)))
+        return (ssize_t)n;
     /* A full disk takes a part, sometimes. */
     if (!good && (errno != ENOSPC || sim_random(2) || n < 2))
         return -1;
@@ -818,7 +835,7 @@ struct fs_dir *fs_dir_open(int fd)
         return NULL;
     struct fs_dir *d = NEW(struct fs_dir);
     copy_names(&d->copy, &f->inode->names);
-    close_file(fd - FD_BASE);
+    d->fd = fd;
     return d;
 }
 
@@ -836,6 +853,7 @@ void fs_dir_close(struct fs_dir *d)
 {
     if (!d)
         return;
+    fs_close(&d->fd);
     free(d->copy.list);
     free(d);
 }

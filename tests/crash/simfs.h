@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libutil/base.h"
+#include "libutil/slice.h"
 
 enum { SIM_PROCESSES = 4 };
 
@@ -22,6 +23,8 @@ struct sim_options {
     unsigned fault_one_in;  /* operations between two ENOSPC or EIO; 0: never */
     const char *lie_about;  /* a name: syncing it, or (with SIM_NO_FS_SYNC) nothing in particular */
     enum sim_lie lie;
+    /* Writes of a process that nobody else ever sees, for planting bugs; may be NULL. */
+    bool (*swallow)(const char *name, struct slice bytes);
 };
 
 /* An empty file system, and a machine that has just started. */
@@ -43,4 +46,6 @@ void sim_power_cut(void);
 void sim_quiet(bool);
 /* Whether the calling code runs in a process. */
 int sim_self(void);
+/* The clock goes on. */
+void sim_wait_ms(uint64_t);
 uint64_t sim_operations(void);
