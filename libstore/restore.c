@@ -47,11 +47,15 @@ static int lock_aside(struct store *s, int *fd, struct error *err)
 int store_restore_begin(struct store *s, struct store **aside, struct error *err)
 {
     struct store_options opt = {.create = true, .coexist = s->opt.coexist};
+    struct stat st;
     int fd, rc = lock_aside(s, &fd, err);
     if (rc)
         return rc;
     remove_below(s->fd, aside_name, 2);
-    rc = store_open(s->fd, aside_name, &opt, aside, err);
+    if (fs_stat(s->fd, aside_name, &st) == 0)
+        rc = error_set(err, ERR_IO, "%s of an earlier restore cannot be removed", aside_name);
+    if (!rc)
+        rc = store_open(s->fd, aside_name, &opt, aside, err);
     if (rc)
         fs_close(&fd);
     else
