@@ -68,6 +68,11 @@ uint64_t users_generation(struct users *u)
     return table_generation(u->table);
 }
 
+int users_mark(struct users *u, uint64_t generation, struct filemark *mark, struct error *err)
+{
+    return table_mark(u->table, generation, mark, err);
+}
+
 void user_wipe(struct user *user)
 {
     explicit_bzero(user, sizeof(*user));

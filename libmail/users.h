@@ -51,6 +51,8 @@ int users_names(struct users *, char ***names, size_t *n, struct error *) MUST_U
 void users_names_free(char **names, size_t n);
 /* Changes when the table may have changed. */
 uint64_t users_generation(struct users *);
+/* See table_mark: what mailboxes there are depends on nothing else but the configuration. */
+int users_mark(struct users *, uint64_t generation, struct filemark *, struct error *) MUST_USE;
 /* The hash of some user, to spend as much time on names that do not exist; false: there is none. */
 bool users_any_hash(struct users *, char *out, size_t size);
 void user_wipe(struct user *);

@@ -187,6 +187,20 @@ uint64_t table_generation(struct table *t)
     return t->generation;
 }
 
+int table_mark(struct table *t, uint64_t generation, struct filemark *mark, struct error *err)
+{
+    *mark = FILEMARK_NONE;
+    if (!t->driver->suffix)
+        return OK;
+    int rc = filemark_take(t->dir_fd, t->name, mark, err);
+    /* Looked at behind the mark: what it marks is what the table was made from. */
+    if (rc == OK && table_generation(t) != generation)
+        rc = error_set(err, ERR_AGAIN, "%s has changed", t->spec);
+    if (rc)
+        filemark_clear(mark);
+    return rc;
+}
+
 /* --- building --------------------------------------------------------------------------------- */
 /* Makes name.SUFFIX.new, syncs it, renames it over the old file, syncs the directory. */
 static int build_aside(const struct table_driver *driver, int dir_fd, const char *name,

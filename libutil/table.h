@@ -22,6 +22,7 @@
 
 #include "libutil/buf.h"
 #include "libutil/error.h"
+#include "libutil/filemark.h"
 
 struct table;
 
@@ -39,6 +40,9 @@ int table_each(struct table *, int (*fn)(struct slice key, struct slice value, v
 struct slice table_spec(const struct table *);
 /* A number that changes when the content may have changed; looks at the file. */
 uint64_t table_generation(struct table *);
+/* What tells others, who may not read it, that the content has not changed since generation
+ * `generation`; ERR_AGAIN when it has. The mark is the caller's, and empty for static and inline. */
+int table_mark(struct table *, uint64_t generation, struct filemark *, struct error *) MUST_USE;
 /* The directory that a process needs to read for this table; false for static and inline. */
 bool table_directory(struct slice spec, char *out, size_t size);
 /* Whether spec names a known type with a well-formed argument; err lists the types. */

@@ -114,12 +114,9 @@ void cmd_mail(struct session *s, struct slice args)
         session_reply(s, 250, "2.1.0", "Ok");
 }
 
-static void on_route(struct ipc_in *in, void *arg)
+/* Answers RCPT. */
+static void take_verdict(struct session *s, const struct route_verdict *v)
 {
-    struct session *s = arg;
-    const struct route_verdict *v = in ? in->msg : NULL;
-    if (!session_answered(s))
-        return;
     struct transaction *t = s->txn;
     char dsn[16];
     int rc = ERR_TEMP;
@@ -143,6 +140,17 @@ static void on_route(struct ipc_in *in, void *arg)
         session_refuse(s, "RCPT", 451, "4.3.0", "lookup-away",
             SLICE_LIT("Temporary lookup failure, try again later"));
     }
+}
+
+static void on_route(struct ipc_in *in, void *arg)
+{
+    struct session *s = arg;
+    const struct route_verdict *v = in ? in->msg : NULL;
+    if (!session_answered(s))
+        return;
+    if (v)
+        verdicts_keep(&s->server->verdicts, s->txn->rcpt_text, session_may_relay(s), v);
+    take_verdict(s, v);
     session_resume(s, SESSION_COMMAND);
 }
 
@@ -196,6 +204,12 @@ void cmd_rcpt(struct session *s, struct slice args)
         .client = slice_of(s->client),
         .may_relay = session_may_relay(s),
         .size = t->mail.size};
+    struct route_verdict kept = {
+        .code = 250, .recipients = verdicts_find(&s->server->verdicts, &check)};
+    if (kept.recipients.p) {
+        take_verdict(s, &kept);
+        return;
+    }
     session_wait(s);
     daemon_call(
         s->server->daemon, CONV_ROUTE, -1, route_check_type, t->qid, &check, -1, on_route, s);

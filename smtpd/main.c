@@ -10,7 +10,12 @@
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_INJECT, .side = IPC_CLIENT, .proto = &inject_proto, .on_up = server_qmgr_up},
-    {.conv = CONV_ROUTE, .side = IPC_CLIENT, .proto = &route_proto},
+    {.conv = CONV_ROUTE,
+        .side = IPC_CLIENT,
+        .proto = &route_proto,
+        .on_message = server_lookupd,
+        .on_up = server_lookupd_change,
+        .on_down = server_lookupd_change},
     {.conv = CONV_AUTH, .side = IPC_CLIENT, .proto = &auth_proto},
     {.conv = CONV_DNS, .side = IPC_CLIENT, .proto = &dns_proto},
     {.conv = CONV_SIGN, .side = IPC_CLIENT, .proto = &sign_proto, .raw = true},

@@ -66,6 +66,7 @@ int server_settings(struct server *s, struct daemon *d, struct error *err)
     list_init(&s->services);
     list_init(&s->sessions);
     map_init(&s->clients);
+    verdicts_init(&s->verdicts);
     s->hostname = conf_string(root, "hostname");
     s->message_size = (uint64_t)conf_int(root, "message-size");
     s->recipients_size = recipients_size(d->conf);
@@ -274,6 +275,19 @@ void server_qmgr_up(struct peer *peer)
 {
     struct server *s = peer->daemon->data;
     s->qmgr_epoch++;
+}
+
+void server_lookupd(struct peer *peer, struct ipc_in *in)
+{
+    struct server *s = peer->daemon->data;
+    if (in->type == route_mark_type)
+        verdicts_mark(&s->verdicts, in->msg, &in->fd);
+}
+
+void server_lookupd_change(struct peer *peer)
+{
+    struct server *s = peer->daemon->data;
+    verdicts_reset(&s->verdicts);
 }
 
 /* --- the end --------------------------------------------------------------------------------- */

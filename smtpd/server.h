@@ -9,6 +9,7 @@
 #include "libutil/map.h"
 #include "libutil/net.h"
 #include "libutil/tls.h"
+#include "smtpd/verdicts.h"
 
 enum smtp_protocol { PROTOCOL_SMTP, PROTOCOL_SUBMISSION, PROTOCOL_LMTP, PROTOCOL_SUBMIT };
 enum smtp_demand { DEMAND_NONE, DEMAND_OPTIONAL, DEMAND_REQUIRED };
@@ -49,12 +50,15 @@ struct server {
     unsigned nsessions;
     struct map clients;  /* address -> number of sessions */
     uint64_t qmgr_epoch; /* changes with every new channel to qmgr */
+    struct verdicts verdicts;
 };
 
 /* The callbacks of the daemon_spec. */
 int server_configure(struct daemon *, struct error *);
 void server_on_listener(struct daemon *, struct listener *);
 void server_qmgr_up(struct peer *);
+void server_lookupd(struct peer *, struct ipc_in *);
+void server_lookupd_change(struct peer *);
 void server_drain(struct daemon *);
 unsigned server_sessions(struct daemon *);
 

@@ -117,6 +117,8 @@ void server_peer_down(struct peer *peer)
         if (l->peer == peer)
             l->peer = NULL;
     }
+    free(peer->data); /* see tell_mark */
+    peer->data = NULL;
 }
 
 /* --- login ------------------------------------------------------------------------------------ */
@@ -372,15 +374,34 @@ static void on_list(struct server *s, struct peer *peer, struct ipc_in *in)
     buf_clear(&page);
 }
 
+/* Which state of the users table the peer may keep answers from; 0: of none. */
+static uint64_t tell_mark(struct server *s, struct peer *peer)
+{
+    struct filemark mark;
+    struct error err;
+    uint64_t generation = users_generation(s->users), *told = peer->data;
+    if (!told)
+        told = peer->data = xcalloc(1, sizeof(*told));
+    if (generation == *told || users_mark(s->users, generation, &mark, &err))
+        return generation == *told ? generation : 0;
+    const struct auth_mark m = {.generation = generation, FILEMARK_VALUES(&mark)};
+    if (ipc_send(peer->ipc, auth_mark_type, 0, &m, mark.fd) == OK)
+        *told = generation;
+    filemark_clear(&mark);
+    return *told == generation ? generation : 0;
+}
+
 static void on_user(struct server *s, struct peer *peer, struct ipc_in *in)
 {
     const struct auth_user *ask = in->msg;
     struct auth_known known = {.code = AUTH_OK};
     struct error err = {0};
     struct user user;
+    uint64_t generation = tell_mark(s, peer);
     int rc = users_mailbox(s->users, ask->user, &user, &err);
     known.mail = slice_of(user.mail);
     known.quota = slice_of(user.quota);
+    known.generation = users_generation(s->users) == generation ? generation : 0;
     if (rc) {
         known = (struct auth_known){.code = rc == ERR_NOT_FOUND ? AUTH_FAILED : AUTH_TEMPORARY};
         if (rc != ERR_NOT_FOUND)

@@ -62,6 +62,7 @@ static void include(struct route *r, struct item *item, struct slice path, unsig
     struct buf text;
     struct error err = {0};
     buf_init(&text, ALIAS_INCLUDE_MAX);
+    r->maps->beyond++;
     if (alias_include(path, &text, &err))
         route_refuse(r, &route_table_trouble, err.text);
     else

@@ -219,6 +219,7 @@ int maps_hold(struct maps *m, struct slice key, struct error *err)
 int maps_account(struct maps *m, struct slice name, struct error *err)
 {
     struct account account;
+    m->beyond++;
     if (!m->accounts)
         return ERR_NOT_FOUND;
     int rc = accounts_find(m->accounts, name, &account, err);

@@ -24,6 +24,7 @@ struct maps {
     struct accounts *accounts; /* NULL: no local domains */
     char limits[USERS_LIMITS]; /* what an account may keep; empty: no limits */
     struct map directories;    /* set of paths */
+    uint64_t beyond;           /* look-ups so far in what is no table: accounts, included files */
     const char **read;         /* the same as a NULL-ended list, for Landlock */
 };
 

@@ -1,8 +1,8 @@
 #include "brokers/lookupd/server.h"
 
 #include "brokers/lookupd/events.h"
+#include "brokers/lookupd/marks.h"
 #include "brokers/lookupd/route.h"
-#include "libmail/proto/auth.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/quota.h"
 
@@ -10,6 +10,7 @@ struct server {
     struct daemon *daemon;
     struct maps *maps;
     struct list requests;
+    struct marks marks;
 };
 
 struct request {
@@ -18,7 +19,9 @@ struct request {
     struct peer *peer; /* NULL: gone */
     struct route *route;
     uint32_t id;
-    uint64_t trace, size; /* size: of the message as declared, or 0 */
+    uint64_t trace, size;   /* size: of the message as declared, or 0 */
+    uint64_t epoch, beyond; /* of the marks and the maps, when it began */
+    bool unsteady;          /* the answer depends on more than tables */
     char address[321];
     char mail[1025]; /* of a user with limits, while an agent is asked */
 };
@@ -29,6 +32,7 @@ int server_configure(struct daemon *d, struct error *err)
     d->data = s;
     s->daemon = d;
     list_init(&s->requests);
+    marks_init(&s->marks, d);
     s->maps = maps_new(d->conf, "/etc", err);
     if (!s->maps)
         return err->code;
@@ -83,6 +87,8 @@ static void on_known(struct ipc_in *in, void *arg)
     struct request *q = arg;
     const struct auth_known *known = in ? in->msg : NULL;
     uint32_t code = known ? known->code : AUTH_TEMPORARY;
+    if (!known || known->quota.n || !marks_know_users(&q->server->marks, known->generation))
+        q->unsteady = true;
     if (code == AUTH_OK && known->quota.n && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
         struct quota_ask ask = {.mail = known->mail,
             .folder = route_folder(q->route),
@@ -102,10 +108,10 @@ static void on_known(struct ipc_in *in, void *arg)
 /* Only local may become the account and look. */
 static void ask_local(struct request *q, struct slice account)
 {
-    const struct quota_ask ask = {.mail = account,
-        .folder = route_folder(q->route),
-        .size = q->size};
+    const struct quota_ask ask = {
+        .mail = account, .folder = route_folder(q->route), .size = q->size};
     q->mail[0] = '\0';
+    q->unsteady = true;
     daemon_call(
         q->server->daemon, CONV_QUOTA, ROLE_LOCAL, quota_ask_type, q->trace, &ask, -1, on_room, q);
 }
@@ -147,14 +153,26 @@ static void log_verdict(
     }
 }
 
+/* Nothing went into it but tables that are as they were when it began. */
+static bool may_be_kept(const struct request *q, const struct route_verdict *v)
+{
+    struct server *s = q->server;
+    if (v->code != 250 || q->unsteady || s->maps->hold || s->maps->beyond != q->beyond)
+        return false;
+    marks_update(&s->marks, s->maps);
+    return !s->marks.incomplete && s->marks.epoch == q->epoch;
+}
+
 static void on_done(
     struct route *r, const struct route_verdict *v, bool fault, const char *reason, void *arg)
 {
     struct request *q = arg;
+    struct route_verdict verdict = *v;
     (void)r;
     log_verdict(q, v, fault, reason);
+    verdict.keep = q->peer && marks_known_to(q->peer) && may_be_kept(q, v);
     if (q->peer)
-        ipc_reply(q->peer->ipc, q->id, q->trace, route_verdict_type, v, -1);
+        ipc_reply(q->peer->ipc, q->id, q->trace, route_verdict_type, &verdict, -1);
     list_remove(&q->link);
     free(q);
 }
@@ -190,6 +208,10 @@ static void on_check(struct peer *peer, const struct ipc_in *in)
     if (!slice_to_cstr(check->address, q->address, sizeof(q->address)))
         q->address[0] = '\0';
     list_append(&s->requests, &q->link);
+    if (peer->role == ROLE_SMTPD)
+        marks_update(&s->marks, s->maps);
+    q->epoch = s->marks.epoch;
+    q->beyond = s->maps->beyond;
     q->route = route_new(s->maps, check, ask_others, on_done, q);
     route_run(q->route);
 }
@@ -201,4 +223,24 @@ void server_message(struct peer *peer, struct ipc_in *in)
         on_check(peer, in);
     else if (words->kind <= REPORT_SUCCESS)
         on_words(peer, in);
+}
+
+void server_peer_up(struct peer *peer)
+{
+    struct server *s = peer->daemon->data;
+    if (peer->role == ROLE_SMTPD)
+        marks_tell(&s->marks, peer);
+}
+
+void server_authd(struct peer *peer, struct ipc_in *in)
+{
+    struct server *s = peer->daemon->data;
+    if (in->type == auth_mark_type)
+        marks_users(&s->marks, in->msg, &in->fd);
+}
+
+void server_authd_change(struct peer *peer)
+{
+    struct server *s = peer->daemon->data;
+    marks_users(&s->marks, NULL, NULL);
 }

@@ -3,6 +3,7 @@
  * asks for everybody's mailbox, one at a time. */
 #pragma once
 
+#include "libutil/filemark.h"
 #include "libutil/ipc.h"
 
 enum { AUTH_TICKET = 32 };
@@ -26,7 +27,11 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
 #define AUTH_USER_FIELDS(F, S) F(S, STR, user, 255)
 /* AUTH_OK: exists, AUTH_FAILED: does not. mail is the mail directory relative to the mail root;
  * quota as in the grant. */
-#define AUTH_KNOWN_FIELDS(F, S) F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, STR, quota, 1024)
+#define AUTH_KNOWN_FIELDS(F, S)                                                                    \
+    F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, STR, quota, 1024)                                \
+        F(S, U64, generation, 0) /* of the users table; 0: not to be kept */
+/* The users table of this generation, for lookupd; sent ahead of the first answer from it. */
+#define AUTH_MARK_FIELDS(F, S) F(S, U64, generation, 0) FILEMARK_FIELDS(F, S)
 /* Names that may have a mailbox, in order, those behind `after`: a line each, as many as fit; `more`
  * when there are others. Whose mail it is, and whether there is any, auth_owner tells. */
 #define AUTH_LIST_FIELDS(F, S) F(S, STR, after, 255)
@@ -41,5 +46,6 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
     M(auth_known, 6, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_KNOWN_FIELDS)                             \
     M(auth_list, 7, IPC_CLIENT, 8, 30000, IPC_NO_FD, AUTH_LIST_FIELDS)                             \
     M(auth_names, 8, IPC_SERVER, 0, 0, IPC_NO_FD, AUTH_NAMES_FIELDS)                               \
-    M(auth_owner, 9, IPC_CLIENT, 4, 10000, IPC_NO_FD, AUTH_OWNER_FIELDS)
+    M(auth_owner, 9, IPC_CLIENT, 4, 10000, IPC_NO_FD, AUTH_OWNER_FIELDS)                           \
+    M(auth_mark, 10, IPC_SERVER, 0, 0, IPC_MAY_FD, AUTH_MARK_FIELDS)
 IPC_DECLARE(auth, AUTH_PROTO)

@@ -67,6 +67,38 @@ def test_a_deleted_user_is_unknown_at_once(rootless):
     assert user not in rootless.veredus("user", "list").stdout
 
 
+@pytest.mark.parametrize("kind", ["rootless", "rooted"])
+def test_tables_that_change_count_at_the_next_rcpt(kind, request):
+    instance = request.getfixturevalue(kind)
+    user = f"frida{random.getrandbits(32):x}@example.test"
+    alias = f"alias{random.getrandbits(32):x}@example.test"
+    aliases = instance.path("tables/virtual-aliases")
+    with open(aliases) as file:
+        before = file.read()
+
+    def rcpt(client, to):
+        return [client.smtp("RSET"), client.smtp("MAIL FROM:<>"),
+                client.smtp(f"RCPT TO:<{to}>")][2]
+    with instance.raw() as client:
+        client.hello()
+        try:
+            for _ in range(3):
+                assert rcpt(client, user) == 550
+                instance.veredus("user", "add", user, "--password-stdin", input="secret\n")
+                assert [rcpt(client, user) for _ in range(4)] == [250] * 4
+                instance.veredus("user", "del", user)
+                assert rcpt(client, user) == 550
+                with open(aliases, "a") as file:
+                    file.write(f"{alias}: {ALICE}\n")
+                assert [rcpt(client, alias) for _ in range(4)] == [250] * 4
+                with open(aliases, "w") as file:
+                    file.write(before)
+                assert rcpt(client, alias) == 550
+        finally:
+            with open(aliases, "w") as file:
+                file.write(before)
+
+
 def test_adding_twice_and_deleting_nobody_are_refused(rootless):
     result = rootless.veredus("user", "add", ALICE, "--password-stdin", input="x\n", status=None)
     assert result.returncode == 1 and ALICE in result.stderr

@@ -392,6 +392,69 @@ static void test_one_entry_is_changed_and_all_else_stays(void **state)
     }
 }
 
+static struct filemark marked(struct table *t)
+{
+    struct filemark m;
+    struct error err = {0};
+    if (table_mark(t, table_generation(t), &m, &err))
+        fail_msg("%s", err.text);
+    return m;
+}
+
+static void test_a_mark_holds_until_the_file_is_replaced_written_to_or_removed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(file_types); i++) {
+        struct fixture f;
+        struct error err = {0};
+        setup(&f, file_types[i], "a 1\n");
+        struct table *t = table_open(f.s, &err);
+        assert_non_null(t);
+        uint64_t generation = table_generation(t);
+        struct filemark m = marked(t);
+        assert_true(m.fd >= 0 && filemark_holds(&m) && filemark_holds(&m));
+        char c;
+        assert_int_equal(read(m.fd, &c, 1), -1); /* it gives no access */
+        put_text(&f, "a 2\n");
+        assert_int_equal(build(&f, &err), OK);
+        assert_false(filemark_holds(&m));
+        filemark_clear(&m);
+        assert_int_equal(table_mark(t, generation, &m, &err), ERR_AGAIN);
+        m = marked(t);
+        assert_true(filemark_holds(&m));
+        char path[128];
+        snprintf(path, sizeof(path), "%s%s", f.path, i == 3 ? "" : i == 2 ? ".lmdb" : ".db");
+        assert_int_equal(truncate(path, 1), 0);
+        assert_false(filemark_holds(&m));
+        filemark_clear(&m);
+        table_close(t);
+        teardown(&f);
+    }
+}
+
+static void test_a_table_behind_a_link_has_no_mark_and_one_without_file_an_empty_one(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct filemark m;
+    struct error err = {0};
+    char away[128];
+    setup(&f, "text", "a 1\n");
+    snprintf(away, sizeof(away), "%s.away", f.path);
+    assert_int_equal(rename(f.path, away), 0);
+    assert_int_equal(symlink(away, f.path), 0);
+    struct table *t = table_open(f.s, &err);
+    assert_non_null(t);
+    assert_int_equal(table_mark(t, table_generation(t), &m, &err), ERR_UNSUPPORTED);
+    table_close(t);
+    unlink(away);
+    teardown(&f);
+    t = table_open(SLICE_LIT("static:x"), &err);
+    m = marked(t);
+    assert_true(m.fd == -1 && filemark_holds(&m));
+    table_close(t);
+}
+
 static void test_specifications_are_checked(void **state)
 {
     (void)state;
@@ -420,6 +483,8 @@ int main(void)
         cmocka_unit_test(test_many_pairs_survive_building),
         cmocka_unit_test(test_a_table_is_reopened_in_a_sandbox),
         cmocka_unit_test(test_one_entry_is_changed_and_all_else_stays),
+        cmocka_unit_test(test_a_mark_holds_until_the_file_is_replaced_written_to_or_removed),
+        cmocka_unit_test(test_a_table_behind_a_link_has_no_mark_and_one_without_file_an_empty_one),
         cmocka_unit_test(test_specifications_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,8 @@ struct fixture {
     uint8_t ticket[32];
     size_t ticket_len;
     int64_t uid;
+    uint64_t generation, marked; /* of the users table: of the last answer, of the mark */
+    struct filemark mark;
 };
 
 static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
@@ -30,7 +32,20 @@ static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
     server_message(arg, in);
 }
 
-static const struct ipc_ops server_ops = {on_message, NULL}, client_ops = {NULL, NULL};
+/* lookupd's end: which state of the users table it was told of. */
+static void on_mark(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    (void)ipc;
+    assert_int_equal(in->type, auth_mark_type);
+    const struct auth_mark *m = in->msg;
+    filemark_clear(&f->mark);
+    f->mark = FILEMARK_OF(m, in->fd);
+    f->marked = m->generation;
+    in->fd = -1;
+}
+
+static const struct ipc_ops server_ops = {on_message, NULL}, client_ops = {on_mark, NULL};
 
 static void put_users(const struct fixture *f, const char *password)
 {
@@ -45,6 +60,7 @@ static void put_users(const struct fixture *f, const char *password)
 static int setup(void **state)
 {
     struct fixture *f = NEW(struct fixture);
+    f->mark = FILEMARK_NONE;
     char text[512];
     int fds[2];
     struct error err = {0};
@@ -75,6 +91,8 @@ static int teardown(void **state)
     struct fixture *f = *state;
     ipc_free(f->client);
     ipc_free(f->peer.ipc);
+    server_peer_down(&f->peer);
+    filemark_clear(&f->mark);
     server_free(&f->daemon);
     conf_free(f->daemon.conf);
     loop_free(f->daemon.loop);
@@ -109,6 +127,7 @@ static void on_reply(struct ipc_in *in, void *arg)
     } else if (in && in->type == auth_known_type) {
         const struct auth_known *k = in->msg;
         f->code = k->code;
+        f->generation = k->generation;
         copy(k->mail, f->mail, sizeof(f->mail));
     }
 }
@@ -233,6 +252,21 @@ static void test_existence_of_a_mailbox_is_told_to_lookupd_with_its_directory(vo
     assert_int_equal(f->code, AUTH_OK);
 }
 
+static void test_answers_name_the_state_of_the_users_table_they_are_from(void **state)
+{
+    struct fixture *f = *state;
+    struct auth_user msg = {SLICE_LIT("alice@example.org")};
+    f->peer.role = ROLE_LOOKUPD;
+    ask(f, auth_user_type, &msg);
+    assert_true(f->generation && f->generation == f->marked && filemark_holds(&f->mark));
+    uint64_t before = f->generation;
+    put_users(f, "changed");
+    assert_false(filemark_holds(&f->mark));
+    ask(f, auth_user_type, &msg);
+    assert_true(f->generation != before && f->generation == f->marked);
+    assert_true(filemark_holds(&f->mark));
+}
+
 static void ignore(struct ipc_in *in, void *arg)
 {
     *(bool *)arg = in != NULL;
@@ -268,6 +302,7 @@ int main(void)
         TEST(test_a_changed_password_is_refused_at_once_although_it_was_cached),
         TEST(test_a_malformed_entry_or_table_is_temporary),
         TEST(test_existence_of_a_mailbox_is_told_to_lookupd_with_its_directory),
+        TEST(test_answers_name_the_state_of_the_users_table_they_are_from),
         TEST(test_a_login_front_cannot_redeem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
