@@ -74,8 +74,10 @@ const char *ctl_option(int *argc, char **argv, const char *name)
     for (int i = 0; i < *argc; i++) {
         if (strncmp(argv[i], name, n) != 0 || (argv[i][n] != '\0' && argv[i][n] != '='))
             continue;
-        int used = argv[i][n] == '=' || i + 1 == *argc ? 1 : 2;
-        const char *value = argv[i][n] == '=' ? argv[i] + n + 1 : used == 2 ? argv[i + 1] : "";
+        int used = argv[i][n] == '=' ? 1 : 2;
+        if (i + used > *argc)
+            return NULL;
+        const char *value = used == 1 ? argv[i] + n + 1 : argv[i + 1];
         memmove(&argv[i], &argv[i + used], (size_t)(*argc - i - used) * sizeof(*argv));
         *argc -= used;
         return value;

@@ -49,8 +49,8 @@ const struct conf *ctl_conf(struct ctl *);
 const char *ctl_directory(struct ctl *);
 /* Whether an option `--name` is in argv; it is taken out. */
 bool ctl_flag(int *argc, char **argv, const char *name);
-/* The value of `--name VALUE` or `--name=VALUE`, taken out of argv; NULL when absent. With
- * a missing value returns "" . */
+/* The value of `--name VALUE` or `--name=VALUE`, taken out of argv; NULL when absent. Left in
+ * argv, where it is one argument too many, when the value is missing. */
 const char *ctl_option(int *argc, char **argv, const char *name);
 
 /* Connects to the control socket. ERR_CLOSED when the system is not running. */

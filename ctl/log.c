@@ -6,10 +6,12 @@
 #include "ctl/ctl.h"
 #include "ctl/logline.h"
 #include "libutil/field.h"
+#include "libutil/log.h"
 #include "libutil/map.h"
 
 struct filter {
-    const char *qid, *sid, *daemon, *event, *level;
+    const char *qid, *sid, *daemon, *event;
+    enum log_level least;
 };
 
 struct reading {
@@ -56,13 +58,24 @@ static void reading_close(struct reading *r)
     free(r->line);
 }
 
+/* A line says its level when it is not info. */
+static enum log_level level_of(const struct logline *l)
+{
+    struct buf value;
+    buf_init(&value, 64);
+    enum log_level level =
+        logline_get(l, "level", &value) ? log_level_of(buf_slice(&value)) : LOG_INFO;
+    buf_clear(&value);
+    return level;
+}
+
 static bool wanted(const struct filter *f, const struct logline *l)
 {
     return (!f->daemon || slice_is(l->program, f->daemon)) &&
            (!f->qid || logline_has(l, "qid", f->qid)) &&
            (!f->sid || logline_has(l, "sid", f->sid)) &&
            (!f->event || logline_has(l, "event", f->event)) &&
-           (!f->level || logline_has(l, "level", f->level));
+           (f->least == LOG_DEBUG || level_of(l) >= f->least);
 }
 
 static void print_line(const struct ctl *c, struct slice text, const struct logline *l)
@@ -106,18 +119,27 @@ static void follow(const struct ctl *c, struct reading *r, const char *path, con
     }
 }
 
+static bool take_level(const char *name, enum log_level *level)
+{
+    *level = log_level_of(slice_of(name));
+    return *level != LOG_INFO || strcmp(name, "info") == 0;
+}
+
 static int show_log(struct ctl *c, int argc, char **argv)
 {
     struct reading r = {0};
     struct filter f = {.qid = ctl_option(&argc, argv, "--qid"),
         .sid = ctl_option(&argc, argv, "--sid"),
         .daemon = ctl_option(&argc, argv, "--daemon"),
-        .event = ctl_option(&argc, argv, "--event"),
-        .level = ctl_option(&argc, argv, "--level")};
+        .event = ctl_option(&argc, argv, "--event")};
+    const char *level = ctl_option(&argc, argv, "--level");
     bool following = ctl_flag(&argc, argv, "--follow") || ctl_flag(&argc, argv, "-f");
     bool from_now = ctl_flag(&argc, argv, "--new");
     if (argc != 0)
         return ctl_usage(c);
+    if (level && !take_level(level, &f.least))
+        return ctl_fail(
+            CTL_USAGE, "--level %s: debug, info, notice, warn or error is needed", level);
     const char *path = log_path(c);
     if (!path)
         return CTL_NO;

@@ -649,8 +649,9 @@ static const struct conf_key root_keys[] = {
         .block = &destination_schema,
         .readers = R(QMGR) | ADMIN,
         .example = "example.net",
-        .help = "Limits of their own for next hops: destination NAME ... { ... }. Unset ones are "
-                "those of outbound."},
+        .help = "Limits of their own for next hops: destination NAME ... { ... }. A next hop is the "
+                "recipient's domain, or what transport, relay or relay-host name instead, such as "
+                "[192.0.2.1]:25. Unset ones are those of outbound."},
     {.name = "mx-host",
         .type = CONF_BLOCK,
         .min = 1,

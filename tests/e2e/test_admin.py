@@ -221,6 +221,18 @@ def test_log_filters(rootless):
     assert lines and all("event=msg.accept" in line for line in lines)
 
 
+def test_log_shows_a_level_and_what_is_worse(rootless):
+    rootless.veredus("queue", "flush")  # logged as notice
+    def shown(level):
+        return rootless.veredus("log", "--level", level).stdout.splitlines()
+    notices = wait_for("the line", lambda: shown("notice"))
+    assert all("level=" in line for line in notices)
+    assert len(shown("info")) > len(notices) and set(notices) <= set(shown("info"))
+    assert not [line for line in shown("warn") if "level=notice" in line]
+    for options in (["--level", "loud"], ["--level"], ["--qid"]):
+        assert rootless.veredus("log", *options, status=None).returncode == 2
+
+
 def test_log_as_json(rootless):
     entry = accepted(rootless, unique("json"))
     rootless.wait_log(event="dlv.done", qid=entry["qid"])

@@ -73,7 +73,8 @@ def test_filters_choose_what_is_listed(stuck):
 
 
 @pytest.mark.parametrize("options", [["--age", "soon"], ["--age", "0"], ["--state", "sad"],
-                                     ["--recipient-domain", ""], ["surplus"]])
+                                     ["--recipient-domain", ""], ["surplus"], ["--sender"],
+                                     ["--reason"]])
 def test_a_filter_that_makes_no_sense_is_refused(stuck, options):
     assert stuck.veredus("queue", "list", *options, status=None).returncode == 2
 
