@@ -23,26 +23,40 @@ static void put_delivered_to(struct buf *out, struct slice via, struct slice add
     }
 }
 
-/* RFC 4314 §4, right p. A sender's address proves nothing, so what named users may do is no
- * question here: a folder that is there for anyone takes mail when anyone may post. */
-static bool may_post(struct store *s, struct slice folder)
+/* user+detail@domain without the detail, as the owner logs in. */
+static bool is_owner(struct slice login, struct slice address)
+{
+    ptrdiff_t at = slice_rchr(address, '@'), plus = slice_chr(address, '+');
+    if (at < 0 || slice_ieq(login, address))
+        return slice_ieq(login, address);
+    struct slice user = slice_first(address, (size_t)(plus > 0 && plus < at ? plus : at));
+    return login.n > user.n && slice_ieq(slice_first(login, user.n), user) &&
+           slice_ieq(slice_from_index(login, user.n), slice_from_index(address, (size_t)at));
+}
+
+/* RFC 4314 §4, right p. A sender's address proves nothing: it is asked for by who logged in to
+ * send, and for all others only `anyone` can have it. A list that says nothing of anyone, nor of p,
+ * is that of a personal folder, which takes mail as one that is not shared. */
+static bool may_post(struct store *s, struct slice folder, const struct store_delivery *d)
 {
     struct acl acl;
     struct error ignored;
-    bool open = false, post = false;
+    bool asked = false, post = false;
     if (store_acl_get(s, folder, &acl, &ignored))
         return false;
     for (size_t i = 0; i < acl.n; i++)
-        open |= strcmp(acl.entries[i].who, "anyone") == 0;
-    post = !open || (acl_rights_of(&acl, SLICE_LIT("")) & ACL_POST);
+        asked |= (acl.entries[i].rights & ACL_POST) || strcmp(acl.entries[i].who, "anyone") == 0;
+    post = !asked || (acl_rights_of(&acl, d->login) & ACL_POST) ||
+           (d->login.n && is_owner(d->login, d->address));
     acl_clear(&acl);
     return post;
 }
 
-struct slice store_deliver_folder(struct store *s, struct slice detail)
+struct slice store_deliver_folder(
+    struct store *s, struct slice detail, const struct store_delivery *d)
 {
     bool usable = detail.n > 0 && store_name_check(detail) == OK && store_exists(s, detail) &&
-                  may_post(s, detail);
+                  may_post(s, detail, d);
     return usable ? detail : SLICE_LIT("INBOX");
 }
 

@@ -10,6 +10,7 @@
 struct store_delivery {
     uint64_t id;           /* makes a repetition do nothing (I10); 0: none */
     struct slice sender;   /* reverse-path without <>; empty: null sender */
+    struct slice login;    /* who sent it, when he had logged in; empty: nobody knows */
     struct slice address;  /* the recipient */
     struct slice original; /* as given in RCPT */
     struct slice via;      /* recipient.via: one more Delivered-To each */
@@ -18,10 +19,11 @@ struct store_delivery {
     uint64_t size;
 };
 
-/* Where a delivery for user+detail goes: the folder of this name when there is one, else INBOX.
- * A detail comes from a stranger: no folder is made for it, and what is not a name for a folder
- * (store_name_check) names none. */
-struct slice store_deliver_folder(struct store *, struct slice detail) MUST_USE;
+/* Where a delivery for user+detail goes: the folder of this name when there is one and the sender
+ * may post there, else INBOX. A detail comes from a stranger: no folder is made for it, and what is
+ * not a name for a folder (store_name_check) names none. */
+struct slice store_deliver_folder(
+    struct store *, struct slice detail, const struct store_delivery *) MUST_USE;
 /* Not durable until store_sync. */
 int store_deliver(struct store *, struct slice folder, const struct store_delivery *,
     struct store_appended *, struct error *) MUST_USE;

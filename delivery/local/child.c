@@ -81,7 +81,7 @@ static int deliver(const struct delivery_task *t, int home, const char *maildir,
     int rc = store_open(home, maildir, &opt, &store, err);
     if (rc)
         return rc;
-    struct slice folder = store_deliver_folder(store, detail);
+    struct slice folder = store_deliver_folder(store, detail, &d);
     snprintf(r->folder, sizeof(r->folder), "%.*s", SLICE_FMT(folder));
     if (maildir == local_of(t)->mailbox && local_of(t)->limits[0])
         rc = check_quota(t, store, folder, &d, err);

@@ -41,6 +41,7 @@ static int check_maildir(const struct room *r, int home, struct error *err)
 {
     const struct local *l = r->local;
     const struct store_options opt = {.coexist = true};
+    const struct store_delivery unknown = {.id = 0};
     struct quota_usage none = {0};
     struct quota q;
     struct store *store;
@@ -54,8 +55,8 @@ static int check_maildir(const struct room *r, int home, struct error *err)
     if (!rc)
         rc = store_quota_set(store, slice_of(l->limits), err);
     if (!rc)
-        rc = store_quota_check(store, store_deliver_folder(store, slice_of(r->folder)), r->size, 1,
-            QUOTA_ADDRESS, err);
+        rc = store_quota_check(store, store_deliver_folder(store, slice_of(r->folder), &unknown),
+            r->size, 1, QUOTA_ADDRESS, err);
     store_close(store);
     return rc;
 }

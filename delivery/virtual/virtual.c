@@ -93,7 +93,7 @@ static int deliver_into(struct agent *v, struct slice nexthop, const struct stor
         struct store *store;
         rc = stores_get(&v->stores, path, loop_now(v->daemon->loop), &store, err);
         if (!rc) {
-            *folder = store_deliver_folder(store, detail);
+            *folder = store_deliver_folder(store, detail, d);
             rc = check_quota(store, *folder, d, final, err);
         }
         if (!rc)
@@ -149,6 +149,7 @@ static void start(struct agent *v, struct peer *peer, struct ipc_in *in)
     bool good = record_get(&er, &envelope_record, &envelope) == OK &&
                 (m->body.n == m->size || (m->body.n == 0 && in->fd >= 0));
     d.sender = good ? envelope.sender : SLICE_LIT("");
+    d.login = good ? envelope.login : SLICE_LIT("");
     for (uint32_t i = 0; good && i < DELIVER_RECIPIENTS_MAX && rr.rest.n; i++) {
         char text[TEXT_SIZE];
         struct outcome o = {.index = i};
@@ -232,6 +233,7 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     struct agent *v = peer->daemon->data;
     const struct quota_ask *ask = in->msg;
     struct quota_answer answer = {.verdict = QUOTA_UNKNOWN};
+    const struct store_delivery unknown = {.id = 0}; /* who will send it */
     struct store *store;
     struct error err = {0};
     struct quota q;
@@ -241,8 +243,8 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     if (!rc && ask->append)
         rc = store_quota_check(store, ask->folder, ask->size, ask->messages, QUOTA_APPEND, &err);
     else if (!rc)
-        rc = store_quota_check(
-            store, store_deliver_folder(store, ask->folder), ask->size, 1, QUOTA_ADDRESS, &err);
+        rc = store_quota_check(store, store_deliver_folder(store, ask->folder, &unknown), ask->size,
+            1, QUOTA_ADDRESS, &err);
     if (rc == OK)
         answer.verdict = QUOTA_FITS;
     else if (rc == ERR_QUOTA && store_quota_get(store, &q, &err) == OK)

@@ -603,3 +603,27 @@ def test_mail_for_a_folder_of_all_needs_the_right_to_post(rootless, alice):
     arrives("INBOX", f"s-{news}", news)
     ok(alice.imap(f"SETACL {news} anyone +p"))
     arrives(news, f"t-{news}", news)
+
+
+def test_named_users_post_when_they_log_in_to_send(rootless, alice):
+    name, domain = ALICE.split("@")
+    team = name_of("team")
+    ok(alice.imap(f"CREATE {team}"))
+    ok(alice.imap(f"SETACL {team} {BOB} lrp"))
+
+    def send(subject, login=None):
+        rootless.send(subject, to=f"{name}+{team}@{domain}", sender=BOB, login=login)
+
+    def has(folder, subject):
+        ok(alice.imap(f"EXAMINE {folder}"))
+        return ok(alice.imap(f'SEARCH SUBJECT "{subject}"')) != ["* SEARCH"]
+    send(f"by-bob-{team}", BOB)
+    wait_for("bob's letter", lambda: has(team, f"by-bob-{team}"))
+    send(f"by-alice-{team}", ALICE)
+    wait_for("alice's letter", lambda: has(team, f"by-alice-{team}"))
+    send(f"by-nobody-{team}")  # who names bob as its sender
+    wait_for("the stranger's letter", lambda: has("INBOX", f"by-nobody-{team}"))
+    ok(alice.imap(f"SETACL {team} {BOB} lr"))
+    ok(alice.imap(f"SETACL {team} carol@example.test p"))
+    send(f"without-{team}", BOB)
+    wait_for("the refused letter", lambda: has("INBOX", f"without-{team}"))
