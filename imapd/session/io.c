@@ -1,11 +1,17 @@
 #include "imapd/session/io.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum { IN_MAX = 160 << 10, CHUNK = 32 << 10, LARGE = 16 << 10 };
+enum {
+    IN_MAX = 160 << 10,
+    CHUNK = 32 << 10,
+    LARGE = 16 << 10,
+    REST_AFTER = 2000 /* ms of silence until memory is given back */
+};
 
 void io_init(struct io *io, int fd, struct slice input)
 {
@@ -39,6 +45,27 @@ static int wait_for(struct io *io, short events, bool also, int timeout)
     if (n < 0)
         return dead(io, ERR_IO);
     return n == 0 ? ERR_TIMEOUT : OK;
+}
+
+/* A client that says nothing costs little: there may be thousands of them. */
+static void give_back_memory(struct io *io)
+{
+    if (buf_len(&io->in) == 0)
+        buf_clear(&io->in);
+    if (buf_len(&io->out) == 0)
+        buf_clear(&io->out);
+    malloc_trim(0);
+}
+
+/* Waits for input, and with `also` for input there. */
+static int wait_for_input(struct io *io, bool also, int timeout)
+{
+    int first = timeout < 0 ? REST_AFTER : MIN(timeout, REST_AFTER);
+    int rc = wait_for(io, POLLIN, also, first);
+    if (rc != ERR_TIMEOUT || first == timeout)
+        return rc;
+    give_back_memory(io);
+    return wait_for(io, POLLIN, also, timeout < 0 ? timeout : timeout - first);
 }
 
 /* Sends the slices whole. */
@@ -130,7 +157,7 @@ static int fill(struct io *io, int timeout)
 {
     int rc = io_flush(io);
     if (rc == OK)
-        rc = wait_for(io, POLLIN, false, timeout);
+        rc = wait_for_input(io, false, timeout);
     return rc ? rc : take_input(io);
 }
 
@@ -138,7 +165,7 @@ int io_wait_more(struct io *io, int timeout)
 {
     int rc = io_flush(io);
     if (rc == OK)
-        rc = wait_for(io, POLLIN, true, timeout);
+        rc = wait_for_input(io, true, timeout);
     return rc ? rc : take_input(io);
 }
 
