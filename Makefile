@@ -99,9 +99,12 @@ list-fuzz-targets: ; @echo $(FUZZ_TARGETS)
 BUILD_PACKAGES := gcc libc6-dev pkg-config libevent-dev libssl-dev libdb5.3-dev liblmdb-dev \
 	libcap-dev libseccomp-dev libunbound-dev libpcre2-dev libidn2-dev libcrypt-dev
 TEST_PACKAGES := libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest swaks curl mutt isync \
-	fetchmail nsd openssl procps strace libnet-ssleay-perl dns-root-data ca-certificates
+	fetchmail nsd openssl procps strace libnet-ssleay-perl dns-root-data ca-certificates \
+	dovecot-imapd dovecot-pop3d
+BENCH_PACKAGES := dovecot-imapd dovecot-lmtpd
 deps: ; @tests/tools/packages $(BUILD_PACKAGES) $(TEST_PACKAGES)
 build-deps: ; @tests/tools/packages $(BUILD_PACKAGES)
+bench-deps: deps ; @tests/tools/packages $(BENCH_PACKAGES)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 run: build-deps
@@ -124,12 +127,11 @@ crash: deps
 	@VEREDUS_HISTORIES=100000 VEREDUS_FIRST=$$(date +%s) build/tests/unit/libstore/test_store_crash
 	@VEREDUS_KILL_ROUNDS=200 tests/run --only crash
 
-bench: deps
+bench: bench-deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tests/bench/run
 	@tests/bench/queue
 	@tests/bench/store
-	@tests/bench/import
 
 lint:
 	@tests/lint/run
@@ -146,5 +148,5 @@ clean:
 help:
 	@echo 'all deps run check check-asan fuzz crash bench lint format install clean'
 
-.PHONY: all programs unit-tests fuzz-targets list-programs list-unit-tests list-fuzz-targets deps build-deps run check check-asan fuzz crash bench lint format install clean help
+.PHONY: all programs unit-tests fuzz-targets list-programs list-unit-tests list-fuzz-targets deps build-deps bench-deps run check check-asan fuzz crash bench lint format install clean help
 .DEFAULT_GOAL := all

@@ -339,6 +339,14 @@ int store_refresh(
     return OK;
 }
 
+bool store_tidy(struct store_mailbox *mb)
+{
+    if (mb->store->opt.coexist && !mb->read_only)
+        box_idle(mb->box);
+    view_discard(mb, IDLE_MS);
+    return mb->leftover.n > 0;
+}
+
 static int find_live(
     struct store_mailbox *mb, uint32_t uid, const struct disk_rec **rec, struct error *err)
 {

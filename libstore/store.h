@@ -149,6 +149,11 @@ struct store_changes {
 int store_refresh(
     struct store_mailbox *, bool may_expunge, struct store_changes *, struct error *) MUST_USE;
 
+/* Does a little of what was put off so that nobody waits for it: removes files of messages that were
+ * expunged here, and with coexist writes flags into file names. True: there are more files. To be
+ * called while the user does nothing. */
+bool store_tidy(struct store_mailbox *);
+
 /* A message's content. Release it before the mailbox is closed. */
 struct store_body {
     struct slice content;

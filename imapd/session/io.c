@@ -10,7 +10,7 @@ enum {
     IN_MAX = 160 << 10,
     CHUNK = 32 << 10,
     LARGE = 16 << 10,
-    REST_AFTER = 2000 /* ms of silence until memory is given back */
+    REST_AFTER = 2000 /* ms of silence */
 };
 
 void io_init(struct io *io, int fd, struct slice input)
@@ -64,6 +64,9 @@ static int wait_for_input(struct io *io, bool also, int timeout)
     int rc = wait_for(io, POLLIN, also, first);
     if (rc != ERR_TIMEOUT || first == timeout)
         return rc;
+    while (io->rest && io->rest(io->rest_arg))
+        if ((rc = wait_for(io, POLLIN, also, 0)) != ERR_TIMEOUT)
+            return rc;
     give_back_memory(io);
     return wait_for(io, POLLIN, also, timeout < 0 ? timeout : timeout - first);
 }

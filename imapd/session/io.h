@@ -21,6 +21,10 @@ struct io {
     struct buf out; /* gathered */
     uint64_t received, sent;
     int error; /* the connection is dead: an error_code */
+    /* Or NULL. Called while the client is silent: does a little of what was put off, and returns
+     * whether there is more. */
+    bool (*rest)(void *arg);
+    void *rest_arg;
 };
 
 /* fd stays the caller's. `input` are bytes the client sent before. */

@@ -79,10 +79,18 @@ static void one_command(struct session *s, struct buf *text)
         end_reading(s, s->io.error);
 }
 
+static bool rest(void *arg)
+{
+    struct session *s = arg;
+    return s->mb && store_tidy(s->mb);
+}
+
 static void loop(struct session *s)
 {
     struct buf text;
     buf_init(&text, SESSION_COMMAND_MAX + 64);
+    s->io.rest = rest;
+    s->io.rest_arg = s;
     while (!s->over) {
         one_command(s, &text);
         if (text.cap > 8192)

@@ -284,6 +284,22 @@ static void test_expunged_uid_is_never_given_again(void **state)
     assert_int_equal(append(f, INBOX, SLICE_LIT(MAIL)), 3);
 }
 
+static void test_files_of_expunged_messages_are_gone_when_all_is_tidy(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 300; i++)
+        append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    struct uidset most = uids(1, 299);
+    assert_int_equal(files_in(f, "cur") + files_in(f, "new"), 300);
+    assert_int_equal(store_expunge(mb, &most, false, NULL, &f->err), OK);
+    while (store_tidy(mb))
+        ;
+    assert_int_equal(files_in(f, "cur") + files_in(f, "new"), 1);
+    uidset_clear(&most);
+    store_unselect(mb);
+}
+
 static void test_changes_since_tells_changed_and_vanished(void **state)
 {
     struct fixture *f = *state;
@@ -615,6 +631,7 @@ int main(void)
         IN_BOTH(test_read_only_view_changes_nothing),
         IN_BOTH(test_expunged_messages_stay_in_other_views_until_they_refresh),
         IN_BOTH(test_expunged_uid_is_never_given_again),
+        IN_BOTH(test_files_of_expunged_messages_are_gone_when_all_is_tidy),
         IN_BOTH(test_changes_since_tells_changed_and_vanished),
         IN_BOTH(test_copy_gives_pairs_and_keeps_flags_keywords_dates),
         IN_BOTH(test_copy_to_a_missing_folder_is_not_found),
