@@ -37,7 +37,7 @@ struct ctl_verb {
 extern const struct ctl_verb init_verbs[], run_verbs[], status_verbs[], log_verbs[],
     sandbox_verbs[], queue_verbs[], config_verbs[], user_verbs[], table_verbs[], mailbox_verbs[],
     transfer_verbs[], backup_verbs[], upgrade_verbs[], housekeep_verbs[], quota_verbs[],
-    acl_verbs[];
+    acl_verbs[], alias_verbs[];
 
 /* Prints "veredus: ..." to standard error and returns status. */
 int ctl_fail(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);

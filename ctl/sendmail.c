@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "ctl/alias.h"
 #include "ctl/ctl.h"
 #include "ctl/letter.h"
 #include "ctl/socket.h"
@@ -108,7 +109,7 @@ static int build_aliases(const struct sendmail *s)
     if (!conf_isset(conf_root(s->conf), "aliases"))
         return complain(EX_CONFIG, "%s: no aliases are configured", s->conf_path);
     struct slice spec = conf_string(conf_root(s->conf), "aliases");
-    int rc = table_build(spec, &err);
+    int rc = table_build_aliases(spec, alias_warn_repeated, NULL, &err);
     if (rc == ERR_UNSUPPORTED) {
         printf("%.*s is read as it is: nothing to build\n", SLICE_FMT(spec));
         return EX_OK;

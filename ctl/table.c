@@ -1,6 +1,7 @@
 /* table: lookup tables, built and asked. */
 #include "libutil/table.h"
 
+#include "ctl/alias.h"
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 
@@ -27,10 +28,18 @@ static int find_spec(struct ctl *c, const char *word, struct slice *spec, struct
     return spec->p ? OK : error_set(err, ERR_NOT_FOUND, "the configuration sets no %s", word);
 }
 
-static int build_one(struct slice spec)
+static int build_one(struct slice spec, const char *key)
 {
     struct error err = {0};
-    return table_build(spec, &err) ? ctl_report(&err) : CTL_OK;
+    int rc = strcmp(key, "aliases") == 0
+                 ? table_build_aliases(spec, alias_warn_repeated, NULL, &err)
+                 : table_build(spec, &err);
+    return rc ? ctl_report(&err) : CTL_OK;
+}
+
+static struct table *open_one(struct slice spec, const char *key, struct error *err)
+{
+    return strcmp(key, "aliases") == 0 ? table_open_aliases(spec, err) : table_open(spec, err);
 }
 
 static bool is_built(struct slice spec)
@@ -46,8 +55,8 @@ static int build_all(struct ctl *c)
     int status = conf ? CTL_OK : CTL_NO;
     for (size_t i = 0; conf && i < ARRAY_LEN(keys); i++) {
         struct slice spec = conf_string(conf_root(conf), keys[i]);
-        if (is_built(spec))
-            status = MAX(status, build_one(spec));
+        int one = is_built(spec) ? build_one(spec, keys[i]) : CTL_OK;
+        status = MAX(status, one);
     }
     return status;
 }
@@ -60,7 +69,7 @@ static int build(struct ctl *c, int argc, char **argv)
         return build_all(c);
     if (argc != 1)
         return ctl_usage(c);
-    return find_spec(c, argv[0], &spec, &err) ? ctl_report(&err) : build_one(spec);
+    return find_spec(c, argv[0], &spec, &err) ? ctl_report(&err) : build_one(spec, argv[0]);
 }
 
 static int get(struct ctl *c, int argc, char **argv)
@@ -71,7 +80,7 @@ static int get(struct ctl *c, int argc, char **argv)
     if (argc != 2)
         return ctl_usage(c);
     int rc = find_spec(c, argv[0], &spec, &err);
-    struct table *t = rc == OK ? table_open(spec, &err) : NULL;
+    struct table *t = rc ? NULL : open_one(spec, argv[0], &err);
     if (!t)
         return ctl_report(&err);
     buf_init(&out, TABLE_VALUE_MAX);
@@ -95,7 +104,7 @@ static void list_one(struct ctl *c, struct json *j, const char *key, struct slic
 {
     struct error err = {0};
     int64_t n = 0;
-    struct table *t = table_open(spec, &err);
+    struct table *t = open_one(spec, key, &err);
     if (t && table_each(t, count, &n, &err))
         n = 0;
     table_close(t);

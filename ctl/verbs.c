@@ -4,7 +4,8 @@
 
 static const struct ctl_verb *const tables[] = {init_verbs, run_verbs, status_verbs, log_verbs,
     sandbox_verbs, queue_verbs, config_verbs, user_verbs, table_verbs, mailbox_verbs,
-    transfer_verbs, backup_verbs, upgrade_verbs, housekeep_verbs, quota_verbs, acl_verbs};
+    transfer_verbs, backup_verbs, upgrade_verbs, housekeep_verbs, quota_verbs, acl_verbs,
+    alias_verbs};
 
 /* The row after v, over the ends of tables; the first for NULL, NULL after the last. */
 static const struct ctl_verb *next_row(const struct ctl_verb *v, size_t *table)

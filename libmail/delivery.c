@@ -117,7 +117,7 @@ static void add_task(
         list_append(&a->waiting, &t->link);
 }
 
-static bool copy(struct buf *into, struct slice bytes)
+static bool keep(struct buf *into, struct slice bytes)
 {
     buf_init(into, MAX(bytes.n, (size_t)1));
     return buf_put(into, bytes) == OK;
@@ -144,8 +144,9 @@ static void start(struct delivery *a, struct peer *peer, struct ipc_in *in)
     const struct deliver_start *m = in->msg;
     struct delivery_job *j = job_new(a, peer, in);
     struct recipient to;
-    bool good = copy(&j->envelope_bytes, m->envelope) & copy(&j->recipient_bytes, m->recipients) &
-                copy(&j->body, m->body);
+    bool good = keep(&j->envelope_bytes, m->envelope);
+    good = keep(&j->recipient_bytes, m->recipients) && good;
+    good = keep(&j->body, m->body) && good;
     struct reader er = reader_of(buf_slice(&j->envelope_bytes));
     struct reader rr = reader_of(buf_slice(&j->recipient_bytes));
     good = good && record_get(&er, &envelope_record, &j->envelope) == OK &&

@@ -17,6 +17,7 @@ struct store_delivery {
     struct slice body;     /* the message, or */
     int fd;                /* where it stands from offset 0, when body is empty */
     uint64_t size;
+    unsigned patience_ms; /* how long an mbox file's locks are waited for; 0: MBOX_LOCK_MS */
 };
 
 /* Where a delivery for user+detail goes: the folder of this name when there is one and the sender

@@ -120,11 +120,12 @@ static int refresh(struct table *t, struct error *err)
 }
 
 /* --- tables ----------------------------------------------------------------------------------- */
-struct table *table_open(struct slice spec, struct error *err)
+static struct table *open_table(struct slice spec, bool aliases, struct error *err)
 {
     if (table_check_spec(spec, err))
         return NULL;
     struct table *t = NEW(struct table);
+    t->aliases = aliases;
     t->dir_fd = -1;
     t->spec = xmemdup0(spec.p, spec.n);
     t->argument = slice_of(t->spec);
@@ -142,6 +143,16 @@ struct table *table_open(struct slice spec, struct error *err)
         return NULL;
     }
     return t;
+}
+
+struct table *table_open(struct slice spec, struct error *err)
+{
+    return open_table(spec, false, err);
+}
+
+struct table *table_open_aliases(struct slice spec, struct error *err)
+{
+    return open_table(spec, true, err);
 }
 
 void table_close(struct table *t)
@@ -231,10 +242,9 @@ static int build_aside(const struct table_driver *driver, int dir_fd, const char
     return rc;
 }
 
-int table_build(struct slice spec, struct error *err)
+static int build_table(struct slice spec, struct table_text *text, struct error *err)
 {
     struct slice path = spec;
-    struct table_text text;
     struct buf source;
     char name[240], *cpath;
     int dir_fd = -1, rc = table_check_spec(spec, err);
@@ -244,19 +254,36 @@ int table_build(struct slice spec, struct error *err)
     if (!driver->build)
         return error_set(
             err, ERR_UNSUPPORTED, "a %s table is used as it is, not built", driver->type);
-    table_text_init(&text);
     buf_init(&source, TABLE_FILE_MAX);
     cpath = xmemdup0(path.p, path.n);
     rc = table_open_directory(path, &dir_fd, name, sizeof(name), err);
     if (rc == OK)
         rc = table_read_file(dir_fd, name, &source, err);
     if (rc == OK)
-        rc = table_text_parse(&text, cpath, buf_slice(&source), err);
+        rc = table_text_parse(text, cpath, buf_slice(&source), err);
     if (rc == OK)
-        rc = build_aside(driver, dir_fd, name, &text, err);
+        rc = build_aside(driver, dir_fd, name, text, err);
     fd_close(&dir_fd);
-    table_text_clear(&text);
+    table_text_clear(text);
     buf_wipe(&source);
     free(cpath);
     return rc;
+}
+
+int table_build(struct slice spec, struct error *err)
+{
+    struct table_text text;
+    table_text_init(&text);
+    return build_table(spec, &text, err);
+}
+
+int table_build_aliases(
+    struct slice spec, table_repeated_fn *repeated, void *arg, struct error *err)
+{
+    struct table_text text;
+    table_text_init(&text);
+    text.aliases = true;
+    text.repeated = repeated;
+    text.arg = arg;
+    return build_table(spec, &text, err);
 }

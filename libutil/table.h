@@ -9,8 +9,8 @@
  *
  * Text format: "key value..." or "key: value..." a line, '#' comments, a line that begins with
  * white space continues the one before (aliases(5) and Postfix maps alike). A key may stand in
- * double quotes. Keys are lower-cased when built and when looked up. A key given twice, without
- * a value, with a NUL, or over a limit is an error that names the line.
+ * double quotes. Keys are lower-cased when built and when looked up. A key given twice (but in
+ * aliases), without a value, with a NUL, or over a limit is an error that names the line.
  *
  * Built files are made aside, synced and renamed over the old ones; readers notice and reopen.
  * For that the directory of the file is kept open: it works after chroot, as long as Landlock
@@ -30,6 +30,8 @@ enum { TABLE_KEY_MAX = 500, TABLE_VALUE_MAX = 65536, TABLE_FILE_MAX = 256 * 1024
 
 /* Opens a table by specification. ERR_NOT_FOUND when its file does not exist. */
 struct table *table_open(struct slice spec, struct error *) MUST_USE;
+/* The same for aliases(5), as others keep them: of a key given twice the first counts. */
+struct table *table_open_aliases(struct slice spec, struct error *) MUST_USE;
 void table_close(struct table *);
 /* Looks key up (lower-cased first), reopening a changed file. 0 with the value appended to out,
  * ERR_NOT_FOUND, or a failure to be taken as temporary (a damaged file, wrong text). */
@@ -52,6 +54,14 @@ bool table_has_path(struct slice type);
 /* Builds the compiled form of "hash:PATH" and the like from the text file PATH. ERR_UNSUPPORTED
  * for types that are not built. */
 int table_build(struct slice spec, struct error *) MUST_USE;
+/* The same for aliases(5); repeated is called for each key given twice. */
+typedef void table_repeated_fn(const char *name, unsigned line, struct slice key, void *arg);
+int table_build_aliases(struct slice spec, table_repeated_fn *, void *arg, struct error *) MUST_USE;
+
+/* Cuts the next entry, with its continuation lines, off *rest; comments and empty lines between
+ * entries are skipped; p == NULL at the end. *line counts lines, *starts is the entry's. */
+struct slice table_next_entry(struct slice *rest, unsigned *line, unsigned *starts);
+int table_split_entry(struct slice entry, struct slice *key, struct slice *value) MUST_USE;
 
 /* Changes one entry of the text behind a table (text, or what a built type is built from), and
  * builds again what is built. Comments and other entries stay. Writers are kept apart by a lock

@@ -16,6 +16,9 @@ struct table_text {
     struct map index; /* to pair number + 1 */
     char **chunks;
     size_t nchunks;
+    bool aliases;                /* a key given twice is no error */
+    table_repeated_fn *repeated; /* who is told; may be NULL */
+    void *arg;
 };
 
 void table_text_init(struct table_text *);
@@ -56,7 +59,7 @@ struct table {
     char name[256];        /* of the file in that directory */
     struct table_stamp stamp;
     uint64_t generation;
-    bool is_open;
+    bool is_open, aliases;
     void *state; /* the driver's */
 };
 
@@ -72,11 +75,6 @@ int table_read_file(int dir_fd, const char *name, struct buf *out, struct error 
 /* Splits a path into its directory, opened, and the name in it. */
 int table_open_directory(
     struct slice path, int *dir_fd, char *name, size_t size, struct error *) MUST_USE;
-/* Cuts the next entry, with its continuation lines, off *rest; comments and empty lines between
- * entries are skipped; p == NULL at the end. *line counts lines, *starts is the entry's. */
-struct slice table_next_entry(struct slice *rest, unsigned *line, unsigned *starts);
-int table_split_entry(struct slice entry, struct slice *key, struct slice *value) MUST_USE;
-
 /* The text between the braces of inline:{...}, and its pairs one by one. ERR_SYNTAX. */
 int table_inline_body(struct slice argument, struct slice *body) MUST_USE;
 int table_inline_next(struct slice *rest, struct slice *key, struct slice *value) MUST_USE;

@@ -119,6 +119,11 @@ int table_text_parse(struct table_text *t, const char *name, struct slice text, 
             return error_set(
                 err, ERR_SYNTAX, "%s:%u: must be: key value, or: key: value", name, starts);
         int rc = table_text_add(t, key, value, &why);
+        if (rc == ERR_EXISTS && t->aliases) {
+            if (t->repeated)
+                t->repeated(name, starts, key, t->arg);
+            rc = OK;
+        }
         if (rc)
             return error_set(err, rc, "%s:%u: %s", name, starts, why.text);
     }
@@ -168,6 +173,7 @@ static struct table_text *memory_new(struct table *t)
 {
     t->state = NEW(struct table_text);
     table_text_init(t->state);
+    ((struct table_text *)t->state)->aliases = t->aliases;
     return t->state;
 }
 

@@ -29,7 +29,8 @@ static int open_table(struct maps *m, const char *key, struct table **out, struc
     if (!conf_isset(root, key))
         return OK;
     struct error why;
-    *out = table_open(conf_string(root, key), &why);
+    *out = out == &m->aliases ? table_open_aliases(conf_string(root, key), &why)
+                              : table_open(conf_string(root, key), &why);
     if (!*out)
         return error_set(err, why.code, "%s: %s", key, why.text);
     if (table_directory(conf_string(root, key), dir, sizeof(dir)))

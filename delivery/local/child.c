@@ -5,12 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "delivery/local/mbox.h"
 #include "delivery/local/parts.h"
-#include "delivery/local/userfile.h"
 #include "libmail/header.h"
 #include "libmail/nexthop.h"
+#include "libstore/mbox_deliver.h"
 #include "libstore/quota.h"
+#include "libstore/userfile.h"
 
 static void say(struct local_result *r, enum deliver_status status, const char *dsn,
     const char *rule, const char *text)
@@ -135,19 +135,7 @@ static int deliver_to_path(const struct delivery_task *t, int home, struct slice
     bool again;
     if (!below)
         return error_set(err, ERR_DENIED, "the .forward file names a file outside of the home");
-    size_t n = strlen(full);
-    if (full[n - 1] != '/') {
-        int rc = mbox_deliver(home, below, &d, &again, err);
-        r->stored |= !rc;
-        return rc;
-    }
-    while (n && full[n - 1] == '/')
-        full[--n] = '\0';
-    struct local_result other = {0};
-    int rc = deliver(t, home, below, SLICE_LIT(""), &other, err);
-    /* The spawner syncs where the mailbox is; what is beside it is synced here. */
-    if (!rc)
-        rc = store_sync(home, err);
+    int rc = path_deliver(home, below, &d, &again, err);
     r->stored |= !rc;
     return rc;
 }

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "delivery/local/mbox.h"
 #include "delivery/local/parts.h"
 #include "libmail/proto/quota.h"
+#include "libstore/mbox_deliver.h"
 #include "libstore/quota.h"
 
 enum { CHILD_SECONDS = 4 }; /* less than lookupd waits */

@@ -1,12 +1,15 @@
 #include "delivery/pipe/agent.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "delivery/pipe/events.h"
 #include "delivery/pipe/run.h"
 #include "libmail/nexthop.h"
+#include "libstore/mbox_deliver.h"
 
 enum { MARGIN_MS = 30000 };
 
@@ -18,7 +21,7 @@ struct agent {
 
 struct task {
     struct delivery_task base;
-    struct slice line;
+    struct slice line, file; /* one of them, or a block in rules */
     struct run_rules rules;
 };
 
@@ -37,7 +40,7 @@ static void conclude(struct task *t, const struct run_result *r)
     struct outcome o = {.status = r->status, .dsn = slice_of(r->dsn), .text = slice_of(r->text)};
     log_set_id(&log, &d->log, "qid", t->base.job->trace);
     log_event(&log, pipe_run, .to = t->base.to.address, .account = slice_of(t->base.account.name),
-        .block = t->rules.block ? conf_arg(t->rules.block, 0) : SLICE_LIT(""),
+        .block = t->rules.block ? conf_arg(t->rules.block, 0) : SLICE_LIT(""), .file = t->file,
         .result = slice_of(results[r->status]), .status = r->exit_status, .signal = r->signal,
         .ms = t->base.child.begun ? loop_now(d->loop) - t->base.child.begun : 0,
         .reason = slice_of(r->text));
@@ -50,7 +53,7 @@ static void refuse(struct delivery_task *base, enum deliver_status status, const
     struct run_result r = {.status = status};
     (void)rule;
     snprintf(r.dsn, sizeof(r.dsn), "%s", dsn);
-    snprintf(r.text, sizeof(r.text), "%s", text);
+    snprintf(r.text, sizeof(r.text), "%.399s", text);
     conclude((struct task *)base, &r);
 }
 
@@ -69,9 +72,48 @@ static void ended(struct delivery_task *base, struct slice answer)
 
 /* --- the child ------------------------------------------------------------------------------- */
 
-static void work(struct delivery_task *base, struct buf *answer)
+static void say(struct run_result *r, enum deliver_status status, const char *dsn, const char *text)
 {
-    const struct task *t = (struct task *)base;
+    r->status = status;
+    snprintf(r->dsn, sizeof(r->dsn), "%s", dsn);
+    snprintf(r->text, sizeof(r->text), "%.399s", text);
+}
+
+/* A file or Maildir that an alias names: no link on the way to it is followed. */
+static void append(const struct task *t, struct run_result *r)
+{
+    const struct delivery_task *base = &t->base;
+    const struct store_delivery d = {.id = delivery_id(base),
+        .sender = base->job->envelope.sender,
+        .address = base->to.address,
+        .original = base->to.original,
+        .via = base->to.via,
+        .body = buf_slice(&base->job->body),
+        .fd = base->job->fd,
+        .size = base->job->size};
+    struct error err = {0};
+    char path[1024];
+    bool again = false;
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), rc = ERR_DENIED;
+    struct slice below = t->file;
+    while (slice_starts(below, "/"))
+        below = slice_from_index(below, 1);
+    signal(SIGXFSZ, SIG_IGN);
+    if (root < 0 || !slice_to_cstr(below, path, sizeof(path)))
+        error_set(&err, rc, "the file has no name that can be used");
+    else
+        rc = path_deliver(root, path, &d, &again, &err);
+    fd_close(&root);
+    if (rc)
+        say(r, DEFERRED, err.code == ERR_NO_SPACE ? "4.3.1" : "4.2.0", err.text);
+    else
+        say(r, DELIVERED, "2.0.0",
+            again ? "delivered to a file (by an attempt before)" : "delivered to a file");
+}
+
+static void run(const struct task *t, struct run_result *r)
+{
+    const struct delivery_task *base = &t->base;
     const struct delivery_job *j = base->job;
     struct run run = {.account = &base->account,
         .rules = t->rules,
@@ -85,16 +127,21 @@ static void work(struct delivery_task *base, struct buf *answer)
         .body = buf_slice(&j->body),
         .fd = j->fd,
         .size = j->size};
+    run_command(&run, r);
+}
+
+static void work(struct delivery_task *base, struct buf *answer)
+{
+    const struct task *t = (struct task *)base;
     struct run_result r = {0};
     struct error err = {0};
     if (sandbox_become(base->account.uid, base->account.gid, NULL, &err) ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0)) {
-        r.status = DEFERRED;
-        snprintf(r.dsn, sizeof(r.dsn), "4.3.0");
-        snprintf(r.text, sizeof(r.text), "%.399s", err.text);
-    } else {
-        run_command(&run, &r);
-    }
+        prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0))
+        say(&r, DEFERRED, "4.3.0", err.text);
+    else if (t->file.n)
+        append(t, &r);
+    else
+        run(t, &r);
     buf_put(answer, slice_from(&r, sizeof(r)));
 }
 
@@ -109,20 +156,25 @@ static const struct conf_block *find_block(const struct agent *a, struct slice n
     return NULL;
 }
 
+/* A block's own limits, and where it sets none, those of `pipe`. */
+static int64_t rule(const struct agent *a, const struct conf_block *block, const char *key)
+{
+    bool own = block && conf_isset(block, key);
+    return conf_int(own ? block : conf_one(a->delivery.daemon->conf, "pipe"), key);
+}
+
 static struct run_rules rules_of(const struct agent *a, const struct conf_block *block)
 {
-    const struct conf_block *b = conf_one(a->delivery.daemon->conf, "pipe");
-    struct run_rules r = {.block = block,
+    return (struct run_rules){.block = block,
         .directory = a->directory,
-        .timeout_ms = conf_int(b, "timeout"),
-        .cpu_s = (uint64_t)(conf_int(b, "cpu-time") / 1000),
-        .memory = (uint64_t)conf_int(b, "memory"),
-        .file_size = (uint64_t)conf_int(b, "file-size"),
-        .processes = (uint64_t)conf_int(b, "processes"),
-        .from_line = conf_bool(b, "from-line")};
-    if (block)
-        r.from_line = conf_bool(block, "from-line");
-    return r;
+        .timeout_ms = rule(a, block, "timeout"),
+        .cpu_s = (uint64_t)(rule(a, block, "cpu-time") / 1000),
+        .memory = (uint64_t)rule(a, block, "memory"),
+        .file_size = (uint64_t)rule(a, block, "file-size"),
+        .processes = (uint64_t)rule(a, block, "processes"),
+        .output = (uint64_t)rule(a, block, "output"),
+        .from_line =
+            conf_bool(block ? block : conf_one(a->delivery.daemon->conf, "pipe"), "from-line")};
 }
 
 /* What is to be run, and as whom. NULL: it may be; else why not. */
@@ -137,9 +189,12 @@ static const char *find_command(struct agent *a, struct task *t, struct slice *a
         *account = conf_string(block, "user");
     } else {
         nexthop_split(t->base.to.nexthop, account, &command);
-        if (!slice_starts(command, "|"))
-            return "that is no command";
-        t->line = slice_from_index(command, 1);
+        if (slice_starts(command, "|"))
+            t->line = slice_from_index(command, 1);
+        else if (slice_starts(command, "/"))
+            t->file = command;
+        else
+            return "that is neither a command nor a file";
     }
     t->rules = rules_of(a, block);
     return NULL;

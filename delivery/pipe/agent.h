@@ -3,6 +3,7 @@
  *
  *     ACCOUNT//|COMMAND   of that account's ~/.forward, or of aliases(5) as pipe { command-user }
  *     command:NAME        the block `command NAME` of the configuration (transport pipe:NAME)
+ *     ACCOUNT///FILE      a file of aliases(5), as the same account; FILE/ is a Maildir
  *     discard:            none: the message is thrown away (/dev/null in aliases)
  *
  * The process has the capabilities to change user and nothing else, and reads no mail. The child of

@@ -24,8 +24,9 @@ struct running {
     struct buf feed; /* ready to be written */
     char output[OUTPUT_MAX + 1];
     size_t noutput;
+    uint64_t heard;
     int64_t deadline;
-    bool late, killed, ended;
+    bool late, killed, ended, loud;
     int status;
 };
 
@@ -264,18 +265,26 @@ static void feed(struct running *p)
     }
 }
 
+/* At most so much at a time: one that writes without end must not keep us from the clock. */
 static void hear(struct running *p)
 {
     char chunk[4096];
-    ssize_t n;
-    while ((n = read(p->out, chunk, sizeof(chunk))) > 0 || (n < 0 && errno == EINTR)) {
-        size_t room = OUTPUT_MAX - p->noutput;
-        size_t take = n > 0 ? MIN((size_t)n, room) : 0;
+    ssize_t n = 1;
+    for (size_t got = 0; n > 0 && got < CHUNK; got += (size_t)n) {
+        n = read(p->out, chunk, sizeof(chunk));
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        size_t take = n > 0 ? MIN((size_t)n, OUTPUT_MAX - p->noutput) : 0;
         memcpy(p->output + p->noutput, chunk, take);
         p->noutput += take;
+        p->heard += n > 0 ? (uint64_t)n : 0;
     }
-    if (n == 0 || errno != EAGAIN)
+    if (n <= 0)
         fd_close(&p->out);
+    if (p->run->rules.output && p->heard > p->run->rules.output && !p->loud) {
+        p->loud = true;
+        p->deadline = 0;
+    }
 }
 
 /* First a request, then force, for the whole group. */
@@ -323,7 +332,9 @@ static void run_to_end(struct running *p, const struct command *c, struct run_re
     put_head(p->run, &p->feed);
     watch(p);
     run_judge(p->status, r);
-    if (p->late)
+    if (p->loud)
+        say(r, DEFERRED, "4.3.0", "the command wrote too much");
+    else if (p->late)
         say(r, DEFERRED, "4.3.0", "the command took too long");
     quote_output(p, r);
 }

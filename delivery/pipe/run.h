@@ -12,7 +12,7 @@ struct run_rules {
     const struct conf_block *block; /* `command NAME`; NULL: a command line */
     const char *directory;          /* NULL: any program */
     int64_t timeout_ms;
-    uint64_t cpu_s, memory, file_size, processes; /* 0: no limit */
+    uint64_t cpu_s, memory, file_size, processes, output; /* 0: no limit */
     bool from_line;
 };
 

@@ -59,7 +59,8 @@ def send(host, text, to, sender="someone@elsewhere.test", body="Hello.\r\n"):
 
 
 def read(account, name):
-    wait_for(name, lambda: os.path.exists(account.path(name)))
+    path = account.path(name)
+    wait_for(name, lambda: os.path.exists(path) and os.path.getsize(path))
     with open(account.path(name), encoding="utf-8") as file:
         return file.read()
 

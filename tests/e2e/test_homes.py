@@ -211,6 +211,7 @@ def test_a_home_that_is_none(host, account, victim, what):
     # What waited comes into the home when it is back.
     host.veredus("queue", "flush")
     wait_for("the mail", lambda: account.mails())
+    wait_for("the rest of it", lambda: not host.queue())
 
 
 def test_all_the_time_others_get_their_mail(host):

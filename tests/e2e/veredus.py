@@ -118,16 +118,18 @@ def tls_context():
 class Instance:
     live = []
 
-    def __init__(self, rooted=False, base=None):
+    def __init__(self, rooted=False, base=None, uid=NOBODY):
+        """uid: whose the rootless instance is when root starts it."""
         assert not rooted or os.getuid() == 0
         self.rooted = rooted
+        self.uid = uid
         self.as_nobody = not rooted and os.getuid() == 0
         self.base = base or free_base()
         self.bin = bin_dir()
         self.parent = tempfile.mkdtemp(prefix="i", dir=tmp())
         self.dir = os.path.join(self.parent, "d")
         if self.as_nobody:
-            os.chown(self.parent, NOBODY, NOBODY)
+            os.chown(self.parent, uid, uid)
         os.chmod(self.parent, 0o755)
         self.running = False
         Instance.live.append(self)
@@ -141,7 +143,7 @@ class Instance:
     def command(self, program, *arguments):
         command = [os.path.join(self.bin, program), *map(str, arguments)]
         if self.as_nobody:
-            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+            command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups",
                        "--", *command]
         return command
 
@@ -252,7 +254,7 @@ class Instance:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         if self.as_nobody:
-            os.chown(path, NOBODY, NOBODY)
+            os.chown(path, self.uid, self.uid)
 
     def edit_conf(self, *replacements, append=""):
         """(pattern, text) replacements, each of which must match, and lines at the end."""

@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "delivery/local/forward.h"
-#include "delivery/local/mbox.h"
-#include "delivery/local/userfile.h"
+#include "libstore/mbox_deliver.h"
+#include "libstore/userfile.h"
 
 static const struct forward_owner owner = {
     {"alice", 5}, {"alice+x@host.example", sizeof("alice+x@host.example") - 1}};

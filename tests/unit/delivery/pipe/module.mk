@@ -1,1 +1,1 @@
-$(eval $(call unit_test,delivery/pipe/test_command,pipe mail util,$(UTIL_PKGS)))
+$(eval $(call unit_test,delivery/pipe/test_command,pipe store mail util,$(UTIL_PKGS)))

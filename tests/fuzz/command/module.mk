@@ -1,0 +1,1 @@
+$(eval $(call fuzz_target,command,pipe store mail util,$(UTIL_PKGS)))
