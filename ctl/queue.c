@@ -155,7 +155,8 @@ static void entry_text(const struct queue_entry *e, void *arg)
         printf("    deferred until %s, as its sender asked\n", when);
     }
     if (e->reason.n) {
-        printf("    %u attempts%s%s: ", e->attempts, next[0] ? ", next " : "", next);
+        printf("    %u attempt%s%s%s: ", e->attempts, e->attempts == 1 ? "" : "s",
+            next[0] ? ", next " : "", next);
         print_clean(e->reason);
         putchar('\n');
     }
@@ -399,7 +400,8 @@ static void show_recipient(const struct shown *sh, const struct queue_recipient 
     print_clean(r->address);
     printf("> %.*s via %.*s:", SLICE_FMT(r->state), SLICE_FMT(r->transport));
     print_clean(r->nexthop);
-    printf(", %u attempts%s%s\n", r->attempts, next[0] ? ", next " : "", next);
+    printf(", %u attempt%s%s%s\n", r->attempts, r->attempts == 1 ? "" : "s",
+        next[0] ? ", next " : "", next);
     if (r->reason.n) {
         printf("    ");
         print_clean(r->reason);
@@ -554,8 +556,10 @@ static int show(struct ctl *c, int argc, char **argv)
     struct shown sh = {.json = c->json ? &j : NULL};
     bool headers = ctl_flag(&argc, argv, "--headers");
     bool body = ctl_flag(&argc, argv, "--body") || headers;
-    if (argc != 1 || id_parse(slice_of(argv[0]), &sh.qid) != OK)
+    if (argc != 1 || strncmp(argv[0], "--", 2) == 0)
         return ctl_usage(c);
+    if (id_parse(slice_of(argv[0]), &sh.qid) != OK)
+        return ctl_fail(CTL_USAGE, "%s: not a queue id", argv[0]);
     int status = queue_open(c, &s, true);
     if (status != CTL_OK)
         return status;

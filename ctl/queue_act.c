@@ -14,7 +14,7 @@ struct acting {
     struct slice argument;
     struct buf filter;
     bool dry_run;
-    uint64_t count;
+    uint64_t count, act;
     int status;
 };
 
@@ -24,7 +24,8 @@ static int64_t ask(struct acting *a, uint64_t qid)
     struct ipc_in in;
     struct error err = {0};
     char id[ID_TEXT];
-    struct queue_act msg = {.verb = slice_of(a->verb), .qid = qid, .argument = a->argument};
+    struct queue_act msg = {
+        .verb = slice_of(a->verb), .qid = qid, .argument = a->argument, .act = a->act};
     id_print(qid, id);
     if (ipc_sync_call(&a->s, queue_act_type, qid, &msg, -1, &in, &err) != OK) {
         a->status = ctl_report(&err);
@@ -83,11 +84,16 @@ struct ids {
     size_t n;
 };
 
+static bool is_flush(const char *verb)
+{
+    return strcmp(verb, "flush") == 0 || strcmp(verb, "retry") == 0;
+}
+
 /* False where the verb has nothing to do: of a message named by its id that is an error. */
 static bool concerned(const char *verb, const struct queue_entry *e)
 {
     bool held = slice_is(e->state, "held"), later = e->until > 0;
-    if (strcmp(verb, "flush") == 0)
+    if (is_flush(verb))
         return !held && !later && !slice_is(e->state, "damaged");
     if (strcmp(verb, "hold") == 0)
         return !held;
@@ -168,7 +174,7 @@ static void act_word(struct acting *a, const char *word)
 
 static int check_words(const char *verb, int argc, char **argv)
 {
-    bool domains = strcmp(verb, "flush") == 0;
+    bool domains = is_flush(verb);
     for (int i = 0; i < argc; i++) {
         uint64_t qid;
         bool known = strcmp(argv[i], "all") == 0 || (domains && is_domain(argv[i])) ||
@@ -184,7 +190,7 @@ static void print_sum(const struct acting *a, bool sum)
 {
     if (a->c->json && a->dry_run)
         printf("],\"count\":%" PRIu64 "}\n", a->count);
-    else if (a->c->json && sum)
+    else if (a->c->json)
         printf("{\"count\":%" PRIu64 "}\n", a->count);
     else if (a->dry_run)
         printf("%" PRIu64 " messages would be concerned\n", a->count);
@@ -219,7 +225,7 @@ static int run(struct acting *a, int argc, char **argv)
 
 static int act(struct ctl *c, const char *verb, const char *argument, int argc, char **argv)
 {
-    struct acting a = {.c = c, .verb = verb, .argument = slice_of(argument)};
+    struct acting a = {.c = c, .verb = verb, .argument = slice_of(argument), .act = id_new()};
     static char all_word[] = "all";
     char *all[] = {all_word};
     buf_init(&a.filter, FILTER_MAX);
@@ -243,7 +249,7 @@ int queue_act_verb(struct ctl *c, int argc, char **argv)
 
 int queue_retry(struct ctl *c, int argc, char **argv)
 {
-    return act(c, "flush", "", argc, argv);
+    return act(c, "retry", "", argc, argv);
 }
 
 int queue_bounce(struct ctl *c, int argc, char **argv)
@@ -257,7 +263,9 @@ int queue_redirect(struct ctl *c, int argc, char **argv)
     bool filtered = false;
     for (int i = 0; i < argc; i++)
         filtered |= strncmp(argv[i], "--", 2) == 0 && strcmp(argv[i], "--dry-run") != 0;
-    if (argc < (filtered ? 1 : 2) || !strchr(argv[argc - 1], '@'))
+    if (argc < (filtered ? 1 : 2))
         return ctl_usage(c);
+    if (!strchr(argv[argc - 1], '@'))
+        return ctl_fail(CTL_USAGE, "%s: an address to redirect to must be last", argv[argc - 1]);
     return act(c, "redirect", argv[argc - 1], argc - 1, argv);
 }

@@ -21,7 +21,7 @@ struct drain {
     bool held, dry_run;
     uint64_t *qids;
     size_t n, given; /* found; of these, handed to the scheduler */
-    uint64_t skipped, sent, kept;
+    uint64_t skipped, sent, kept, act;
     int status;
 };
 
@@ -65,7 +65,8 @@ static void give(struct drain *d, uint64_t qid)
 {
     struct ipc_in in;
     char id[ID_TEXT];
-    struct queue_act msg = {.verb = SLICE_LIT("drain"), .qid = qid, .argument = slice_of(d->node)};
+    struct queue_act msg = {
+        .verb = SLICE_LIT("drain"), .qid = qid, .argument = slice_of(d->node), .act = d->act};
     const struct queue_acted *done = call(d, queue_act_type, qid, &msg, &in);
     if (!done)
         return;
@@ -177,7 +178,7 @@ static int run(struct drain *d, struct slice filter)
 
 int queue_drain(struct ctl *c, int argc, char **argv)
 {
-    struct drain d = {.c = c};
+    struct drain d = {.c = c, .act = id_new()};
     struct buf filter;
     const char *to = ctl_option(&argc, argv, "--to");
     d.held = ctl_flag(&argc, argv, "--held");

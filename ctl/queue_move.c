@@ -156,6 +156,8 @@ static void remember(const struct queue_entry *e, void *arg)
 static int export_all(struct ctl *c, struct ids *ids, struct slice filter, const char *dir)
 {
     struct ipc_sync s;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+        return ctl_fail(CTL_NO, "%s: %s", dir, strerror(errno));
     int status = queue_open(c, &s, true);
     if (status != CTL_OK)
         return status;
@@ -284,6 +286,8 @@ static void complete(struct import *im)
 {
     struct envelope *e = &im->envelope;
     struct header_field f;
+    e->about = e->about_indexes = 0; /* what it tells of may be in another spool */
+    e->about_serial = e->about_kind = e->about_group = 0;
     if (e->received <= 0)
         e->received = (int64_t)time(NULL) * 1000;
     if (e->listener.n == 0)

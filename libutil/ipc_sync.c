@@ -71,7 +71,8 @@ static int wait_readable(struct ipc_sync *s, int64_t until, struct error *err)
         if (n > 0)
             return OK;
         if (n == 0)
-            return error_set(err, ERR_TIMEOUT, "%s: no answer in time", s->proto->name);
+            return error_set(err, ERR_TIMEOUT, "%s: no answer in time: the process hangs, or has very much to do",
+                s->proto->name);
         if (errno != EINTR)
             return error_sys(err, "poll");
     }

@@ -169,15 +169,38 @@ static void do_reload(struct client *c, struct ipc_in *in)
     buf_clear(&text);
 }
 
+/* Why nobody can talk to that process now. */
+static void explain_absence(struct master *m, enum role role, char out[128])
+{
+    static const char *const texts[] = {[PROCESS_STARTING] = "that process is starting",
+        [PROCESS_RUNNING] = "that process has just been started",
+        [PROCESS_DRAINING] = "that process is ending",
+        [PROCESS_YIELDING] = "that process gives way to its successor",
+        [PROCESS_WAITING] = "that process ended and is being restarted"};
+    const struct process *p = process_find(m, role, 0);
+    snprintf(out, 128, "%s", p ? texts[p->state] : "no such process runs");
+}
+
 static void do_connect(struct client *c, struct ipc_in *in)
 {
     const struct ctl_connect *want = in->msg;
     int fd = ERR_DENIED;
-    if (want->conversation < CONV_COUNT && want->role < ROLE_COUNT)
+    char why[128] = "not offered";
+    const struct process *p = NULL;
+    if (want->conversation < CONV_COUNT && want->role < ROLE_COUNT) {
+        p = process_find(c->master, (enum role)want->role, 0);
         fd = wiring_admit(c->master, want->conversation, want->role, c->uid);
+    }
+    if (fd == ERR_TEMP)
+        explain_absence(c->master, (enum role)want->role, why);
+    if (fd >= 0 && process_is_stopped(p)) {
+        snprintf(why, sizeof(why), "process %d is stopped by a signal; kill -CONT lets it go on",
+            (int)p->pid);
+        close(fd);
+        fd = ERR_BUSY; /* it will not be back by itself */
+    }
     if (fd < 0) {
-        reply(c, in->id, ctl_connected_type, fd,
-            fd == ERR_TEMP ? "that process is being restarted" : "not offered", -1);
+        reply(c, in->id, ctl_connected_type, fd, why, -1);
         return;
     }
     reply(c, in->id, ctl_connected_type, OK, "", fd);

@@ -70,6 +70,8 @@ void process_start_all(struct master *);
 /* A row whose program is started and configured, but not wired and told to go. */
 struct process *process_add(struct master *, enum role, unsigned worker);
 void process_go(struct process *);
+/* A signal has stopped it (SIGSTOP), so that it answers nothing. */
+bool process_is_stopped(const struct process *);
 /* Asks it to finish; killed after limit_ms. Frees the row when it has no process. */
 void process_drain(struct process *, int64_t limit_ms);
 /* Asks it to finish and starts its successor with the configuration of then. */

@@ -152,6 +152,14 @@ static void start(struct process *p)
         .restarts = p->restarts);
 }
 
+bool process_is_stopped(const struct process *p)
+{
+    siginfo_t info = {0};
+    return p && p->pid > 0 &&
+           waitid(P_PID, (id_t)p->pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid != 0;
+}
+
 void process_go(struct process *p)
 {
     static const struct master_go go;
@@ -320,9 +328,9 @@ void process_yield(struct process *p)
         ask_to_finish(p, PROCESS_YIELDING, STOP_MS);
 }
 
-/* Fronts first, so that nothing new comes in, with the sessions behind them, which say goodbye; then
- * qmgr, which waits for its agents to finish and sync what they were given; logd last, so that the
- * end is told. */
+/* Fronts first, so that nothing new comes in, with the sessions behind them, which say goodbye;
+ * then qmgr, which waits for its agents to finish and sync what they were given; logd last, so that
+ * the end is told. */
 static int stop_rank(enum role role)
 {
     switch (role) {

@@ -45,18 +45,26 @@ struct sweep_end {
     int64_t uid;
     struct slice argument;
     uint64_t count; /* act said true */
-    const void *arg;
+    void *arg;
 };
 
 /* Something to be done with every message. */
 struct sweep_ops {
-    bool (*act)(struct qmgr *, struct message *, struct slice argument, const void *arg);
+    bool (*act)(struct qmgr *, struct message *, struct slice argument, void *arg);
     void (*done)(const struct sweep_end *);
-    const void *arg;
+    void *arg;
 };
 void admin_sweep(
     struct qmgr *, struct peer *, uint32_t id, struct slice argument, const struct sweep_ops *);
 void admin_sweep_peer_down(struct peer *);
+/* Who acts: a user, or (uid -1) something with a name. act: of one command, or 0. */
+struct actor {
+    int64_t uid;
+    uint64_t act;
+    const char *by;
+};
+void actor_log(struct qmgr *, const struct log *, const struct actor *, struct slice verb,
+    struct slice argument, const char *result, uint64_t count, struct slice qids);
 /* One line about who did what, with what result; m NULL: all messages. */
 void admin_log(struct qmgr *, const struct log *, int64_t uid, struct slice verb,
     struct slice argument, const char *result, uint64_t count);
@@ -64,5 +72,5 @@ void admin_log(struct qmgr *, const struct log *, int64_t uid, struct slice verb
 /* Routes the recipients of a parked message that still wait again (address empty), or to this
  * address instead. Answers the request `id` of the peer and logs when it is over. An error: not
  * begun, nothing was answered. */
-int admin_route(struct peer *, uint32_t id, struct message *, struct slice verb,
-    struct slice address, struct error *);
+int admin_route(
+    struct peer *, uint32_t id, struct message *, const struct queue_act *, struct error *);

@@ -183,6 +183,7 @@ static const struct verb {
     bool (*act)(struct act *); /* NULL: needs lookupd */
 } verbs[] = {
     {"flush", flush_one},
+    {"retry", flush_one},
     {"delete", delete_one},
     {"hold", hold_one},
     {"release", release_one},
@@ -200,29 +201,87 @@ static const struct verb *find_verb(struct slice name)
     return NULL;
 }
 
-static bool sweep_act(struct qmgr *q, struct message *m, struct slice argument, const void *verb)
+/* An act on all messages: each is named in the log, of those flushed many in one line. */
+struct bulk {
+    const struct verb *verb;
+    struct actor actor;
+    struct buf qids;
+};
+
+enum { QIDS_BYTES = 600 };
+
+static void name_flushed(struct qmgr *q, struct bulk *b, struct slice argument)
 {
+    if (buf_len(&b->qids) == 0)
+        return;
+    actor_log(
+        q, NULL, &b->actor, slice_of(b->verb->name), argument, "done", 0, buf_slice(&b->qids));
+    buf_reset(&b->qids);
+}
+
+static void name_one(
+    struct qmgr *q, struct bulk *b, const struct log *log, uint64_t qid, struct slice argument)
+{
+    char id[ID_TEXT];
+    if (b->verb->act != flush_one) {
+        actor_log(q, log, &b->actor, slice_of(b->verb->name), argument, "done", 1, SLICE_LIT(""));
+        return;
+    }
+    id_print(qid, id);
+    buf_printf(&b->qids, "%s%s", buf_len(&b->qids) ? "," : "", id);
+    if (buf_len(&b->qids) + ID_TEXT > QIDS_BYTES)
+        name_flushed(q, b, argument);
+}
+
+static bool sweep_act(struct qmgr *q, struct message *m, struct slice argument, void *arg)
+{
+    struct bulk *b = arg;
     struct act a = {.q = q, .m = m, .argument = argument, .all = true};
-    return ((const struct verb *)verb)->act(&a);
+    struct log log = m->log; /* the message may be gone afterwards */
+    uint64_t qid = m->qid;
+    if (!b->verb->act(&a))
+        return false;
+    name_one(q, b, &log, qid, argument);
+    return true;
+}
+
+static void sweep_over(const struct sweep_end *e)
+{
+    struct bulk *b = e->arg;
+    name_flushed(e->q, b, e->argument);
+    actor_log(e->q, NULL, &b->actor, slice_of(b->verb->name), e->argument, "done", e->count,
+        SLICE_LIT(""));
+    buf_clear(&b->qids);
+    free(b);
 }
 
 static void sweep_done(const struct sweep_end *e)
 {
-    const struct verb *verb = e->arg;
     const struct queue_acted reply = {.code = OK, .count = e->count, .text = SLICE_LIT("")};
     if (e->peer)
         ipc_reply(e->peer->ipc, e->id, 0, queue_acted_type, &reply, -1);
-    admin_log(e->q, NULL, e->uid, slice_of(verb->name), e->argument, "done", e->count);
+    sweep_over(e);
+}
+
+static struct bulk *bulk_new(const struct verb *verb, struct actor actor)
+{
+    struct bulk *b = NEW(struct bulk);
+    b->verb = verb;
+    b->actor = actor;
+    buf_init(&b->qids, QIDS_BYTES);
+    return b;
 }
 
 /* All messages. The answer comes later. */
-static void act_all(struct peer *peer, uint32_t id, const struct verb *verb, struct slice argument)
+static void act_all(
+    struct peer *peer, uint32_t id, const struct verb *verb, const struct queue_act *msg)
 {
     struct qmgr *q = peer->daemon->data;
-    const struct sweep_ops ops = {sweep_act, sweep_done, verb};
-    if (verb->act == flush_one && argument.n == 0)
+    struct actor actor = {.uid = peer->uid, .act = msg->act};
+    const struct sweep_ops ops = {sweep_act, sweep_done, bulk_new(verb, actor)};
+    if (verb->act == flush_one && msg->argument.n == 0)
         schedule_revive(q->schedule);
-    admin_sweep(q, peer, id, argument, &ops);
+    admin_sweep(q, peer, id, msg->argument, &ops);
 }
 
 static void etrn_done(const struct sweep_end *e)
@@ -230,11 +289,14 @@ static void etrn_done(const struct sweep_end *e)
     const struct inject_etrned reply = {.count = e->count};
     if (e->peer)
         ipc_reply(e->peer->ipc, e->id, 0, inject_etrned_type, &reply, -1);
+    sweep_over(e);
 }
 
 void admin_etrn(struct peer *peer, uint32_t id, struct slice domain)
 {
-    const struct sweep_ops ops = {sweep_act, etrn_done, find_verb(SLICE_LIT("flush"))};
+    struct actor etrn = {.uid = -1, .by = "etrn"};
+    const struct sweep_ops ops = {
+        sweep_act, etrn_done, bulk_new(find_verb(SLICE_LIT("flush")), etrn)};
     admin_sweep(peer->daemon->data, peer, id, domain, &ops);
 }
 
@@ -248,14 +310,27 @@ void admin_up(struct peer *peer)
     map_set_id(&q->users, key, xstrdup(peer->user));
 }
 
+void actor_log(struct qmgr *q, const struct log *log, const struct actor *who, struct slice verb,
+    struct slice argument, const char *result, uint64_t count, struct slice qids)
+{
+    char by[24] = "", act[ID_TEXT] = "";
+    const char *user = who->by;
+    if (who->uid >= 0) {
+        snprintf(by, sizeof(by), "%" PRId64, who->uid); /* as text: a 0 would be left out */
+        user = map_get_id(&q->users, (uint64_t)who->uid + 1);
+    }
+    if (who->act)
+        id_print(who->act, act);
+    log_event(log ? log : q->log, queue_action, .by_uid = slice_of(by), .by = slice_of(user),
+        .verb = verb, .argument = argument, .result = slice_of(result), .count = count,
+        .act = slice_of(act), .qids = qids);
+}
+
 void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice verb,
     struct slice argument, const char *result, uint64_t count)
 {
-    char by[24];
-    snprintf(by, sizeof(by), "%" PRId64, uid); /* as text: a 0 would be left out */
-    log_event(log ? log : q->log, queue_action, .by_uid = slice_of(by),
-        .by = slice_of(map_get_id(&q->users, (uint64_t)uid + 1)), .verb = verb,
-        .argument = argument, .result = slice_of(result), .count = count);
+    struct actor who = {.uid = uid};
+    actor_log(q, log, &who, verb, argument, result, count, SLICE_LIT(""));
 }
 
 /* Does it. Returns false when the answer comes later. */
@@ -268,22 +343,25 @@ static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
     struct act a = {.q = q, .m = m, .argument = msg->argument};
     struct error err = {0};
     if (msg->qid && !m) {
+        log_set_id(&log, q->log, "qid", msg->qid);
         error_set(&err, ERR_NOT_FOUND, "no such message in the queue");
     } else if (verb->act && !m) {
-        act_all(peer, id, verb, msg->argument);
+        act_all(peer, id, verb, msg);
         return false;
     } else if (verb->act) {
         reply->count = verb->act(&a);
         snprintf(why, WHY_MAX, "%s", a.why);
     } else if (!m) {
         error_set(&err, ERR_UNSUPPORTED, "this is done with one message at a time");
-    } else if (admin_route(peer, id, m, msg->verb, msg->argument, &err) == OK) {
+    } else if (admin_route(peer, id, m, msg, &err) == OK) {
         return false;
     }
     if (err.code)
         snprintf(why, WHY_MAX, "%.*s", WHY_MAX - 1, err.text);
     reply->code = err.code;
-    admin_log(q, &log, peer->uid, msg->verb, msg->argument, why[0] ? why : "done", reply->count);
+    struct actor who = {.uid = peer->uid, .act = msg->act};
+    actor_log(q, &log, &who, msg->verb, msg->argument, why[0] ? why : "done", reply->count,
+        SLICE_LIT(""));
     return true;
 }
 

@@ -26,7 +26,7 @@ struct rerouting {
     struct timer timer; /* while the message is being worked on */
     unsigned waits;
     uint32_t id;
-    int64_t uid;
+    struct actor who;
     char verb[17], address[ENVELOPE_ADDRESS_MAX + 1], text[400];
     bool drain;       /* address is a node, [HOST]:PORT */
     enum fate *fates; /* of the recipients there were */
@@ -68,8 +68,8 @@ static void answer(struct rerouting *r)
         .code = r->code, .count = r->code == OK, .text = slice_first(slice_of(r->text), 255)};
     if (r->peer && r->peer->ipc)
         ipc_reply(r->peer->ipc, r->id, r->qid, queue_acted_type, &reply, -1);
-    admin_log(r->q, &r->log, r->uid, slice_of(r->verb), slice_of(r->address),
-        r->text[0] ? r->text : "done", r->code == OK);
+    actor_log(r->q, &r->log, &r->who, slice_of(r->verb), slice_of(r->address),
+        r->text[0] ? r->text : "done", r->code == OK, SLICE_LIT(""));
 }
 
 /* Gives the message back to the queue. */
@@ -354,15 +354,20 @@ static void try_begin(void *arg)
         ask_next(r);
 }
 
-int admin_route(struct peer *peer, uint32_t id, struct message *m, struct slice verb,
-    struct slice address, struct error *err)
+int admin_route(struct peer *peer, uint32_t id, struct message *m, const struct queue_act *ask,
+    struct error *err)
 {
     struct qmgr *q = peer->daemon->data;
+    struct slice verb = ask->verb, address = ask->argument;
     if (slice_is(verb, "requeue") != (address.n == 0))
         return error_set(err, ERR_SYNTAX, "redirect and drain take an address, requeue none");
     struct rerouting *r = NEW(struct rerouting);
-    *r = (struct rerouting){
-        .peer = peer, .q = q, .qid = m->qid, .id = id, .uid = peer->uid, .log = m->log};
+    *r = (struct rerouting){.peer = peer,
+        .q = q,
+        .qid = m->qid,
+        .id = id,
+        .who = {peer->uid, ask->act, NULL},
+        .log = m->log};
     r->drain = slice_is(verb, "drain");
     snprintf(r->verb, sizeof(r->verb), "%.*s", SLICE_FMT(verb));
     snprintf(r->address, sizeof(r->address), "%.*s", SLICE_FMT(address));

@@ -16,15 +16,15 @@
     F(S, I64, next, 0)        /* next attempt, ms since 1970 */ \
     F(S, U32, attempts, 0)                                      \
     F(S, STR, reason, 480)                                      \
-        F(S, I64, until, 0) /* its sender does not want it delivered before; 0: at once */
+    F(S, I64, until, 0) /* its sender does not want it delivered before; 0: at once */
 RECORD_DECLARE(queue_entry, QUEUE_ENTRY_FIELDS)
-#define QUEUE_RECIPIENT_FIELDS(F, S)                                    \
-    F(S, STR, address, 320)                                             \
-    F(S, STR, original, 320)                                            \
-    F(S, STR, orcpt, 500)                                               \
-    F(S, U32, notify, 0)                                                \
-    F(S, STR, transport, 32) F(S, STR, nexthop, 1024)                   \
-        F(S, STR, state, 16) /* waiting active delivered failed done */ \
+#define QUEUE_RECIPIENT_FIELDS(F, S)                                                         \
+    F(S, STR, address, 320)                                                                  \
+    F(S, STR, original, 320)                                                                 \
+    F(S, STR, orcpt, 500)                                                                    \
+    F(S, U32, notify, 0)                                                                     \
+    F(S, STR, transport, 32)                                                                 \
+    F(S, STR, nexthop, 1024) F(S, STR, state, 16) /* waiting active delivered failed done */ \
         F(S, U32, attempts, 0) F(S, I64, next, 0) F(S, STR, reason, 480)
 RECORD_DECLARE(queue_recipient, QUEUE_RECIPIENT_FIELDS)
 
@@ -47,10 +47,14 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
     F(S, I64, code, 0)             \
     F(S, BYTES, envelope, 4096)    \
     F(S, U64, size, 0) F(S, STR, state, 16) F(S, BYTES, recipients, 50000) F(S, U32, next, 0)
-/* verb: flush delete hold release bounce, with qid 0 for every message; requeue redirect drain for
- * one. argument: flush: only recipients in this domain; bounce: what the sender is told; redirect:
- * the address; drain: the node, [HOST]:PORT. All may be empty but the last two. */
-#define QUEUE_ACT_FIELDS(F, S) F(S, STR, verb, 16) F(S, U64, qid, 0) F(S, STR, argument, 320)
+/* verb: flush (and retry, the same) delete hold release bounce, with qid 0 for every message;
+ * requeue redirect drain for one. argument: flush: only recipients in this domain; bounce: what the
+ * sender is told; redirect: the address; drain: the node, [HOST]:PORT. All may be empty but the
+ * last two. */
+#define QUEUE_ACT_FIELDS(F, S) \
+    F(S, STR, verb, 16)        \
+    F(S, U64, qid, 0)          \
+    F(S, STR, argument, 320) F(S, U64, act, 0) /* a number for all that one command does */
 #define QUEUE_ACTED_FIELDS(F, S) F(S, I64, code, 0) F(S, U64, count, 0) F(S, STR, text, 255)
 /* The body, read only. */
 #define QUEUE_BODY_FIELDS(F, S) F(S, U64, qid, 0)
@@ -61,7 +65,7 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
     F(S, I64, at, 0)                                            \
     F(S, U32, attempts, 0)                                      \
     F(S, STR, result, 16) /* deferred bounced delivered done */ \
-        F(S, STR, dsn, 16) F(S, STR, mta, 255) F(S, STR, text, 480)
+    F(S, STR, dsn, 16) F(S, STR, mta, 255) F(S, STR, text, 480)
 RECORD_DECLARE(queue_attempt, QUEUE_ATTEMPT_FIELDS)
 #define QUEUE_HISTORY_FIELDS(F, S) F(S, U64, qid, 0) F(S, U32, from, 0)
 #define QUEUE_PAST_FIELDS(F, S) F(S, I64, code, 0) F(S, BYTES, attempts, 50000) F(S, U32, next, 0)

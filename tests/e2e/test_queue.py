@@ -3,6 +3,7 @@ import json
 import os
 import random
 import re
+import signal
 
 import pytest
 
@@ -135,6 +136,51 @@ def test_all_messages_can_be_redirected(stuck):
     enqueue(stuck, subject=subject)
     assert stuck.veredus("queue", "redirect", "all", BOB).stdout == "2 messages\n"
     stuck.wait_mail(subject, user=BOB, count=2)
+
+
+def test_what_is_done_to_all_is_logged_for_each_under_one_number(stuck):
+    qids = {enqueue(stuck)["qid"] for _ in range(3)}
+    stuck.veredus("queue", "hold", "all")
+    lines = [acts(stuck, qid, "hold")[0] for qid in qids]
+    assert len({line["act"] for line in lines}) == 1 and lines[0]["by_uid"] == uid(stuck)
+    total = stuck.log_find(event="queue.act", verb="hold", act=lines[0]["act"], count="3")
+    assert [line for line in total if "qid" not in line]
+    stuck.veredus("queue", "release", "all")
+    stuck.veredus("queue", "flush", "all")
+    named = wait_for("the log of flush", lambda: [
+        line for line in stuck.log_find(event="queue.act", verb="flush") if "qids" in line])
+    assert qids <= set(",".join(line["qids"] for line in named).split(","))
+    stuck.veredus("queue", "delete", *qids)
+    assert len({acts(stuck, qid, "delete")[0]["act"] for qid in qids}) == 1
+
+
+def test_a_retry_is_logged_as_such(stuck):
+    entry = enqueue(stuck)
+    stuck.veredus("queue", "retry", entry["qid"])
+    assert acts(stuck, entry["qid"], "retry")
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_a_stopped_queue_manager_is_named(stuck):
+    pid = stuck.pids("qmgr")[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        result = stuck.veredus("queue", "list", status=75)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert f"process {pid} is stopped by a signal" in result.stderr
+    assert stuck.veredus("queue", "list").returncode == 0
+
+
+def test_mistakes_are_named(stuck):
+    def say(*words):
+        result = stuck.veredus("queue", *words, status=2)
+        return result.stdout + result.stderr
+    assert "no-id: not a queue id" in say("show", "no-id")
+    assert "no-id: neither a queue id" in say("delete", "no-id")
+    assert "nobody: an address" in say("redirect", "all", "nobody")
+    assert "queue list" in stuck.veredus("help", "queue").stdout
+    assert "queue list" in stuck.veredus("queue", "list", "--help").stdout
 
 
 # --- verbs ----------------------------------------------------------------------------------------
