@@ -23,6 +23,7 @@ struct store_append {
     uint64_t written; /* bytes in the file */
     uint64_t size;    /* with CRLF */
     bool in_memory;   /* buf has the whole content, also when the file has it */
+    bool in_place;    /* tmp is where the message stays, and nothing was there before */
     bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
     int failed;       /* error of an earlier write */
 };
@@ -63,6 +64,19 @@ void store_append_abort(struct store_append *a)
         end(a);
 }
 
+/* The file a->tmp. */
+static int create(struct store_append *a, struct error *err)
+{
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
+    a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
+    if (a->fd < 0 && errno == ENOENT && maildir_make(a->box->dirfd, err) == OK)
+        a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
+    if (a->fd >= 0)
+        return OK;
+    a->tmp[0] = '\0';
+    return error_sys(err, "creating a message file");
+}
+
 static int open_tmp(struct store_append *a, struct error *err)
 {
     unsigned char guid[STORE_GUID];
@@ -70,15 +84,7 @@ static int open_tmp(struct store_append *a, struct error *err)
     guid_new(a->store, guid);
     guid_hex(guid, hex);
     snprintf(a->tmp, sizeof(a->tmp), "tmp/%s.veredus", hex);
-    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
-    a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
-    if (a->fd < 0 && errno == ENOENT && maildir_make(a->box->dirfd, err) == OK)
-        a->fd = fs_open(a->box->dirfd, a->tmp, flags, 0600);
-    if (a->fd < 0) {
-        a->tmp[0] = '\0';
-        return error_sys(err, "creating a message file");
-    }
-    return OK;
+    return create(a, err);
 }
 
 static int flush(struct store_append *a, struct error *err)
@@ -169,8 +175,22 @@ static bool journaled(const struct store_append *a)
     return a->in_memory && buf_len(&a->buf) <= JOURNAL_BODY_MAX;
 }
 
-/* Everything that needs no lock: the file is complete, and so are its texts. */
-static int prepare(struct store_append *a, bool durable, struct buf *texts, struct error *err)
+/* A small delivery to a mailbox of our own is written where it stays, without a way round by tmp/:
+ * until the log tells of it nobody looks there, and after a crash it is delivered once more. */
+static bool direct(const struct store_append *a, const struct store_append_options *opt)
+{
+    return opt->delivery && !opt->durable && !a->store->opt.coexist && a->in_memory;
+}
+
+static int write_memory(struct store_append *a, struct error *err)
+{
+    a->written = buf_len(&a->buf);
+    return io_write(a->fd, buf_slice(&a->buf), -1, err, "a message");
+}
+
+/* Everything that needs no lock: the texts, and the file is complete if it is not `direct`. */
+static int prepare(struct store_append *a, const struct store_append_options *opt,
+    struct buf *texts, struct error *err)
 {
     struct slice content;
     void *map;
@@ -187,15 +207,13 @@ static int prepare(struct store_append *a, bool durable, struct buf *texts, stru
         return rc;
     cache_build(content, texts);
     fs_unmap(map, content.n);
-    if (a->fd < 0) {
-        /* Kept in memory: the journal wants it. */
-        a->in_memory = true;
+    a->in_memory = a->fd < 0; /* and stays there: the journal may want it */
+    if (a->in_memory && !direct(a, opt)) {
         rc = open_tmp(a, err);
         if (!rc)
-            rc = io_write(a->fd, content, -1, err, "a message");
-        a->written = content.n;
+            rc = write_memory(a, err);
     }
-    if (!rc && durable && !journaled(a) && fs_data_sync(a->fd))
+    if (!rc && opt->durable && !journaled(a) && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
 }
@@ -215,6 +233,19 @@ static void guid_of_delivery(uint64_t delivery, unsigned char guid[STORE_GUID])
     memcpy(guid + 8, &second, 8);
 }
 
+/* Locked. Where a file was left by an attempt before, tmp/ it is after all. */
+static int create_direct(struct store_append *a, uint64_t delivery, struct error *err)
+{
+    struct disk_rec rec = {.bits = REC_CRLF};
+    guid_of_delivery(delivery, rec.guid);
+    file_path(a->box, &rec, a->tmp);
+    int rc = create(a, err);
+    a->in_place = rc == OK;
+    if (rc == ERR_EXISTS)
+        rc = open_tmp(a, err);
+    return rc ? rc : write_memory(a, err);
+}
+
 static const struct disk_delivery *find_delivery(const struct box *b, uint64_t id)
 {
     for (size_t i = b->ndeliveries; i--;)
@@ -226,7 +257,8 @@ static const struct disk_delivery *find_delivery(const struct box *b, uint64_t i
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
  * mailbox of our own its file would be where we are going to put ours; if that was lost, too, only
  * the newest records can be meant. */
-static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[STORE_GUID])
+static const struct disk_rec *find_guid(
+    struct box *b, const unsigned char guid[STORE_GUID], bool no_file)
 {
     char path[FILE_NAME_MAX];
     struct disk_rec ours = {0};
@@ -234,7 +266,7 @@ static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[
     size_t first = 0, count = box_count(b);
     memcpy(ours.guid, guid, STORE_GUID);
     file_path(b, &ours, path);
-    if (b->store->opt.coexist || fs_stat(b->dirfd, path, &st))
+    if (no_file || b->store->opt.coexist || fs_stat(b->dirfd, path, &st))
         first = count > NEWEST ? count - NEWEST : 0;
     for (size_t i = count; i-- > first;) {
         const struct disk_rec *rec = box_rec(b, i);
@@ -272,6 +304,8 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     struct slice ours;
     file_path(a->box, rec, path);
     struct stat st;
+    if (a->in_place && strcmp(path, a->tmp) == 0)
+        return BROKEN; /* it was missing: what is there is ours */
     if (fs_stat(a->box->dirfd, path, &st) && file_locate(a->box, rec, path))
         return BROKEN;
     buf_init(&old, COMPARE_MAX);
@@ -291,7 +325,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
 
 static int rename_to(struct store_append *a, const char *path, struct error *err)
 {
-    if (fs_rename(a->box->dirfd, a->tmp, a->box->dirfd, path))
+    if (strcmp(a->tmp, path) != 0 && fs_rename(a->box->dirfd, a->tmp, a->box->dirfd, path))
         return error_sys(err, "renaming a message file");
     a->tmp[0] = '\0';
     return OK;
@@ -330,7 +364,7 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
     unsigned char guid[STORE_GUID];
     guid_of_delivery(id, guid);
     const struct disk_delivery *d = find_delivery(b, id);
-    const struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid);
+    const struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid, a->in_place);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)
         return d || expunged_lately(b, guid);
@@ -361,7 +395,7 @@ static void choose_guid(struct store_append *a, const struct store_append_option
     struct box *b = a->box;
     if (fixed)
         guid_of_delivery(opt->delivery, rec->guid);
-    else if (opt->guid && (find_guid(b, opt->guid) || box_has_tomb(b, opt->guid)))
+    else if (opt->guid && (find_guid(b, opt->guid, false) || box_has_tomb(b, opt->guid)))
         guid_copy(a->store, opt->guid, rec->guid); /* a file of that name is to be removed */
     else if (opt->guid)
         memcpy(rec->guid, opt->guid, STORE_GUID);
@@ -479,13 +513,15 @@ int store_append_commit(struct store_append *a, const struct store_append_option
     uint64_t sequence = 0;
     buf_init(&texts, CACHE_MAX);
     bool before = false, collision = false;
-    int rc = prepare(a, opt->durable, &texts, err);
+    int rc = prepare(a, opt, &texts, err);
     if (!rc)
         rc = box_lock(a->box, err);
     if (!rc) {
-        if (opt->delivery)
+        if (direct(a, opt))
+            rc = create_direct(a, opt->delivery, err);
+        if (!rc && opt->delivery)
             before = delivered_before(a, opt->delivery, out, &collision, err, &rc);
-        if (!before) {
+        if (!rc && !before) {
             rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), &op, err);
             sequence = a->box->head.sequence;
             *out = (struct store_appended){a->box->head.uidvalidity, op.rec.uid, false};
