@@ -16,7 +16,7 @@ bool metadata_name_ok(struct slice name)
         return false;
     for (size_t i = 0; i < name.n; i++) {
         unsigned char c = (unsigned char)name.p[i];
-        if (c < ' ' || c == 127 || c == '*' || c == '%' ||
+        if (c < ' ' || c >= 127 || c == '*' || c == '%' ||
             (c == '/' && i > 0 && name.p[i - 1] == '/'))
             return false;
     }

@@ -26,7 +26,8 @@ struct metadata {
     struct buf text; /* what the entries point into */
 };
 
-/* Begins with /private/ or /shared/, has no empty level, no '*', '%' nor control character. */
+/* Begins with /private/ or /shared/, has no empty level, no '*', '%' nor anything but
+ * printable ASCII (RFC 5464 §3.2). */
 bool metadata_name_ok(struct slice name);
 void metadata_clear(struct metadata *);
 /* The value, p NULL when there is none. */

@@ -71,16 +71,14 @@ static int receive(
     return rc;
 }
 
-/* What follows the literal: this, and the line end. */
+/* What follows the literal is this and the line end. */
 static bool end_of_command(struct session *s, const char *last)
 {
-    struct slice line;
-    int rc = io_line(&s->io, SESSION_LINE_MAX, s->timeout, &line);
-    if (rc == ERR_LIMIT)
-        io_skip_line(&s->io, s->timeout);
-    else if (rc && !s->io.error)
+    bool is_last;
+    int rc = command_rest(s, last, &is_last);
+    if (rc && !s->io.error)
         s->io.error = rc;
-    return rc == OK && slice_is(line, last);
+    return is_last;
 }
 
 /* In a folder of others \Seen is ours, not the owner's. That it is not kept is no failure. */

@@ -224,7 +224,8 @@ static bool refuse_set(struct command *c, struct set_request *rq, const struct p
             command_no(c, "METADATA NOPRIVATE", "No private annotations in folders of others");
             return true;
         }
-        if (!rq->mailbox.n && slice_iis(e->name, "/shared/admin")) {
+        /* What is said to all users of the server is not for one of them to say. */
+        if (!rq->mailbox.n && slice_istarts(e->name, "/shared/")) {
             command_no(c, "NOPERM", "Set by the administrator");
             return true;
         }

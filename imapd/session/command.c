@@ -184,7 +184,7 @@ static void discard_message(struct session *s, struct literal *message)
             return;
         message->size -= part.n;
     }
-    io_skip_line(&s->io, s->timeout);
+    (void)!command_rest(s, "", NULL); /* what fails shows at the next command */
 }
 
 static void put_tagged(struct command *c)

@@ -39,6 +39,40 @@ static void answer_bad(struct session *s, struct slice text, const char *code, c
     s->errors++;
 }
 
+static int skip_bytes(struct session *s, uint64_t left)
+{
+    struct slice part;
+    int rc = OK;
+    for (; left > 0 && rc == OK; left -= part.n)
+        rc = io_some(&s->io, (size_t)MIN(left, 65536), s->timeout, &part);
+    return rc;
+}
+
+int command_rest(struct session *s, const char *last, bool *is_last)
+{
+    struct slice line;
+    struct literal lit = {.sync = false};
+    bool is = true;
+    int rc = OK;
+    while (rc == OK && !lit.sync) {
+        rc = io_line(&s->io, SESSION_LINE_MAX, s->timeout, &line);
+        if (rc == ERR_LIMIT)
+            is = false;
+        if (rc)
+            break;
+        is = is && slice_is(line, last);
+        if (!literal_at_end(line, &lit))
+            break;
+        if (!lit.sync)
+            rc = lit.size > s->message_max ? ERR_CLOSED : skip_bytes(s, lit.size);
+    }
+    if (rc == ERR_LIMIT)
+        rc = io_skip_line(&s->io, s->timeout);
+    if (is_last)
+        *is_last = is && rc == OK;
+    return rc;
+}
+
 /* A literal too large: one the client already sends must be passed over. */
 static int refuse_literal(struct session *s, struct slice text, const struct literal *lit)
 {
@@ -47,12 +81,9 @@ static int refuse_literal(struct session *s, struct slice text, const struct lit
         return ERR_LIMIT;
     if (lit->size > s->message_max)
         return ERR_CLOSED;
-    struct slice part;
-    int rc = OK;
-    for (uint64_t left = lit->size; left > 0 && rc == OK; left -= part.n)
-        rc = io_some(&s->io, (size_t)MIN(left, 65536), s->timeout, &part);
+    int rc = skip_bytes(s, lit->size);
     if (rc == OK)
-        rc = io_skip_line(&s->io, s->timeout);
+        rc = command_rest(s, "", NULL);
     return rc ? rc : ERR_LIMIT;
 }
 

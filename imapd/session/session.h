@@ -96,6 +96,10 @@ void command_error(struct command *, int rc, const struct error *);
  * APPEND's message, which is announced in *message. OK, or: ERR_SYNTAX, ERR_LIMIT: answered and
  * passed over; else the connection is over. */
 int command_read(struct session *, struct buf *text, struct literal *message, bool *has_message);
+/* Reads what is left of a command behind a literal. *is_last (may be NULL): it was this text and the
+ * line end. Literals that stand there, and that the client sends without waiting, are passed over,
+ * so that none is taken for a command. */
+int command_rest(struct session *, const char *last, bool *is_last);
 /* Carries out and answers one command. */
 void command_run(struct session *, struct slice text, struct literal *message);
 

@@ -159,6 +159,8 @@ def test_metadata_of_folders_and_server(rootless, bob):
     with login(rootless) as again:
         assert "a\r\nb" in "\r\n".join(ok(again.imap('GETMETADATA "" /private/note')))
     assert bob.imap(f"SETMETADATA {other} (/other/x 1)")[0].startswith("BAD")
+    assert bob.imap(f'SETMETADATA {other} ("/private/\u00e4" "x")')[0].startswith("BAD")
+    assert bob.imap('SETMETADATA "" (/shared/comment "for all")')[0].startswith("NO [NOPERM]")
     assert bob.imap(f'SETMETADATA nowhere (/private/x "1")')[0].startswith("NO [NONEXISTENT]")
     for n in range(6):
         entries = " ".join(f'/private/n{n}-{i} "x"' for i in range(100))

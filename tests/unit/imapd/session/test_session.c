@@ -441,10 +441,20 @@ static void test_where_nothing_can_be_shared_acl_says_so(void **state)
         "C: e MYRIGHTS INBOX\nS: * MYRIGHTS \"INBOX\" lrswipkxteacd\nS: e OK~");
 }
 
+static void test_no_literal_behind_a_message_is_taken_for_a_command(void **state)
+{
+    struct client *a = client_a(state);
+    dialog(a,
+        "C: a APPEND INBOX {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: a BAD ~\n"
+        "C: b APPEND nowhere {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: b NO [TRYCREATE]~\n"
+        "C: c NOOP\nS: c OK~");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_capability_and_logout),
+        TEST(test_no_literal_behind_a_message_is_taken_for_a_command),
         TEST(test_where_nothing_can_be_shared_acl_says_so),
         TEST(test_bad_commands_resync),
         TEST(test_too_many_errors_end_the_session),
