@@ -1,4 +1,5 @@
 """Expire rules, mail that is kept after expunging, and housekeeping."""
+import fcntl
 import glob
 import os
 import random
@@ -234,6 +235,101 @@ def test_rounds_go_on_after_a_reload_and_a_crash_and_tell_who_watches(kept_house
         wait_for("Trash to be emptied", lambda: listing(client, "Trash") == [], timeout=20)
     assert kept_house.log_find(event="expire.done", user=BOB)
     client.logout()
+
+
+def test_who_idles_on_a_folder_hears_what_housekeeping_expunges(kept_house):
+    client = kept_house.imap_client(BOB)
+    fill(client, "Trash", "soon gone")
+    with kept_house.raw("imaps", tls=True) as idler:  # which waits 20 s for a line
+        idler.line()
+        idler.imap(f'LOGIN {BOB} "bob-password"')
+        _, lines = idler.imap("SELECT Trash")
+        idler.send("i IDLE\r\n")
+        assert idler.line().startswith("+")
+        if "* 1 EXISTS" in lines:  # not expired before we looked
+            assert idler.line() == "* 1 EXPUNGE"
+        idler.send("DONE\r\n")
+        assert idler.imap_answer("i")[0].startswith("OK")
+    client.logout()
+
+
+STAMP = "mail/veredus.housekept"
+
+
+def night(stamp=None):
+    """An instance that keeps house at night, stopped, as if the last round had begun then."""
+    instance = Instance().init()
+    instance.edit_conf(append="housekeeping { every 1d }\nexpire Trash { after 1s }\n")
+    instance.start()
+    fill(instance.imap_client(BOB), "Trash", "x", "y")
+    wait_for("a stamp", lambda: os.path.exists(instance.path(STAMP)))
+    instance.stop()
+    time.sleep(2.1)  # until what Trash has is older than a second
+    if stamp is not None:
+        with open(instance.path(STAMP), "w", encoding="ascii") as file:
+            file.write(stamp)
+    return instance
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return file.read().split()
+
+
+def stamp_of(instance):
+    with open(instance.path(STAMP), encoding="ascii") as file:
+        return int(file.read() or 0)
+
+
+def test_no_round_begins_before_its_time():
+    instance = night()
+    try:
+        begun = stamp_of(instance)  # the day of the installation
+        assert abs(begun - time.time()) < 3600
+        instance.start()
+        assert len(listing(instance.imap_client(BOB), "Trash")) == 2
+        instance.stop()
+        assert not instance.log_find(event="house.done")
+        assert stamp_of(instance) == begun
+    finally:
+        instance.discard()
+
+
+@pytest.mark.parametrize("stamp", [str(int(time.time()) - 3 * 86400), "rubbish", "99999999999"])
+def test_a_round_that_was_missed_is_made_up_for_once(stamp):
+    instance = night(stamp)
+    try:
+        instance.start()
+        if stamp.isdigit() and int(stamp) < time.time():
+            wait_for("the round", lambda: instance.log_find(event="house.done"), timeout=20)
+            assert listing(instance.imap_client(BOB), "Trash") == []
+        # One that makes no sense counts as begun now; in either case there is a new note.
+        wait_for("a new note", lambda: abs(stamp_of(instance) - time.time()) < 3600)
+        done = len(instance.log_find(event="house.done"))
+        instance.restart()
+        assert listing(instance.imap_client(BOB), "INBOX") == []
+        instance.stop()
+        assert len(instance.log_find(event="house.done")) == done
+    finally:
+        instance.discard()
+
+
+def test_a_round_that_is_broken_off_is_begun_again():
+    instance = night(str(int(time.time()) - 3 * 86400))
+    lock = instance.path("mail/example.test/bob/.Trash/veredus.log")
+    try:
+        with open(lock, "r+b") as held:
+            fcntl.lockf(held, fcntl.LOCK_EX)  # the round waits for this, at most half a minute
+            instance.start()
+            wait_for("a turn", lambda: any(children_of(pid) for pid in instance.pids("house")))
+            for pid in instance.pids("house"):
+                os.kill(pid, signal.SIGKILL)
+            assert stamp_of(instance) < time.time() - 86400
+        wait_for("the round", lambda: instance.log_find(event="house.done"), timeout=20)
+        assert listing(instance.imap_client(BOB), "Trash") == []
+        wait_for("its note", lambda: stamp_of(instance) > time.time() - 3600)
+    finally:
+        instance.discard()
 
 
 def test_what_is_old_is_compacted_and_others_mail_is_left(kept_house):
