@@ -120,12 +120,13 @@ check-asan: deps
 fuzz: deps
 	@tests/run --fuzz-seconds 600 --only fuzz
 
-# 200 times kill -9 of everything under load, and as many simulated histories of spool and store
+# 200 times kill -9 of everything under load, 100 power cuts of a file system of our own (as root),
+# and as many simulated histories of spool and store
 crash: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests
 	@VEREDUS_HISTORIES=100000 build/tests/unit/qmgr/test_spool_crash
 	@VEREDUS_HISTORIES=100000 VEREDUS_FIRST=$$(date +%s) build/tests/unit/libstore/test_store_crash
-	@VEREDUS_KILL_ROUNDS=200 tests/run --only crash
+	@VEREDUS_KILL_ROUNDS=200 VEREDUS_POWER_ROUNDS=100 tests/run --only crash
 
 bench: bench-deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all

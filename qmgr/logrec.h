@@ -20,12 +20,7 @@ enum {
     LOGREC_HEADER = 40,
     LOGREC_ALIGN = 8,
     LOGREC_BIG_NAME = 32,
-    LOGREC_PAYLOAD_MAX = 256 * 1024 * 1024,
-    /* A segment of format 2 begins with three sectors; its other records come behind them. */
-    LOGREC_SECTOR = 512,
-    LOGREC_COPY_AT = LOGREC_SECTOR,     /* the SEGMENT record again */
-    LOGREC_MARK_AT = 2 * LOGREC_SECTOR, /* MARK: `committed` of the last batch, rewritten */
-    LOGREC_FIRST_AT = 3 * LOGREC_SECTOR
+    LOGREC_PAYLOAD_MAX = 256 * 1024 * 1024
 };
 
 enum logrec_type {
@@ -34,7 +29,7 @@ enum logrec_type {
     LOGREC_DONE,        /* u32 recipient indexes that need nothing more */
     LOGREC_FORGET,      /* the message is finished, parked, or was never accepted */
     LOGREC_EXPAND,      /* struct logrec_expand */
-    LOGREC_MARK         /* beside the others, at LOGREC_MARK_AT; qid: generation of the segment */
+    LOGREC_MARK         /* in the head of the segment; qid: generation of the segment */
 };
 
 struct logrec {

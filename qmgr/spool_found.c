@@ -74,7 +74,9 @@ static void fill_log(struct spool_scan *scan, struct spool_log *log)
     log->used = xrealloc(log->used, log->cap, sizeof(*log->used));
     log->spare = xrealloc(log->spare, log->cap, sizeof(*log->spare));
     for (size_t i = 0; i < scan->nsegments; i++) {
-        struct segment s = {scan->segments[i].number, scan->segments[i].generation, 0};
+        const struct found_segment *seg = &scan->segments[i];
+        struct segment s = {
+            .number = seg->number, .generation = seg->generation, .soiled = seg->soiled};
         if (s.generation)
             log->used[log->nused++] = s;
         else

@@ -46,17 +46,29 @@ static void close_current(struct spool_log *log)
     log->fd = -1;
 }
 
-void spool_log_mark(struct spool_log *log)
+/* One record as a sector of a segment's head. */
+static void head_sector(char out[SECTOR], struct buf *record, uint64_t commit, uint32_t place)
+{
+    sector_fill(out, buf_slice(record), commit, place);
+    buf_clear(record);
+}
+
+void spool_log_put_mark(char out[SECTOR], unsigned format, uint64_t generation, uint64_t committed)
 {
     struct buf mark;
-    buf_init(&mark, LOGREC_SECTOR);
-    logrec_put_mark(&mark, log->format, log->used[log->nused - 1].generation, log->committed);
-    struct slice s = buf_slice(&mark);
-    struct iovec iov = {(char *)s.p, s.n};
+    buf_init(&mark, SECTOR);
+    logrec_put_mark(&mark, format, generation, committed);
+    head_sector(out, &mark, committed, SECTOR_MARK);
+}
+
+void spool_log_mark(struct spool_log *log)
+{
+    char mark[SECTOR];
+    struct iovec iov = {mark, sizeof(mark)};
+    spool_log_put_mark(mark, log->format, log->used[log->nused - 1].generation, log->committed);
     /* A failure costs nothing but the mark, which has a sector of its own. */
-    (void)log->disk->ops->write(log->disk, log->fd, &iov, 1, LOGREC_MARK_AT);
+    (void)log->disk->ops->write(log->disk, log->fd, &iov, 1, SECTOR_MARK * SECTOR);
     log->marked = log->committed;
-    buf_clear(&mark);
 }
 
 void spool_log_close(struct spool_log *log)
@@ -70,58 +82,73 @@ void spool_log_close(struct spool_log *log)
     free(log->spare);
 }
 
-static int write_at(struct spool_log *log, int fd, struct buf *record, uint32_t offset)
+static int write_at(struct spool_log *log, int fd, char *bytes, size_t n, uint32_t offset)
 {
-    struct slice s = buf_slice(record);
-    struct iovec iov = {(char *)s.p, s.n};
-    log->figures.bytes += s.n;
+    struct iovec iov = {bytes, n};
+    log->figures.bytes += n;
     return log->disk->ops->write(log->disk, fd, &iov, 1, offset);
 }
 
-static void pad_sector(struct buf *b)
+/* Zeros over everything but the new SEGMENT record: they pass for nothing. */
+static int wipe(struct spool_log *log, int fd)
 {
-    while (buf_len(b) % LOGREC_SECTOR != 0 && !b->failed)
-        buf_u8(b, 0);
+    enum { STEP = 256 * 1024 };
+    char *zeros = xcalloc(1, STEP);
+    int64_t size = log->segment_size;
+    int rc = 0;
+    for (int64_t at = SECTOR; rc == 0 && at < size; at += STEP) {
+        struct iovec iov = {zeros, (size_t)MIN(size - at, (int64_t)STEP)};
+        rc = log->disk->ops->write(log->disk, fd, &iov, 1, at);
+    }
+    free(zeros);
+    return rc == 0 ? log->disk->ops->sync(log->disk, fd) : rc;
 }
 
-/* Behind a SEGMENT record that is durable: its copy, and the first mark. The next sync is theirs,
- * too: before that, nothing is in the segment that could be missed. */
-static int put_copy(struct spool_log *log, int fd, struct buf *record)
-{
-    struct buf mark;
-    buf_init(&mark, LOGREC_SECTOR);
-    logrec_put_mark(&mark, log->format, log->sequence + 1, log->sequence + 1);
-    pad_sector(record);
-    buf_put(record, buf_slice(&mark));
-    pad_sector(record);
-    buf_clear(&mark);
-    return write_at(log, fd, record, LOGREC_COPY_AT);
-}
-
-/* Writes the SEGMENT record into an open segment and makes it durable. */
-static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
+/* As large as it should be. */
+static int enlarge_segment(struct spool_log *log, int fd)
 {
     struct disk_stat st;
     char path[SPOOL_PATH];
+    spool_log_path(log->spare[0].number, path);
+    int rc = log->disk->ops->stat(log->disk, path, &st);
+    if (rc == 0 && st.size < log->segment_size)
+        rc = log->disk->ops->allocate(log->disk, fd, log->segment_size);
+    return rc;
+}
+
+/* Writes the SEGMENT record into an open segment and makes it durable. Its copy and the first mark
+ * come behind it, and the next sync is theirs, too: before that, nothing is in the segment that
+ * could be missed. */
+static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
+{
+    char head[3][SECTOR] = {{0}};
     struct buf record;
-    buf_init(&record, 2 * LOGREC_SECTOR);
+    uint64_t generation = log->sequence + 1;
+    buf_init(&record, SECTOR);
     logrec_begin(&record, LOGREC_SEGMENT, 0);
     buf_u64(&record, log->committed);
     int rc = logrec_finish(&record);
-    logrec_seal(&record, log->format, log->sequence + 1, log->committed);
-    *offset = log->format > 1 ? LOGREC_FIRST_AT : (uint32_t)buf_len(&record);
-    spool_log_path(log->spare[0].number, path);
+    assert(rc == OK);
+    logrec_seal(&record, log->format, generation, log->committed);
+    size_t n = buf_len(&record);
+    memcpy(head[0], record.data + record.off, n);
+    *offset = log->format > 1 ? SECTOR_FIRST * SECTOR : (uint32_t)n;
+    if (log->format > 1) {
+        n = SECTOR;
+        sector_fill(head[0], buf_slice(&record), generation, 0);
+        head_sector(head[SECTOR_COPY], &record, generation, SECTOR_COPY);
+        spool_log_put_mark(head[SECTOR_MARK], log->format, generation, generation);
+    }
+    buf_clear(&record);
+    rc = enlarge_segment(log, fd);
     if (rc == 0)
-        rc = log->disk->ops->stat(log->disk, path, &st);
-    if (rc == 0 && st.size < log->segment_size)
-        rc = log->disk->ops->allocate(log->disk, fd, log->segment_size);
-    if (rc == 0)
-        rc = write_at(log, fd, &record, 0);
+        rc = write_at(log, fd, head[0], n, 0);
     if (rc == 0)
         rc = log->disk->ops->sync(log->disk, fd);
+    if (rc == 0 && log->format > 1 && log->spare[0].soiled)
+        rc = wipe(log, fd);
     if (rc == 0 && log->format > 1)
-        rc = put_copy(log, fd, &record);
-    buf_clear(&record);
+        rc = write_at(log, fd, head[SECTOR_COPY], 2 * SECTOR, SECTOR_COPY * SECTOR);
     return rc;
 }
 
@@ -154,6 +181,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     struct segment turned = log->spare[0];
     turned.generation = log->sequence;
     turned.live = 0;
+    turned.soiled = log->format == 1;
     memmove(log->spare, log->spare + 1, --log->nspare * sizeof(*log->spare));
     log->used[log->nused++] = turned;
     /* The one before may have become free now that it is not written to any more. */
@@ -204,18 +232,33 @@ static void fail_jobs(struct spool_job **jobs, size_t n, int code, const char *t
         jobs[i]->code = error_set(&jobs[i]->error, code, "%s", text);
 }
 
+/* What a commit of so many bytes takes in the segment. */
+static size_t taken(const struct spool_log *log, size_t bytes)
+{
+    return log->format > 1 ? (size_t)sectors_of(bytes) * SECTOR : bytes;
+}
+
+static bool fits(const struct spool_log *log, size_t bytes)
+{
+    return log->fd >= 0 && taken(log, bytes) <= log->segment_size - log->offset;
+}
+
 /* Writes jobs that fit into the current segment. After a failure nobody knows what reached the
  * disk, and a second fdatasync would not tell: the segment is given up. */
 static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t n, size_t bytes)
 {
     struct iovec *iov = xcalloc(n, sizeof(*iov));
-    uint64_t committed = log->committed;
+    uint64_t committed = log->committed, first = log->sequence + 1;
     for (size_t i = 0; i < n; i++) {
         logrec_seal(&jobs[i]->record, log->format, ++log->sequence, committed);
         struct slice s = buf_slice(&jobs[i]->record);
         iov[i] = (struct iovec){(char *)s.p, s.n};
     }
-    int rc = log->disk->ops->write(log->disk, log->fd, iov, (int)n, log->offset);
+    int rc;
+    if (log->format > 1)
+        rc = sectors_write(log->disk, log->fd, log->offset, iov, (int)n, first, log->sequence);
+    else
+        rc = log->disk->ops->write(log->disk, log->fd, iov, (int)n, log->offset);
     if (rc == 0)
         rc = log->disk->ops->sync(log->disk, log->fd);
     free(iov);
@@ -226,9 +269,11 @@ static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t
         fail_jobs(jobs, n, err.code, err.text);
         for (size_t i = 0; i < n; i++)
             jobs[i]->half_written = true;
+        log->used[log->nused - 1].soiled = true;
         close_current(log);
         return;
     }
+    bytes = taken(log, bytes);
     log->offset += (uint32_t)bytes;
     log->committed = log->sequence;
     log->figures.records += n;
@@ -239,11 +284,6 @@ static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t
             jobs[i]->generation = current->generation;
             current->live++;
         }
-}
-
-static bool fits(const struct spool_log *log, size_t bytes)
-{
-    return log->fd >= 0 && bytes <= log->segment_size - log->offset;
 }
 
 void spool_log_write(struct spool_log *log, struct spool_job **jobs, size_t n)

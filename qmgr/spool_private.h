@@ -2,6 +2,7 @@
 #pragma once
 
 #include "libutil/map.h"
+#include "qmgr/sectors.h"
 #include "qmgr/spool.h"
 
 enum { SPOOL_SEGMENTS_MAX = 4096, SPOOL_PATH = 64 };
@@ -11,6 +12,7 @@ struct segment {
     unsigned number;
     uint64_t generation; /* sequence of its first record; 0: never used */
     uint32_t live;       /* messages whose ACCEPT is here */
+    bool soiled;         /* bytes of format 1, or what a failed write left, could pass for damage */
 };
 
 /* The log. used[] is a queue of segments in use, oldest first; the last one is written to. */
@@ -44,6 +46,9 @@ void spool_log_release(struct spool_log *, uint64_t generation);
 /* Says in the current segment that everything so far was durable. Not synced: the next batch's sync
  * does that, or the system in its own time. */
 void spool_log_mark(struct spool_log *);
+/* The same as a sector, of any segment. */
+void spool_log_put_mark(
+    char out[SECTOR], unsigned format, uint64_t generation, uint64_t committed);
 /* With a last mark, synced. */
 void spool_log_close(struct spool_log *);
 

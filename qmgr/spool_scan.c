@@ -44,51 +44,54 @@ static void note_segment(const char *name, void *arg)
     scan->next_number = MAX(scan->next_number, (unsigned)number + 1);
 }
 
-/* The whole segment; NULL after an error. Free the result. */
-static char *read_segment(struct spool_scan *scan, unsigned number, size_t *size)
+static bool all_zero(struct slice s)
+{
+    return s.n == 0 || (s.p[0] == '\0' && memcmp(s.p, s.p + 1, s.n - 1) == 0);
+}
+
+/* The whole segment, without its stamps. Clear *out. */
+static int read_segment(
+    struct spool_scan *scan, const struct found_segment *seg, struct sectors *out)
 {
     char path[SPOOL_PATH];
     struct disk_stat st;
-    spool_log_path(number, path);
+    *out = (struct sectors){0};
+    spool_log_path(seg->number, path);
     int rc = scan->disk->ops->stat(scan->disk, path, &st);
     int fd = rc < 0 ? rc : scan->disk->ops->open(scan->disk, path, DISK_READ);
-    if (fd < 0) {
-        disk_error(&scan->error, fd, "cannot open a segment of the spool log");
-        return NULL;
-    }
-    *size = (size_t)MIN(st.size, SEGMENT_READ_MAX);
-    char *data = xcalloc(*size + 1, 1);
-    ssize_t got = scan->disk->ops->read(scan->disk, fd, data, *size, 0);
+    if (fd < 0)
+        return disk_error(&scan->error, fd, "cannot open a segment of the spool log");
+    size_t size = (size_t)MIN(st.size, SEGMENT_READ_MAX);
+    out->data = xcalloc(size + 1, 1);
+    ssize_t got = scan->disk->ops->read(scan->disk, fd, out->data, size, 0);
     scan->disk->ops->close(scan->disk, fd);
     if (got < 0) {
-        disk_error(&scan->error, (int)got, "cannot read a segment of the spool log");
-        free(data);
-        return NULL;
+        sectors_clear(out);
+        return disk_error(&scan->error, (int)got, "cannot read a segment of the spool log");
     }
-    *size = (size_t)got;
-    return data;
+    out->n = (size_t)got;
+    if (sectors_stamped(slice_from(out->data, out->n)))
+        sectors_strip(out);
+    return OK;
 }
 
 /* Reads the head of one segment: its place in the order. */
 static int look_at(struct spool_scan *scan, struct found_segment *seg)
 {
-    size_t size;
-    char *data = read_segment(scan, seg->number, &size);
-    if (!data)
-        return scan->error.code;
-    struct slice all = {data, size};
+    struct sectors bytes;
     struct logrec rec;
-    int rc = logrec_decode(all, &rec);
-    if (rc == ERR_VERSION) {
+    if (read_segment(scan, seg, &bytes) != OK)
+        return scan->error.code;
+    struct slice all = {bytes.data, bytes.n};
+    if (logrec_decode(all, &rec) == ERR_VERSION)
         error_set(&scan->error, ERR_VERSION,
             "log/%05u is of format %u, written by a newer release; this one reads up to %d",
             seg->number, rec.version, LOGREC_VERSION);
-        free(data);
-        return ERR_VERSION;
-    }
-    segment_look(seg, all);
-    free(data);
-    return OK;
+    else
+        segment_look(seg, all);
+    seg->soiled = bytes.stamps ? sectors_damaged(&bytes, 0, bytes.count) : !all_zero(all);
+    sectors_clear(&bytes);
+    return scan->error.code;
 }
 
 static int by_generation(const void *a, const void *b)
@@ -161,45 +164,59 @@ void scan_set_aside(struct spool_scan *scan, const char *path, struct slice byte
     disk->ops->close(disk, fd);
 }
 
-static void quarantine(struct spool_scan *scan, const struct found_segment *seg, struct slice bytes,
-    size_t offset, uint64_t from, uint64_t to)
+static void quarantine(struct spool_scan *scan, const struct found_segment *seg,
+    const struct sectors *bytes, size_t from, size_t end, uint64_t first, uint64_t last)
 {
     char path[SPOOL_PATH], where[SPOOL_PATH];
     spool_log_path(seg->number, where);
-    snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, from);
-    scan_set_aside(scan, path, bytes);
+    snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, first);
+    scan_set_aside(scan, path, slice_from(bytes->data + from, end - from));
     scan_trouble(scan, "corrupt records",
         "%s at offset %zu: %zu bytes with sequences %" PRIu64 " to %" PRIu64
         " are damaged; copied to %s",
-        where, offset, bytes.n, from, to, path);
+        where, sectors_raw(bytes, from), end - from, first, last, path);
+}
+
+/* How far commits are known to have gone. `from`: where the record behind scan->good should be. */
+static uint64_t known_to(struct spool_scan *scan, const struct found_segment *seg,
+    const struct sectors *bytes, size_t from)
+{
+    uint64_t known = segment_committed(slice_from(bytes->data, bytes->n), from, scan->good);
+    known = MAX(known, seg->promised);
+    /* What became of the last commit of all, only its sectors can tell. Elsewhere the next segment
+     * does: a commit that failed at the end of this one need not have left old sectors. */
+    bool newest = seg == &scan->segments[scan->nsegments - 1];
+    if (newest && bytes->stamps)
+        known = MAX(known, sectors_claim(bytes, from, seg->generation, scan->good));
+    return known;
 }
 
 /* Past a bad record at `at`: true with the next one to go on with, false when the log ends. */
-static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg, struct slice all,
-    size_t *at, struct logrec *rec)
+static bool skip_damage(struct spool_scan *scan, const struct found_segment *seg,
+    const struct sectors *bytes, size_t *at, struct logrec *rec)
 {
     size_t from = *at;
-    uint64_t known = MAX(seg->promised, segment_committed(all, from, scan->good));
+    uint64_t known = known_to(scan, seg, bytes, from);
     if (known <= scan->good)
         return false;
-    bool more = segment_find(all, from, scan->good, rec, at) &&
+    bool more = segment_find(slice_from(bytes->data, bytes->n), from, scan->good, rec, at) &&
                 (rec->sequence <= known || rec->committed > scan->good);
-    struct slice bytes = slice_from_index(all, from);
-    quarantine(scan, seg, more ? slice_first(bytes, *at - from) : bytes, from, scan->good + 1,
+    quarantine(scan, seg, bytes, MIN(from, bytes->n), more ? *at : bytes->n, scan->good + 1,
         more ? rec->sequence - 1 : known);
     return more;
 }
 
 /* All records of one segment. */
-static void read_records(struct spool_scan *scan, const struct found_segment *seg, struct slice all)
+static void read_records(
+    struct spool_scan *scan, const struct found_segment *seg, const struct sectors *bytes)
 {
     size_t at = seg->start;
+    struct slice all = {bytes->data, bytes->n};
     scan->good = seg->generation - 1;
     for (;;) {
         struct logrec rec;
-        bool sound =
-            logrec_decode(slice_from_index(all, at), &rec) == OK && rec.sequence == scan->good + 1;
-        if (!sound && !skip_damage(scan, seg, all, &at, &rec))
+        if (!segment_next(all, seg, scan->good, &at, &rec) &&
+            !skip_damage(scan, seg, bytes, &at, &rec))
             return;
         take_record(scan, &rec, slice_first(slice_from_index(all, at), rec.total), seg->generation);
         scan->last = MAX(scan->last, rec.sequence);
@@ -228,39 +245,43 @@ static void note_highest(struct spool_scan *scan, struct slice all)
 static int drop_cut_off_turn(struct spool_scan *scan)
 {
     struct found_segment *seg = scan->segments;
+    struct sectors bytes;
     if (scan->nsegments < 2 || seg->generation == 0 || seg->start == 0 || seg->copy)
         return OK;
-    size_t size;
-    char *data = read_segment(scan, seg->number, &size);
-    if (!data)
+    if (read_segment(scan, seg, &bytes) != OK)
         return scan->error.code;
-    if (segment_last(slice_from(data, size), seg) < seg[1].before)
+    if (segment_last(slice_from(bytes.data, bytes.n), seg) < seg[1].before)
         seg->generation = 0;
-    free(data);
+    sectors_clear(&bytes);
     return OK;
+}
+
+static void read_one(struct spool_scan *scan, size_t i, const struct sectors *bytes)
+{
+    struct found_segment *seg = &scan->segments[i];
+    struct slice all = {bytes->data, bytes->n};
+    seg->promised = MAX(seg->mark, i + 1 < scan->nsegments ? scan->segments[i + 1].before : 0);
+    /* The first one may have been cut off while it was turned. */
+    seg->rotten |=
+        seg->copy && i > 0 &&
+        segment_committed(all, SECTOR_FIRST * SECTOR_ROOM, seg->generation) >= seg->generation;
+    if (seg->rotten)
+        quarantine(scan, seg, bytes, 0, seg->start, 0, seg->generation - 1);
+    read_records(scan, seg, bytes);
+    seg->last = scan->good;
+    note_highest(scan, all);
 }
 
 static int read_segments(struct spool_scan *scan)
 {
     for (size_t i = 0; i < scan->nsegments; i++) {
-        struct found_segment *seg = &scan->segments[i];
-        if (seg->generation == 0)
+        struct sectors bytes;
+        if (scan->segments[i].generation == 0)
             continue;
-        seg->promised = MAX(seg->mark, i + 1 < scan->nsegments ? scan->segments[i + 1].before : 0);
-        size_t size;
-        char *data = read_segment(scan, seg->number, &size);
-        if (!data)
+        if (read_segment(scan, &scan->segments[i], &bytes) != OK)
             return scan->error.code;
-        /* The first one may have been cut off while it was turned. */
-        seg->rotten |= seg->copy && i > 0 &&
-                       segment_committed((struct slice){data, size}, LOGREC_FIRST_AT,
-                           seg->generation) >= seg->generation;
-        if (seg->rotten)
-            quarantine(scan, seg, (struct slice){data, seg->start}, 0, 0, seg->generation - 1);
-        read_records(scan, seg, (struct slice){data, size});
-        seg->last = scan->good;
-        note_highest(scan, (struct slice){data, size});
-        free(data);
+        read_one(scan, i, &bytes);
+        sectors_clear(&bytes);
     }
     return OK;
 }
@@ -268,20 +289,16 @@ static int read_segments(struct spool_scan *scan)
 static int put_mark(struct spool_scan *scan, const struct found_segment *seg)
 {
     struct disk *disk = scan->disk;
-    char path[SPOOL_PATH];
-    struct buf mark;
+    char path[SPOOL_PATH], mark[SECTOR];
+    struct iovec iov = {mark, sizeof(mark)};
     spool_log_path(seg->number, path);
-    buf_init(&mark, LOGREC_SECTOR);
-    logrec_put_mark(&mark, seg->version, seg->generation, seg->last);
-    struct slice s = buf_slice(&mark);
-    struct iovec iov = {(char *)s.p, s.n};
+    spool_log_put_mark(mark, seg->version, seg->generation, seg->last);
     int fd = disk->ops->open(disk, path, DISK_WRITE);
-    int rc = fd < 0 ? fd : disk->ops->write(disk, fd, &iov, 1, LOGREC_MARK_AT);
+    int rc = fd < 0 ? fd : disk->ops->write(disk, fd, &iov, 1, SECTOR_MARK * SECTOR);
     if (rc == 0)
         rc = disk->ops->sync(disk, fd);
     if (fd >= 0)
         disk->ops->close(disk, fd);
-    buf_clear(&mark);
     return rc < 0 ? disk_error(&scan->error, rc, "cannot mark a segment of the spool log") : OK;
 }
 

@@ -35,6 +35,12 @@ static void take_head(struct found_segment *seg, const struct logrec *rec, size_
     seg->copy = at > 0;
 }
 
+enum {
+    COPY_AT = SECTOR_COPY * SECTOR_ROOM,
+    MARK_AT = SECTOR_MARK * SECTOR_ROOM,
+    FIRST_AT = SECTOR_FIRST * SECTOR_ROOM
+};
+
 /* Neither SEGMENT record can be read: the first record that can. */
 static void take_first(struct found_segment *seg, struct slice all)
 {
@@ -49,14 +55,14 @@ static void take_first(struct found_segment *seg, struct slice all)
     seg->version = rec.version;
     seg->start = at;
     /* A turn that was cut off leaves only the head of an old use damaged. */
-    seg->rotten = at > (rec.version > 1 ? LOGREC_FIRST_AT : LOGREC_HEADER + 8);
+    seg->rotten = at > (rec.version > 1 ? FIRST_AT : LOGREC_HEADER + 8);
 }
 
 static void take_mark(struct found_segment *seg, struct slice all)
 {
     struct logrec rec;
-    if (logrec_decode(slice_from_index(all, LOGREC_MARK_AT), &rec) == OK &&
-        rec.type == LOGREC_MARK && rec.qid == seg->generation)
+    if (logrec_decode(slice_from_index(all, MARK_AT), &rec) == OK && rec.type == LOGREC_MARK &&
+        rec.qid == seg->generation)
         seg->mark = rec.committed;
 }
 
@@ -75,16 +81,32 @@ uint64_t segment_committed(struct slice all, size_t from, uint64_t above)
 size_t segment_behind(const struct logrec *rec, size_t at)
 {
     bool head = rec->type == LOGREC_SEGMENT && rec->version > 1;
-    return head ? LOGREC_FIRST_AT : at + rec->total;
+    return head ? FIRST_AT : at + rec->total;
+}
+
+static bool follows(struct slice all, uint64_t good, size_t at, struct logrec *rec)
+{
+    return logrec_decode(slice_from_index(all, at), rec) == OK && rec->sequence == good + 1;
+}
+
+bool segment_next(struct slice all, const struct found_segment *seg, uint64_t good, size_t *at,
+    struct logrec *rec)
+{
+    if (follows(all, good, *at, rec))
+        return true;
+    size_t next = sectors_next(*at);
+    if (seg->version < 2 || !follows(all, good, next, rec))
+        return false;
+    *at = next;
+    return true;
 }
 
 uint64_t segment_last(struct slice all, const struct found_segment *seg)
 {
     struct logrec rec;
-    uint64_t last = 0;
     size_t at = seg->start;
-    while (logrec_decode(slice_from_index(all, at), &rec) == OK &&
-           (last == 0 || rec.sequence == last + 1)) {
+    uint64_t last = seg->generation - 1;
+    while (segment_next(all, seg, last, &at, &rec)) {
         last = rec.sequence;
         at = segment_behind(&rec, at);
     }
@@ -93,12 +115,15 @@ uint64_t segment_last(struct slice all, const struct found_segment *seg)
 
 void segment_look(struct found_segment *seg, struct slice all)
 {
-    struct logrec rec;
-    if (logrec_decode(all, &rec) == OK && rec.type == LOGREC_SEGMENT)
-        take_head(seg, &rec, 0);
-    else if (logrec_decode(slice_from_index(all, LOGREC_COPY_AT), &rec) == OK &&
-             rec.type == LOGREC_SEGMENT && rec.version > 1)
-        take_head(seg, &rec, LOGREC_COPY_AT);
+    struct logrec head, copy;
+    bool has_head = logrec_decode(all, &head) == OK && head.type == LOGREC_SEGMENT;
+    bool has_copy = logrec_decode(slice_from_index(all, COPY_AT), &copy) == OK &&
+                    copy.type == LOGREC_SEGMENT && copy.version > 1;
+    /* The copy is written later: if it is the newer one, the head has been lost. */
+    if (has_head && !(has_copy && copy.sequence > head.sequence))
+        take_head(seg, &head, 0);
+    else if (has_copy)
+        take_head(seg, &copy, COPY_AT);
     else
         take_first(seg, all);
     take_mark(seg, all);

@@ -13,9 +13,12 @@ struct bytes {
 
 struct inode {
     struct bytes now, durable;
+    struct bytes before; /* of each sector: what was durable before the last sync changed it */
     int64_t mtime, durable_mtime;
-    bool dirty;      /* now may differ from durable */
-    char path[PATH]; /* the first name, for simdisk_lie */
+    bool dirty;         /* now may differ from durable */
+    uint64_t synced;    /* when a sync last changed it, */
+    size_t first, last; /* and these sectors, as offsets */
+    char path[PATH];    /* the first name, for simdisk_lie */
 };
 
 struct name {
@@ -44,6 +47,7 @@ struct simdisk {
     int fail_error;
     const char *lie;
     uint64_t lost_at;
+    size_t lost_size;
     struct names now, durable;
     struct change *changes; /* of all directories, in order */
     size_t nchanges, cap;
@@ -216,7 +220,8 @@ static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int
     int rc = step(s);
     assert(s->writable[fd]);
     s->fds[fd]->dirty = true;
-    if (s->lie && offset > 0 && (uint64_t)offset == s->lost_at && lies_about(s, s->fds[fd]->path))
+    if (s->lie && offset > 0 && (uint64_t)offset == s->lost_at && iov[0].iov_len == s->lost_size &&
+        lies_about(s, s->fds[fd]->path))
         return rc;
     for (int i = 0; i < n; i++) {
         size_t len = iov[i].iov_len;
@@ -254,6 +259,25 @@ static int sim_truncate(struct disk *d, int fd, int64_t size)
     return rc;
 }
 
+/* Written and synced: everything is durable. */
+static void settle_inode(struct simdisk *s, struct inode *inode)
+{
+    resize(&inode->durable, inode->now.n);
+    resize(&inode->before, inode->now.n);
+    for (size_t at = 0; at < inode->now.n; at += SECTOR) {
+        size_t n = MIN((size_t)SECTOR, inode->now.n - at);
+        if (memcmp(inode->durable.p + at, inode->now.p + at, n) != 0) {
+            memcpy(inode->before.p + at, inode->durable.p + at, n);
+            memcpy(inode->durable.p + at, inode->now.p + at, n);
+            inode->first = inode->synced == s->operations ? inode->first : at;
+            inode->last = at;
+            inode->synced = s->operations;
+        }
+    }
+    inode->durable_mtime = inode->mtime;
+    inode->dirty = false;
+}
+
 static int sim_sync(struct disk *d, int fd)
 {
     struct simdisk *s = sim_of(d);
@@ -261,9 +285,7 @@ static int sim_sync(struct disk *d, int fd)
     int rc = step(s);
     if (rc || (!s->lost_at && lies_about(s, inode->path)))
         return rc;
-    copy_bytes(&inode->durable, &inode->now);
-    inode->durable_mtime = inode->mtime;
-    inode->dirty = false;
+    settle_inode(s, inode);
     return 0;
 }
 
@@ -294,13 +316,6 @@ static int sim_sync_dir(struct disk *d, const char *path)
     return 0;
 }
 
-static void settle_inode(struct inode *inode)
-{
-    copy_bytes(&inode->durable, &inode->now);
-    inode->durable_mtime = inode->mtime;
-    inode->dirty = false;
-}
-
 static int sim_sync_all(struct disk *d)
 {
     struct simdisk *s = sim_of(d);
@@ -309,7 +324,7 @@ static int sim_sync_all(struct disk *d)
         return rc;
     for (size_t i = 0; i < s->ninodes; i++)
         if (s->inodes[i]->dirty)
-            settle_inode(s->inodes[i]);
+            settle_inode(s, s->inodes[i]);
     for (size_t i = 0; i < s->nchanges; i++)
         apply(&s->durable, &s->changes[i]);
     s->nchanges = 0;
@@ -446,6 +461,7 @@ void simdisk_free(struct simdisk *s)
     for (size_t i = 0; i < s->ninodes; i++) {
         free(s->inodes[i]->now.p);
         free(s->inodes[i]->durable.p);
+        free(s->inodes[i]->before.p);
         free(s->inodes[i]);
     }
     free(s->inodes);
@@ -544,10 +560,11 @@ void simdisk_lie(struct simdisk *s, const char *path)
     s->lie = path;
 }
 
-void simdisk_lose_writes(struct simdisk *s, const char *path, uint64_t offset)
+void simdisk_lose_writes(struct simdisk *s, const char *path, uint64_t offset, size_t size)
 {
     s->lie = path;
     s->lost_at = offset;
+    s->lost_size = size;
 }
 
 bool simdisk_flip(struct simdisk *s, const char *path, uint64_t offset)
@@ -559,6 +576,47 @@ bool simdisk_flip(struct simdisk *s, const char *path, uint64_t offset)
     n->inode->now.p[offset] = (char)(n->inode->now.p[offset] ^ 1);
     copy_bytes(&n->inode->durable, &n->inode->now);
     return true;
+}
+
+/* True when the disk has another sector there than before the last sync of it. */
+static bool has_changed(const struct inode *inode, size_t at)
+{
+    return at + SECTOR <= inode->before.n && at + SECTOR <= inode->durable.n &&
+           memcmp(inode->before.p + at, inode->durable.p + at, SECTOR) != 0;
+}
+
+const char *simdisk_lose_sector(struct simdisk *s, const char *dir, uint64_t random)
+{
+    size_t sectors = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        uint64_t which = sectors ? random % sectors : 0, seen = 0;
+        for (size_t i = 0; i < s->now.n; i++) {
+            struct inode *inode = s->now.list[i].inode;
+            for (size_t at = 0; in_directory(s->now.list[i].path, dir) && at < inode->now.n;
+                 at += SECTOR) {
+                if (!has_changed(inode, at) || (pass == 0 && ++sectors) || seen++ != which)
+                    continue;
+                memcpy(inode->now.p + at, inode->before.p + at, SECTOR);
+                memcpy(inode->durable.p + at, inode->before.p + at, SECTOR);
+                return s->now.list[i].path;
+            }
+        }
+    }
+    return NULL;
+}
+
+const char *simdisk_flip_newest(struct simdisk *s, const char *dir, uint64_t random)
+{
+    const struct name *newest = NULL;
+    for (size_t i = 0; i < s->now.n; i++)
+        if (in_directory(s->now.list[i].path, dir) &&
+            (!newest || s->now.list[i].inode->synced > newest->inode->synced))
+            newest = &s->now.list[i];
+    if (!newest || newest->inode->synced == 0)
+        return NULL;
+    const struct inode *inode = newest->inode;
+    uint64_t offset = inode->first + random % (inode->last + SECTOR - inode->first);
+    return simdisk_flip(s, newest->path, offset) ? newest->path : NULL;
 }
 
 const char *simdisk_flip_any(struct simdisk *s, bool log, uint64_t random)

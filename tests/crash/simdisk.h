@@ -32,8 +32,9 @@ void simdisk_fail(struct simdisk *, unsigned one_in, int error);
 /* A planted bug: syncs of files whose path begins with this do nothing ("log/"), or those of a
  * directory ("dir:parked"). NULL: honest. */
 void simdisk_lie(struct simdisk *, const char *path);
-/* A planted bug: writes to files whose path begins with this, at this offset, do nothing. */
-void simdisk_lose_writes(struct simdisk *, const char *path, uint64_t offset);
+/* A planted bug: writes to files whose path begins with this, of so many bytes at this offset, do
+ * nothing. */
+void simdisk_lose_writes(struct simdisk *, const char *path, uint64_t offset, size_t size);
 /* Flips a bit of a file that exists. False when there is none, or it is empty. */
 bool simdisk_flip(struct simdisk *, const char *path, uint64_t offset);
 /* A random number from the disk's sequence. */
@@ -41,3 +42,8 @@ uint64_t simdisk_random(struct simdisk *);
 /* The same in some file, but for those directly in the spool directory, and those in log/ unless
  * wanted. Its path, or NULL. */
 const char *simdisk_flip_any(struct simdisk *, bool log, uint64_t random);
+/* A sector in some file of this directory ("log") is as it was before it was last synced: the disk
+ * had lost the write. The file's path, or NULL. */
+const char *simdisk_lose_sector(struct simdisk *, const char *dir, uint64_t random);
+/* Flips a bit of what the last sync of a file in this directory wrote. Its path, or NULL. */
+const char *simdisk_flip_newest(struct simdisk *, const char *dir, uint64_t random);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "qmgr/message.h"
+#include "qmgr/sectors.h"
 #include "tests/crash/simdisk.h"
 
 enum { MESSAGES = 8, SEGMENT = 16384 };
@@ -158,7 +159,7 @@ static bool exists(struct simdisk *sim, const char *path)
 static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported(void **state)
 {
     (void)state;
-    for (uint64_t at = 0; at < 3600; at += 3) {
+    for (uint64_t at = 0; at < 10000; at += 7) {
         struct simdisk *sim = filled();
         struct found found;
         char path[64];
@@ -177,7 +178,7 @@ static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
 {
     (void)state;
     size_t most = 0;
-    for (int64_t size = 0; size < 3600; size += 50) {
+    for (int64_t size = 0; size < 10000; size += 100) {
         struct simdisk *sim = filled();
         struct disk *disk = simdisk_disk(sim);
         struct found found;
@@ -262,7 +263,7 @@ static int no_sync(struct disk *disk, int fd)
 /* Nothing behind the head of a segment. */
 static int no_records(struct disk *disk, int fd, const struct iovec *iov, int n, int64_t offset)
 {
-    return offset < LOGREC_FIRST_AT ? simdisk_ops()->write(disk, fd, iov, n, offset) : -ENOSPC;
+    return offset < SECTOR_FIRST * SECTOR ? simdisk_ops()->write(disk, fd, iov, n, offset) : -ENOSPC;
 }
 
 /* A message whose commit failed, and of which the FORGET failed as well, comes to light at the next

@@ -21,6 +21,7 @@
 
 #include "libutil/crc32c.h"
 #include "qmgr/message.h"
+#include "qmgr/sectors.h"
 #include "tests/crash/simdisk.h"
 
 enum {
@@ -669,19 +670,29 @@ static void recover(struct history *h)
     settle_model(h);
 }
 
-/* At the end a bit rots in a file. Whatever is wrong then has to be noticed: reported at the start,
- * with the name of that file, or by what reads the file. A bit in the last update of a parked file
- * makes it look cut off. */
-static void damage(struct history *h)
+/* How it ends: regularly, or because the machine stops in the middle of something. */
+static void end(struct history *h, bool regularly)
 {
     for (uint64_t i = dice(h, 4); i > 0; i--)
         run_batch(h);
+    if (!regularly) {
+        simdisk_crash_after(h->sim, 1 + dice(h, 20));
+        for (int i = 0; i < 10 && !simdisk_crashed(h->sim); i++)
+            run_batch(h);
+        simdisk_crash_after(h->sim, 1);
+    }
     spool_close(h->spool);
+    h->spool = NULL;
     simdisk_power_on(h->sim);
+}
+
+/* Something rots in a file. Whatever is wrong then has to be noticed: reported at the start, with
+ * the name of that file, or by what reads the file. A bit in the last update of a parked file makes
+ * it look cut off. */
+static void damage(struct history *h, const char *path)
+{
     h->damaged = true;
     h->unread = 0;
-    h->spool = NULL;
-    const char *path = simdisk_flip_any(h->sim, !h->old, simdisk_random(h->sim));
     if (!path)
         return;
     snprintf(h->flipped, sizeof(h->flipped), "%s", path);
@@ -690,9 +701,26 @@ static void damage(struct history *h)
     STORY(h, "damage of %s: named %u times, %u unread: %s\n", h->flipped, h->named, h->unread,
         h->wrong);
     if (!h->spool)
-        wrong(h, "one bit keeps the spool from opening");
+        wrong(h, "damage keeps the spool from opening");
     else if (h->named > 0 || (h->unread > 0 && strncmp(h->flipped, "log/", 4) != 0))
         h->wrong[0] = '\0';
+}
+
+static void damage_bit(struct history *h)
+{
+    end(h, dice(h, 2) == 0);
+    if (!h->old && dice(h, 3) == 0)
+        damage(h, simdisk_flip_newest(h->sim, "log", simdisk_random(h->sim)));
+    else
+        damage(h, simdisk_flip_any(h->sim, !h->old, simdisk_random(h->sim)));
+}
+
+/* A write to the log that the disk said was durable had never happened. Of the last commit only its
+ * mark knows, so it has to be there. */
+static void damage_sector(struct history *h)
+{
+    end(h, true);
+    damage(h, h->old ? NULL : simdisk_lose_sector(h->sim, "log", simdisk_random(h->sim)));
 }
 
 static const char NO_MARKS[] = "no marks";
@@ -702,11 +730,12 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
 {
     *h = (struct history){.seed = seed, .sim = simdisk_new(seed), .format = 2, .told = told};
     h->disk = simdisk_disk(h->sim);
-    choose_format(h, true);
-    h->spool = try_open(h);
     bool no_marks = lie && strcmp(lie, NO_MARKS) == 0;
+    if (!no_marks)
+        choose_format(h, true);
+    h->spool = try_open(h);
     if (no_marks)
-        simdisk_lose_writes(h->sim, "log/", LOGREC_MARK_AT);
+        simdisk_lose_writes(h->sim, "log/", SECTOR_MARK * SECTOR, SECTOR);
     else
         simdisk_lie(h->sim, lie);
     uint64_t rounds = dice(h, 16) == 0 ? ROUNDS : 1 + dice(h, 6);
@@ -720,8 +749,12 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     }
     if (!h->spool)
         wrong(h, "the spool does not open");
-    else if ((!lie || no_marks) && !h->wrong[0] && dice(h, 4) == 0)
-        damage(h);
+    else if ((!lie || no_marks) && !h->wrong[0] && dice(h, 3) == 0) {
+        if (dice(h, 3) > 0)
+            damage_bit(h);
+        else
+            damage_sector(h);
+    }
     spool_close(h->spool);
     simdisk_free(h->sim);
     return h->wrong[0] == '\0';
@@ -779,7 +812,7 @@ static void finds_missing_sync(const char *where)
     fail_msg("1000 histories without the sync of %s broke no promise", where);
 }
 
-/* A bit that flips in the last commit looks like a commit cut off, but for the mark. */
+/* The last commit looks cut off when the disk has lost a sector of it, but for the mark. */
 static void test_a_missing_mark_is_found(void **state)
 {
     (void)state;
