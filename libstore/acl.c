@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "libstore/journal.h"
 #include "libstore/private.h"
 
 static const char list_file[] = "veredus.acl", summary_file[] = "veredus.shared";
@@ -186,7 +187,9 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
     if (!rc) {
         rc = read_list(fd, &a, err);
         if (rc == ERR_CORRUPT)
-            rc = OK; /* begun anew */
+            rc = OK;         /* begun anew */
+        if (!rc && a.n == 0) /* what the journal has for it, others would not find */
+            rc = journal_settle(s, err);
         if (!rc)
             rc = apply(&a, name, how, rights, err);
         if (!rc)

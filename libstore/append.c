@@ -24,6 +24,7 @@ struct store_append {
     uint64_t size;    /* with CRLF */
     bool in_memory;   /* buf has the whole content, also when the file has it */
     bool in_place;    /* tmp is where the message stays, and nothing was there before */
+    bool journaled;   /* the journal makes it durable */
     bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
     int failed;       /* error of an earlier write */
 };
@@ -169,10 +170,14 @@ static int content_of(struct store_append *a, struct slice *out, void **map, str
     return OK;
 }
 
-/* Whether one sync of the journal makes it durable. */
-static bool journaled(const struct store_append *a)
+/* Whether one sync of the journal makes it durable. Not in a folder that is shared: the owner, who
+ * opens the mail directory above, and others, to whom the folder is one, have journals in different
+ * places, and who comes first after a crash would not find what the other put there. */
+static bool can_journal(const struct store_append *a)
 {
-    return a->in_memory && buf_len(&a->buf) <= JOURNAL_BODY_MAX;
+    struct stat st;
+    return a->in_memory && buf_len(&a->buf) <= JOURNAL_BODY_MAX &&
+           fs_stat(a->box->dirfd, "veredus.acl", &st) != 0;
 }
 
 /* A small delivery to a mailbox of our own is written where it stays, without a way round by tmp/:
@@ -213,7 +218,8 @@ static int prepare(struct store_append *a, const struct store_append_options *op
         if (!rc)
             rc = write_memory(a, err);
     }
-    if (!rc && opt->durable && !journaled(a) && fs_data_sync(a->fd))
+    a->journaled = opt->durable && can_journal(a);
+    if (!rc && opt->durable && !a->journaled && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
 }
@@ -435,7 +441,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     struct slice texts, struct op *op, struct error *err)
 {
     struct box *b = a->box;
-    bool sync = opt->durable && !journaled(a);
+    bool sync = opt->durable && !a->journaled;
     int rc = fill_record(a, opt, fixed, op, err);
     struct disk_rec *rec = &op->rec;
     uint32_t skip = opt->uid > b->head.uidnext ? opt->uid - b->head.uidnext : 0;
@@ -529,7 +535,7 @@ int store_append_commit(struct store_append *a, const struct store_append_option
         box_unlock(a->box);
     }
     buf_clear(&texts);
-    if (!rc && !before && opt->durable && journaled(a))
+    if (!rc && !before && opt->durable && a->journaled)
         rc = make_durable(a, opt, &op, sequence, err);
     if (!rc && !before)
         box_announce(a->box);

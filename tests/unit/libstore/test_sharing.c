@@ -46,6 +46,33 @@ static void test_rights_are_set_added_removed(void **state)
     assert_int_equal(rights_of(f, "bob@x"), ACL_LOOKUP | ACL_READ | ACL_WRITE);
 }
 
+static void append_durable(struct fixture *f)
+{
+    struct store_append *a;
+    struct store_appended out;
+    const struct store_append_options opt = {.durable = true};
+    assert_int_equal(store_append_begin(f->store, BOX, 0, &a, &f->err), OK);
+    assert_int_equal(store_append_write(a, SLICE_LIT("Subject: x\r\n\r\nx\r\n"), &f->err), OK);
+    assert_int_equal(store_append_commit(a, &opt, &out, &f->err), OK);
+}
+
+static bool has_journal(struct fixture *f)
+{
+    return faccessat(store_dirfd(f->store), "veredus.journal", F_OK, 0) == 0;
+}
+
+static void test_a_shared_folder_does_without_a_journal(void **state)
+{
+    struct fixture *f = *state;
+    make_box(f);
+    assert_int_equal(give(f, "bob@x", ACL_SET, "lri"), OK);
+    append_durable(f);
+    assert_false(has_journal(f));
+    assert_int_equal(give(f, "bob@x", ACL_SET, "lr"), OK);
+    append_durable(f);
+    assert_false(has_journal(f));
+}
+
 static void test_what_cannot_be_given_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -220,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_BOTH(test_rights_are_set_added_removed),
+        IN_BOTH(test_a_shared_folder_does_without_a_journal),
         IN_BOTH(test_what_cannot_be_given_is_refused),
         IN_BOTH(test_a_damaged_list_gives_nobody_anything),
         IN_BOTH(test_the_summary_follows_renames_and_deletions),
