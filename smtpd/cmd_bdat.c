@@ -5,13 +5,19 @@
  */
 #include "smtpd/verbs.h"
 
-/* "size [LAST]" */
-static bool parse(struct slice args, uint64_t *size, bool *last)
+/* "size [LAST]". ERR_SYNTAX: no size, so nothing follows; ERR_LIMIT: more follows than anybody
+ * could read; ERR_UNSUPPORTED: the size is known, the word behind it is not. */
+static int parse(struct slice args, uint64_t *size, bool *last)
 {
     struct slice rest = args, number = slice_cut(&rest, ' ');
+    bool digits = number.n > 0;
+    for (size_t i = 0; i < number.n; i++)
+        digits = digits && number.p[i] >= '0' && number.p[i] <= '9';
     rest = slice_trim(rest);
     *last = slice_iis(rest, "LAST");
-    return slice_u64(number, 0, INT64_MAX, size) == OK && (*last || rest.n == 0);
+    if (slice_u64(number, 0, INT64_MAX, size) != OK)
+        return digits ? ERR_LIMIT : ERR_SYNTAX;
+    return *last || rest.n == 0 ? OK : ERR_UNSUPPORTED;
 }
 
 /* What is wrong with taking a chunk now; code 0: nothing. */
@@ -73,12 +79,26 @@ void chunk_resume(struct session *s)
 
 void cmd_bdat(struct session *s, struct slice args)
 {
+    static const struct smtp_refusal syntax = {501, "5.5.4", "Syntax: BDAT size [LAST]"};
     struct transaction *t = s->txn;
-    if (!parse(args, &s->chunk_left, &s->chunk_last)) {
-        session_refuse(s, "BDAT", 501, "5.5.4", "syntax", SLICE_LIT("Syntax: BDAT size [LAST]"));
+    int rc = parse(args, &s->chunk_left, &s->chunk_last);
+    if (rc == ERR_SYNTAX) {
+        session_refuse(s, "BDAT", syntax.code, syntax.dsn, "syntax", slice_of(syntax.text));
+        return;
+    }
+    if (rc == ERR_LIMIT) { /* what follows must not be taken for commands */
+        session_hang_up(s, "4.5.4", "syntax", "That chunk is too large");
         return;
     }
     s->chunk_refusal = judge(s, &s->chunk_rule);
+    if (rc != OK) {
+        s->chunk_refusal = syntax;
+        s->chunk_rule = "syntax";
+        if (t && t->failure.code == 0) { /* the message lacks it now */
+            t->failure = syntax;
+            t->failure_rule = "syntax";
+        }
+    }
     if (s->chunk_refusal.code == 0 && t->state < TXN_HEADER) {
         t->state = TXN_HEADER;
         smtp_data_init(&t->data, s->server->message_size, TXN_LINE_MAX);

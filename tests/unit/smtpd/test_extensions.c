@@ -278,8 +278,28 @@ static void test_a_refused_chunk_is_read_to_its_end(void **state)
     hello();
     say("BDAT 6\r\nQUIT\r\nMAIL FROM:<a@b.test>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
     expect("503 250 554 250");
-    say("BDAT\r\nBDAT x\r\nBDAT 1 LATE\r\nBDAT -1\r\n");
-    expect("501 501 501 501");
+    say("BDAT\r\nBDAT x\r\nBDAT -1\r\n");
+    expect("501 501 501");
+}
+
+static void test_a_chunk_with_a_wrong_word_is_read_to_its_end_and_missing(void **state)
+{
+    (void)state;
+    hello();
+    envelope();
+    say("BDAT 6 FIRST\r\nQUIT\r\nBDAT 8 LAST\r\nA: b\r\n\r\nNOOP\r\n");
+    expect("501 501 250");
+    assert_int_equal(f.accepts, 0);
+}
+
+static void test_a_chunk_that_nobody_could_read_ends_the_session(void **state)
+{
+    (void)state;
+    hello();
+    envelope();
+    say("BDAT 99999999999999999999 LAST\r\nRSET\r\nMAIL FROM:<>\r\n");
+    expect("421");
+    assert_int_equal(f.accepts, 0);
 }
 
 /* RFC 3030 §2: a client that pipelines does not wait for the answer before its next message. */
@@ -383,6 +403,8 @@ int main(void)
         TEST(test_chunks_make_a_message),
         TEST(test_a_chunk_byte_by_byte_is_the_same),
         TEST(test_a_refused_chunk_is_read_to_its_end),
+        TEST(test_a_chunk_with_a_wrong_word_is_read_to_its_end_and_missing),
+        TEST(test_a_chunk_that_nobody_could_read_ends_the_session),
         TEST(test_a_refused_last_chunk_ends_its_message),
         TEST(test_between_chunks_only_chunks_are_taken),
         TEST(test_lines_in_chunks_are_checked_as_behind_data),
