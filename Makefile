@@ -75,7 +75,7 @@ OBJS += $(BUILD)/obj/tests/fuzz/fuzz_$(1).o
 endef
 
 # Packages behind libutil; the linker keeps only those a program needs.
-UTIL_PKGS := openssl libcap libseccomp lmdb -ldb-5.3 -lcrypt
+UTIL_PKGS := openssl libcap libseccomp lmdb -ldb-5.3 -lcrypt -lunistring
 
 FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk */*/*/module.mk */*/*/*/module.mk))
 include $(FRAGMENTS)
@@ -97,7 +97,8 @@ list-fuzz-targets: ; @echo $(FUZZ_TARGETS)
 
 # --- what a fresh machine lacks ------------------------------------------------------------------
 BUILD_PACKAGES := gcc libc6-dev pkg-config libevent-dev libssl-dev libdb5.3-dev liblmdb-dev \
-	libcap-dev libseccomp-dev libunbound-dev libpcre2-dev libidn2-dev libcrypt-dev
+	libcap-dev libseccomp-dev libunbound-dev libpcre2-dev libidn2-dev libunistring-dev \
+	libcrypt-dev
 TEST_PACKAGES := libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest swaks curl mutt isync \
 	fetchmail nsd openssl procps strace libnet-ssleay-perl dns-root-data ca-certificates \
 	dovecot-imapd dovecot-pop3d

@@ -5,6 +5,7 @@
 
 #include "ctl/ctl.h"
 #include "ctl/json.h"
+#include "libmail/nfc.h"
 #include "libutil/net.h"
 #include "libutil/password.h"
 #include "libutil/table.h"
@@ -120,19 +121,21 @@ typedef int store_fn(const struct conf *, const char *name, const char *hash, st
 static int with_password(struct ctl *c, int argc, char **argv, check_fn *check, store_fn *store)
 {
     bool from_stdin = ctl_flag(&argc, argv, "--password-stdin");
-    char hash[PASSWORD_HASH_MAX];
+    char hash[PASSWORD_HASH_MAX], name[256];
     struct error err = {0};
     if (argc != 1)
         return ctl_usage(c);
     const struct conf *conf = ctl_conf(c);
     if (!conf)
         return CTL_NO;
-    ascii_lower(argv[0], strlen(argv[0]));
-    int rc = check ? check(conf, argv[0], &err) : OK;
+    if (nfc_text(slice_of(argv[0]), name, sizeof(name)) != OK) /* as it is looked up */
+        return ctl_fail(CTL_USAGE, "%s: not UTF-8, or too long", argv[0]);
+    ascii_lower(name, strlen(name));
+    int rc = check ? check(conf, name, &err) : OK;
     if (rc == OK)
         rc = get_hash(from_stdin, hash, &err);
     if (rc == OK)
-        rc = store(conf, argv[0], hash, &err);
+        rc = store(conf, name, hash, &err);
     explicit_bzero(hash, sizeof(hash));
     return rc ? ctl_report(&err) : CTL_OK;
 }

@@ -1,5 +1,6 @@
 #include "libmail/users.h"
 
+#include "libmail/nfc.h"
 #include "libutil/map.h"
 
 struct users {
@@ -283,7 +284,7 @@ int users_limits(const struct conf_block *local, char out[USERS_LIMITS], struct 
 int users_mailbox(struct users *u, struct slice address, struct user *user, struct error *err)
 {
     *user = (struct user){0};
-    if (!slice_to_cstr(address, user->name, sizeof(user->name)))
+    if (nfc_text(address, user->name, sizeof(user->name)) != OK)
         return ERR_NOT_FOUND;
     ascii_lower(user->name, strlen(user->name));
     struct slice name = slice_of(user->name);
@@ -302,7 +303,7 @@ static int find(
 {
     char name[256];
     *user = (struct user){0};
-    if (!slice_to_cstr(login, name, sizeof(name)) || login.n == 0)
+    if (nfc_text(login, name, sizeof(name)) != OK || login.n == 0)
         return ERR_NOT_FOUND;
     ascii_lower(name, strlen(name));
     char *at = strrchr(name, '@');

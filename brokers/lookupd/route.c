@@ -2,6 +2,7 @@
 
 #include "libmail/idn.h"
 #include "libmail/nexthop.h"
+#include "libmail/nfc.h"
 #include "libutil/net.h"
 
 enum { ARENA_CAP = 8 * 1024 * 1024, RECIPIENTS_MAX = 60000 };
@@ -176,8 +177,11 @@ static void conclude(struct route *r)
 /* --- items ------------------------------------------------------------------------------------ */
 bool route_in_chain(const struct item *item, const struct address *a)
 {
+    struct address normal = *a;
+    if (nfc_address(&normal) != OK)
+        return false; /* no item has it */
     for (; item; item = item->parent)
-        if (slice_ieq(address_text(&item->address), address_text(a)))
+        if (slice_ieq(address_text(&item->address), address_text(&normal)))
             return true;
     return false;
 }
@@ -196,6 +200,11 @@ struct item *route_add_item(struct route *r, const struct item *parent, const st
     item->parent = parent;
     item->depth = parent ? parent->depth + 1 : 0;
     item->address = *a;
+    item->written = arena_dup(&r->arena, address_text(a));
+    if (nfc_address(&item->address) != OK || !item->written.p) {
+        route_refuse(r, &bad_syntax, "its local part has no normal form");
+        return NULL;
+    }
     item->owner = parent ? parent->owner : SLICE_LIT("");
     list_append(&r->items, &item->link);
     r->nitems++;
@@ -236,7 +245,7 @@ static void to_remote(struct route *r, const struct item *item, struct slice spe
         return;
     }
     int n = snprintf(nexthop, sizeof(nexthop), "%s%.*s", lmtp ? "lmtp:" : "", SLICE_FMT(spec));
-    route_add_recipient(r, address_text(&item->address), "remote", slice_from(nexthop, (size_t)n));
+    route_add_recipient(r, item->written, "remote", slice_from(nexthop, (size_t)n));
 }
 
 /* A command block of the configuration. */
@@ -248,7 +257,7 @@ static void to_command(struct route *r, const struct item *item, struct slice na
         return;
     }
     int n = snprintf(nexthop, sizeof(nexthop), "command:%.*s", SLICE_FMT(name));
-    route_add_recipient(r, address_text(&item->address), "pipe", slice_from(nexthop, (size_t)n));
+    route_add_recipient(r, item->written, "pipe", slice_from(nexthop, (size_t)n));
 }
 
 static void check_mailbox(struct route *r, struct item *item);

@@ -12,7 +12,8 @@ struct item {
     struct list link;
     const struct item *parent; /* the alias it stands in; NULL: asked for */
     unsigned depth;
-    struct address address;
+    struct address address; /* its local part normalised (libmail/nfc.h) */
+    struct slice written;   /* as others get it */
     struct slice owner;           /* of the innermost list it stands in, or empty */
     bool keep_virtual;            /* names itself: virtual aliases are not looked up again */
     bool keep_alias;              /* the same for aliases(5) */

@@ -3,6 +3,7 @@ import json
 import random
 import re
 import smtplib
+import unicodedata
 
 import pytest
 
@@ -159,6 +160,21 @@ def test_a_utf8_address_has_a_mailbox(server):
         assert client.smtp(f"Subject: {subject}\r\nX-Name: Jörg\r\n\r\nHi\r\n.") == 250
     mail = server.wait_mail(subject, user=GREEK)
     assert "with UTF8SMTP id" in mail["Received"]
+
+
+def test_a_name_spelt_with_combining_characters_is_the_same(server):
+    subject = unique("greek")
+    apart = unicodedata.normalize("NFD", GREEK)
+    assert apart != GREEK
+    with server.raw() as client:
+        client.hello()
+        assert client.smtp("MAIL FROM:<a@absender.test> SMTPUTF8") == 250
+        assert client.smtp(f"RCPT TO:<{apart}>") == 250
+        assert client.smtp(f"RCPT TO:<{apart.split('@')[0]}@far.test>") == 250
+        assert client.smtp("DATA") == 354
+        assert client.smtp(f"Subject: {subject}\r\n\r\nHi\r\n.") == 250
+    server.wait_mail(subject, user=GREEK)
+    assert server.wait_log(event="dlv.done", to=apart.split("@")[0] + "@far.test")
 
 
 def test_a_utf8_address_without_smtputf8_is_refused(server):
