@@ -480,6 +480,7 @@ static void boot(struct daemon *d)
     log_gather();
     d->master = ipc_new(d->loop, MASTER_FD, &master_proto, IPC_CLIENT, &master_ops, d);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error like a full disk */
     signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; master decides */
     signal(SIGHUP, SIG_IGN);
     loop_signal(d->loop, SIGTERM, on_term, d);

@@ -34,17 +34,21 @@ int password_hash(const char *password, char out[PASSWORD_HASH_MAX], struct erro
     return ok ? OK : error_set(err, ERR_UNSUPPORTED, "crypt(3) cannot make yescrypt hashes");
 }
 
-bool password_matches(const char *password, const char *hash)
-{
-    struct crypt_data *data = xcalloc(1, sizeof(*data));
-    const char *got = crypt_r(password, hash, data);
-    bool matches = got && got[0] != '*' && equal(got, hash);
-    wipe(data);
-    return matches;
-}
-
 bool password_hash_known(const char *hash)
 {
     int rc = crypt_checksalt(hash);
     return rc != CRYPT_SALT_INVALID && rc != CRYPT_SALT_METHOD_DISABLED;
+}
+
+int password_verify(const char *password, const char *hash)
+{
+    struct crypt_data *data = xcalloc(1, sizeof(*data));
+    const char *got = crypt_r(password, hash, data);
+    bool failed = !got || got[0] == '*';
+    int rc = !failed && equal(got, hash) ? OK : ERR_DENIED;
+    /* The library says the same of a hash that it does not know and of memory that it lacks. */
+    if (failed && password_hash_known(hash))
+        rc = ERR_TEMP;
+    wipe(data);
+    return rc;
 }

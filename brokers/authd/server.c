@@ -181,13 +181,15 @@ static void accept_login(struct login *l)
     answer(l);
 }
 
-static void on_verified(bool matches, void *arg)
+static void on_verified(int rc, void *arg)
 {
     struct login *l = arg;
     struct server *s = l->server;
     if (!l->known) {
         refuse(l, AUTH_FAILED, "unknown", "no such user");
-    } else if (!matches || !l->user.hash[0]) {
+    } else if (rc == ERR_TEMP) {
+        refuse(l, AUTH_TEMPORARY, "memory", "no memory to verify the password");
+    } else if (rc || !l->user.hash[0]) {
         refuse(l, AUTH_FAILED, "password", "wrong password");
     } else if (l->user.disabled) {
         refuse(l, AUTH_DISABLED, "disabled", "the account is disabled");

@@ -10,7 +10,7 @@
 struct job {
     struct list link;
     char password[PASSWORD_MAX + 1], hash[PASSWORD_HASH_MAX];
-    bool matches;
+    int rc;
     verify_fn *fn;
     void *arg;
 };
@@ -40,7 +40,7 @@ static void *run(void *arg)
         struct job *job = LIST_ENTRY(v->waiting.next, struct job, link);
         list_remove(&job->link);
         pthread_mutex_unlock(&v->lock);
-        job->matches = password_matches(job->password, job->hash);
+        job->rc = password_verify(job->password, job->hash);
         explicit_bzero(job->password, sizeof(job->password));
         pthread_mutex_lock(&v->lock);
         list_append(&v->done, &job->link);
@@ -76,7 +76,7 @@ static void on_done(int fd, unsigned events, void *arg)
         if (!job)
             return;
         v->count--;
-        job->fn(job->matches, job->arg);
+        job->fn(job->rc, job->arg);
         job_free(job);
     }
 }

@@ -10,7 +10,8 @@
 
 struct verifier;
 
-typedef void verify_fn(bool matches, void *arg);
+/* rc: of password_verify. */
+typedef void verify_fn(int rc, void *arg);
 
 enum { VERIFY_QUEUE = 1000 };
 
