@@ -1,5 +1,6 @@
 #include "libstore/mbox.h"
 
+#include <sys/stat.h>
 #include <time.h>
 
 enum { WORDS = 24, KEYWORDS_TEXT = 16384 };
@@ -16,7 +17,9 @@ struct mbox {
     bool header;
     bool inside; /* a message */
     uint64_t number, strays;
-    int64_t date; /* of the From_ line in `line` */
+    uint64_t length; /* Content-Length of the header; 0: none */
+    uint64_t left;   /* so many bytes are of this message, whatever they look like */
+    int64_t date;    /* of the From_ line in `line` */
     struct mbox_message message;
     struct buf keywords;
 };
@@ -95,11 +98,11 @@ static bool take_date(const struct slice *w, size_t n, int64_t *date)
 }
 
 /* Without a date it is a line of a message that nobody quoted. */
-static bool from_line(struct mbox *m)
+static bool is_from_line(struct slice rest, int64_t *date)
 {
-    struct slice rest = slice_from(m->line, m->n), words[WORDS];
+    struct slice words[WORDS];
     size_t n = 0;
-    if (!m->start || !m->between || !slice_starts(rest, "From "))
+    if (!slice_starts(rest, "From "))
         return false;
     rest = slice_trim(slice_from_index(rest, 5));
     while (rest.n && n < WORDS) {
@@ -108,9 +111,36 @@ static bool from_line(struct mbox *m)
             words[n++] = word;
     }
     for (size_t i = 0; i < n; i++)
-        if (take_date(words + i, n - i, &m->date))
+        if (take_date(words + i, n - i, date))
             return true;
     return false;
+}
+
+static bool from_line(struct mbox *m)
+{
+    return m->start && m->between && m->left == 0 &&
+           is_from_line(slice_from(m->line, m->n), &m->date);
+}
+
+/* "mboxcl": a field tells how long the body is, whose lines need not be quoted then. It is believed
+ * when what follows is the end of the file or the next message; in a pipe nobody can see that. */
+static uint64_t confirmed_length(struct mbox *m)
+{
+    char line[1000];
+    struct stat st;
+    int64_t date;
+    off_t here = ftello(m->in);
+    if (m->length == 0 || here < 0 || fstat(fileno(m->in), &st) || !S_ISREG(st.st_mode) ||
+        m->length > (uint64_t)MAX(st.st_size - here, 0) ||
+        fseeko(m->in, here + (off_t)m->length, SEEK_SET))
+        return 0;
+    struct slice rest = slice_from(line, fread(line, 1, sizeof(line), m->in));
+    if (slice_starts(rest, "\r\n"))
+        rest = slice_from_index(rest, 2);
+    else if (slice_starts(rest, "\n"))
+        rest = slice_from_index(rest, 1);
+    bool good = rest.n == 0 || is_from_line(slice_cut(&rest, '\n'), &date);
+    return fseeko(m->in, here, SEEK_SET) == 0 && good ? m->length : 0;
 }
 
 /* --- lines ------------------------------------------------------------------------------------ */
@@ -143,7 +173,9 @@ static bool is_blank(const struct mbox *m)
 /* Done with the line. */
 static void drop(struct mbox *m)
 {
-    m->between = is_blank(m);
+    bool last = m->left > 0 && m->left <= m->n;
+    m->left -= MIN(m->left, m->n);
+    m->between = last || is_blank(m);
     m->pending = false;
 }
 
@@ -168,6 +200,8 @@ static bool take_status(struct mbox *m)
         }
         return true;
     }
+    if (slice_iis(name, "Content-Length") && slice_u64(value, 1, INT64_MAX / 2, &m->length))
+        m->length = 0;
     if (!slice_iis(name, "Status") && !slice_iis(name, "X-Status"))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(letters); i++)
@@ -200,6 +234,7 @@ bool mbox_next(struct mbox *m, struct mbox_message **out)
     m->message = (struct mbox_message){.line = m->number, .date = m->date};
     m->header = m->inside = true;
     m->blank = false;
+    m->length = m->left = 0;
     *out = &m->message;
     drop(m);
     while (!m->whole && fill(m))
@@ -226,14 +261,18 @@ bool mbox_piece(struct mbox *m, struct slice *out)
             *out = SLICE_LIT("\n");
             return true;
         }
-        m->blank = is_blank(m) && !m->header;
-        if (m->header && is_blank(m))
-            m->header = false;
+        /* An empty line that is counted in the length is text. */
+        bool counted = m->left >= m->n;
+        m->blank = is_blank(m) && !m->header && !counted;
+        bool ends_header = m->header && is_blank(m);
+        m->header &= !ends_header;
         bool skip = m->blank || (m->header && m->start && take_status(m));
         *out = slice_from(m->line, m->n);
         if (m->start && is_quoted(*out))
             *out = slice_from_index(*out, 1);
         drop(m);
+        if (ends_header)
+            m->left = confirmed_length(m);
         if (!skip)
             return true;
     }
@@ -247,7 +286,7 @@ bool mbox_piece(struct mbox *m, struct slice *out)
 static bool is_status(struct slice line)
 {
     return slice_istarts(line, "Status:") || slice_istarts(line, "X-Status:") ||
-           slice_istarts(line, "X-Keywords:");
+           slice_istarts(line, "X-Keywords:") || slice_istarts(line, "Content-Length:");
 }
 
 static void put_status(FILE *out, const struct mbox_message *msg)

@@ -3,7 +3,8 @@
  * behind a line "From SENDER DATE" that follows an empty line or begins the file.
  *
  * Reading is a stream in bounded memory, whatever the file holds. Status, X-Status and X-Keywords
- * fields are flags and keywords, not part of the message.
+ * fields are flags and keywords, not part of the message. Content-Length ("mboxcl") tells where a
+ * message ends, in a file and where it is right.
  */
 #pragma once
 

@@ -102,13 +102,29 @@ static bool is_from_line(struct slice line)
     return slice_starts(line, "From ");
 }
 
+/* What a program that reads the file takes for its own notes: a sender must not mark his message
+ * as read or deleted, nor say where it ends. */
+static bool is_note(struct slice line)
+{
+    static const char *const names[] = {"Content-Length:", "Status:", "X-Status:", "X-Keywords:"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (slice_istarts(line, names[i]))
+            return true;
+    return false;
+}
+
 static int put_lines(struct writer *w, struct slice text)
 {
     int rc = OK;
+    bool header = true, dropped = false;
     while (!rc && text.p && text.n) {
         struct slice line = slice_cut(&text, '\n');
         if (line.n && line.p[line.n - 1] == '\r')
             line.n--;
+        header = header && line.n > 0;
+        dropped = header && (is_note(line) || (dropped && (line.p[0] == ' ' || line.p[0] == '\t')));
+        if (dropped)
+            continue;
         if (is_from_line(line))
             rc = put(w, SLICE_LIT(">"));
         if (!rc)

@@ -2,12 +2,14 @@
 import os
 import shutil
 import subprocess
+import threading
+import time
 
 import pytest
 
 from conftest import make
 from test_local import HOST, Account, deferred, mbox_subjects, send
-from veredus import wait_for
+from veredus import BOB, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
 
@@ -101,3 +103,60 @@ def test_a_full_disk_leaves_no_half_message(spool, account):
     assert sorted(mbox_subjects(path)) == sorted([first, small, large])
     with open(path, "rb") as file:
         assert file.read().count(b"m" * 70 + b"\n") == 14563
+
+
+def mutt(account, program, path, keys):
+    """mutt on the mbox file, at a terminal of its own, as the account. False: deliveries held the lock
+    each time it looked, which it does once a second, and it asks whether to remove that."""
+    account.put("muttrc", f"""set mbox_type=mbox folder="{account.home}" header_cache=""
+set spoolfile="{path}" mail_check=1 quit=yes delete=yes move=no sleep_time=0 mark_old=no
+set wait_key=no copy=no record="" timeout=1
+push "{keys}<quit>"
+""")
+    result = subprocess.run(
+        ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--",
+         "timeout", "10", "env", "TERM=xterm", f"HOME={account.home}",
+         f"TMPDIR={account.home}", "script", "-qec",
+         f"{program} -n -F {account.path('muttrc')}", "/dev/null"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+        cwd=account.home)
+    assert result.returncode == 0 or b"([yes]/no)" in result.stdout, result.stdout[-2000:]
+    return result.returncode == 0
+
+
+def test_mutt_rewrites_the_file_while_mail_arrives(spool, account, tool):
+    """It deletes one kind of message and flags the other, again and again: none is lost, none comes
+    back, none is torn."""
+    program = tool("mutt")
+    host, directory = spool(0o3777)
+    path = os.path.join(directory, account.name)
+    body = "From the first line\r\n>From a quotation\r\n\r\nFrom x Sat Nov 21 02:00:00 2026\r\nend\r\n"
+    sent = {"keep": [], "drop": []}
+
+    def sender():
+        for kind in ["keep", "drop", "keep"] * 7:
+            sent[kind].append(send(host, account, kind, body=body))
+            time.sleep(0.2)
+    thread = threading.Thread(target=sender)
+    sent["keep"].append(send(host, account, "keep", body=body))
+    wait_for("the first", lambda: mbox_subjects(path))
+    thread.start()
+    rewritten = 0
+    while thread.is_alive() or not rewritten:
+        before = os.stat(path).st_size
+        mutt(account, program, path, "<delete-pattern>~s drop<enter><tag-pattern>~U<enter>"
+                                     "<tag-prefix-cond><flag-message><end-cond><sync-mailbox>")
+        rewritten += os.stat(path).st_size != before
+    thread.join()
+    wait_for("all that was sent", lambda: not host.queue())
+    wait_for("the end of the lock", lambda: os.listdir(directory) == [account.name])
+    assert mutt(account, program, path, "<delete-pattern>~s drop<enter><sync-mailbox>")
+    subjects = mbox_subjects(path)
+    assert sorted(subjects) == sorted(sent["keep"])
+    with open(path, "rb") as file:
+        text = file.read()
+    quoted = body.replace("\r\n", "\n").replace("From ", ">From ").encode()
+    assert text.count(quoted) == len(subjects)
+    # And what mutt has written is imported whole.
+    out = host.veredus("mailbox", "import", BOB, "Mutt", "mbox", path).stdout
+    assert f"{len(subjects)} messages" in out

@@ -153,6 +153,57 @@ static void test_endless_lines_and_nuls_pass_in_pieces(void **state)
     buf_clear(&text);
 }
 
+static void test_content_length_says_where_a_message_ends(void **state)
+{
+    (void)state;
+    /* With the empty line behind it, without, and without any. */
+    struct reading r =
+        start_text(FROM "Content-Length: 51\n\na\n\n" FROM "\n\n" FROM
+                        "Content-Length: 2\n\nb\n" FROM "Content-Length: 3\n\nc\n\n");
+    assert_true(next(&r));
+    assert_text(&r, "Content-Length: 51\n\na\n\n" FROM "\n");
+    assert_true(next(&r));
+    assert_text(&r, "Content-Length: 2\n\nb\n");
+    assert_true(next(&r));
+    assert_text(&r, "Content-Length: 3\n\nc\n\n");
+    assert_false(next(&r));
+    finish(&r);
+}
+
+static void test_a_wrong_content_length_swallows_nothing(void **state)
+{
+    (void)state;
+    static const char *const lengths[] = {
+        "0", "1", "4", "40", "99999", "18446744073709551615", "-5", "x"};
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        char text[500];
+        snprintf(text, sizeof(text), FROM "Content-Length: %s\n\na\n\n" FROM "\nb\n\n" FROM "\nc\n",
+            lengths[i]);
+        struct reading r = start_text(text);
+        assert_true(next(&r));
+        assert_true(slice_ends(buf_slice(&r.text), "\n\na\n"));
+        assert_true(next(&r));
+        assert_text(&r, "\nb\n");
+        assert_true(next(&r));
+        assert_text(&r, "\nc\n");
+        assert_false(next(&r));
+        finish(&r);
+    }
+}
+
+static void test_crlf_files_and_missing_line_ends(void **state)
+{
+    (void)state;
+    struct reading r = start_text("From a@b Sat Nov 21 02:00:00 2026\r\nS: x\r\n\r\n>From x\r\n\r\n"
+                                  "From a@b Sat Nov 21 02:00:00 2026\r\n\r\n\xff\r\n\r\nend");
+    assert_true(next(&r));
+    assert_text(&r, "S: x\r\n\r\nFrom x\r\n");
+    assert_true(next(&r));
+    assert_text(&r, "\r\n\xff\r\n\nend");
+    assert_false(next(&r));
+    finish(&r);
+}
+
 static void test_what_is_not_read_of_a_message_is_passed_over(void **state)
 {
     (void)state;
@@ -202,6 +253,9 @@ int main(void)
         cmocka_unit_test(test_status_fields_are_flags_and_not_in_the_message),
         cmocka_unit_test(test_lines_before_the_first_message_are_counted),
         cmocka_unit_test(test_endless_lines_and_nuls_pass_in_pieces),
+        cmocka_unit_test(test_content_length_says_where_a_message_ends),
+        cmocka_unit_test(test_a_wrong_content_length_swallows_nothing),
+        cmocka_unit_test(test_crlf_files_and_missing_line_ends),
         cmocka_unit_test(test_what_is_not_read_of_a_message_is_passed_over),
         cmocka_unit_test(test_what_is_written_reads_back_the_same),
     };

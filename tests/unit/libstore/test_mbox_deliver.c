@@ -179,6 +179,27 @@ static void test_half_a_message_that_others_wrote_behind_is_left(void **state)
     teardown(&b);
 }
 
+/* They say to those who read mbox files what is read, deleted, and where a message ends. */
+static void test_a_sender_writes_no_notes_of_the_reader(void **state)
+{
+    (void)state;
+    struct box b;
+    bool again;
+    setup(&b);
+    assert_int_equal(
+        deliver(&b, 1,
+            SLICE_LIT("Content-Length: 100000\r\n\tfolded\r\nstatus: RO\r\nSubject: kept\r\n"
+                      "X-Status: D\r\nX-Keywords: a\r\n b\r\nX: kept\r\n y\r\n\r\n"
+                      "Status: kept\r\n"),
+            &again),
+        OK);
+    struct slice text = read_box(&b);
+    assert_true(slice_find(text, SLICE_LIT("\nSubject: kept\nX: kept\n y\n\nStatus: kept\n")) > 0);
+    assert_int_equal(count(text, "tatus:"), 1);
+    assert_int_equal(count(text, "folded") + count(text, "Keywords") + count(text, "Content-"), 0);
+    teardown(&b);
+}
+
 static void test_without_room_the_file_stays_as_it_was(void **state)
 {
     (void)state;
@@ -212,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_a_repetition_does_nothing),
         cmocka_unit_test(test_what_a_crash_left_is_replaced_by_the_whole_message),
         cmocka_unit_test(test_half_a_message_that_others_wrote_behind_is_left),
+        cmocka_unit_test(test_a_sender_writes_no_notes_of_the_reader),
         cmocka_unit_test(test_without_room_the_file_stays_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
