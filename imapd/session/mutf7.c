@@ -137,6 +137,9 @@ int wire_take_mailbox(struct slice name, bool enabled, struct buf *out)
 {
     if (!wire_is_utf8(name, enabled))
         return mutf7_decode(name, out);
+    for (size_t i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 0x20 || name.p[i] == 0x7f)
+            return ERR_SYNTAX;
     return utf8_valid(name) ? buf_put(out, name) : ERR_SYNTAX;
 }
 

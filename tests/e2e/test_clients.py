@@ -1,5 +1,6 @@
 """Mail sent and read by programs nobody here wrote."""
 import os
+import re
 import poplib
 import random
 import shutil
@@ -243,6 +244,27 @@ def test_mutt_reads_over_imaps(either, tool, letter, home):
     assert letter in text and "The content of the letter." in text
 
 
+def test_mutt_uses_folders_with_names_of_the_world(either, tool, letter, home):
+    """It enables UTF8=ACCEPT: names are UTF-8 for it, and modified UTF-7 for others."""
+    folder = unique("Entwürfe&台北/mehr").replace(" ", "")
+    saved = os.path.join(home, "saved-from-there")
+    top = f"imaps://{ALICE.replace('@', '%40')}@127.0.0.1:{either.imaps}/"
+    with open(muttrc(either, home), "a") as file:
+        file.write('set charset="utf-8" move=no auto_tag=no\n'
+                   f'push "<tag-pattern>~s \'{letter}\'<enter><tag-prefix><copy-message>'
+                   f'={folder}<enter><change-folder>={folder}<enter>'
+                   f'<copy-message>{saved}<enter><quit>"\n')
+    client("script", "-qec", f"{tool('mutt')} -n -F {home}/muttrc -f {top}INBOX", "/dev/null",
+           env=dict(env(home), TERM="xterm", LC_ALL="C.UTF-8"), timeout=60,
+           stdin=subprocess.DEVNULL)
+    with open(saved) as file:
+        assert letter in file.read()
+    assert folder in either.veredus("mailbox", "list", ALICE).stdout
+    imap = either.imap_client(ALICE)
+    assert any(b"Entw&APw-rfe&-&U,BTFw-/mehr" in line for line in imap.list()[1])
+    imap.logout()
+
+
 # --- mbsync ---------------------------------------------------------------------------------------
 def mbsyncrc(instance, home):
     path = os.path.join(home, "mbsyncrc")
@@ -314,6 +336,83 @@ def test_mbsync_mirrors_and_pushes_back(either, tool, home):
     client(tool("mbsync"), "-c", rc, "all", env=env(home))
     made = os.path.join(home, "mail/Made-there")
     assert len(os.listdir(made + "/cur") + os.listdir(made + "/new")) == 1
+
+
+def test_mbsync_keeps_folders_of_the_world_the_same_on_both_sides(fresh, tool, home):
+    """Flags, expunges and new messages on both sides at once, a renamed folder, and nothing moves
+    when nothing has changed."""
+    instance = fresh().start()
+    mail = os.path.join(home, "mail")
+    os.mkdir(mail)
+    rc = mbsyncrc(instance, home)
+    imap = instance.imap_client(BOB)
+    folder, coded = "Entwürfe", "Entw&APw-rfe"
+    imap.create(f'"{coded}"')
+    for n in range(12):
+        text = message(f"world {n}", BOB, ALICE, f"text {n}\r\n").encode()
+        imap.append(f'"{coded}"', r"(\Answered)" if n % 2 else "", None, text)
+
+    def there():
+        imap.select(f'"{coded}"')
+        data = imap.fetch("1:*", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+        found = {}
+        for part in data:
+            if isinstance(part, tuple):
+                flags = re.search(rb"FLAGS \(([^)]*)\)", part[0])[1].decode().split()
+                found[part[1].decode().split(": ")[1].strip()] = {
+                    f[1] for f in flags if f.startswith("\\") and f != "\\Recent"}
+        return found
+
+    def here():
+        found = {}
+        for sub in ("cur", "new"):
+            for name in os.listdir(f"{mail}/{folder}/{sub}"):
+                with open(f"{mail}/{folder}/{sub}/{name}") as file:
+                    subject = re.search("Subject: (.*)", file.read())[1]
+                found[subject] = (f"{sub}/{name}", set(name.partition(":2,")[2]))
+        return found
+
+    def sync():
+        client(tool("mbsync"), "-c", rc, "all", env=dict(env(home), LC_ALL="C.UTF-8"))
+    letters = {"A": "R"}  # \\Answered is R there
+    sync()
+    if not os.path.isdir(f"{mail}/{folder}"):
+        folder = coded  # as older ones name it
+    for turn in range(3):
+        local = here()
+        gone, seen, flagged, gone_there = (f"world {4 * turn + i}" for i in range(4))
+        os.unlink(f"{mail}/{folder}/{local[gone][0]}")
+        base = local[seen][0].partition("/")[2].partition(":2,")[0]
+        os.rename(f"{mail}/{folder}/{local[seen][0]}",
+                  f"{mail}/{folder}/cur/{base}:2,{''.join(sorted(local[seen][1] | {'S'}))}")
+        with open(f"{mail}/{folder}/new/{turn}.here", "w") as file:
+            file.write(message(f"made here {turn}", BOB, ALICE, "x\n").replace("\r", ""))
+        imap.select(f'"{coded}"')
+        imap.store(imap.search(None, "SUBJECT", f'"{flagged}"')[1][0].split()[-1], "+FLAGS",
+                   r"(\Flagged)")
+        imap.store(imap.search(None, "SUBJECT", f'"{gone_there}"')[1][0].split()[-1], "+FLAGS",
+                   r"(\Deleted)")
+        imap.expunge()
+        imap.append(f'"{coded}"', "", None, message(f"made there {turn}", BOB, ALICE, "x").encode())
+        sync()
+        ours, theirs = there(), here()
+        assert ours.keys() == theirs.keys()
+        assert gone not in ours and gone_there not in ours
+        assert "S" in ours[seen] and "F" in theirs[flagged][1]
+        for subject, flags in ours.items():
+            assert {letters.get(f, f) for f in flags} == theirs[subject][1], subject
+    before = sorted(x for x, _ in here().values())
+    sync()
+    assert sorted(x for x, _ in here().values()) == before
+    # Renamed on both sides: UIDs and UIDVALIDITY are the same, so nothing moves.
+    imap.unselect()
+    assert imap.rename(f'"{coded}"', "Renamed")[0] == "OK"
+    os.rename(f"{mail}/{folder}", f"{mail}/Renamed")
+    sync()
+    coded = folder = "Renamed"
+    assert sorted(x for x, _ in here().values()) == before and there().keys() == here().keys()
+    imap.logout()
+    assert "whole" in instance.veredus("mailbox", "verify", BOB).stdout
 
 
 # --- fetchmail ------------------------------------------------------------------------------------

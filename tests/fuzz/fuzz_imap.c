@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     arena_init(&arena, 32 << 20);
-    struct args a = {slice_from(data + 1, size - 1), &arena, NULL};
+    struct args a = {slice_from(data + 1, size - 1), &arena, NULL, (data[0] & 0x80) != 0};
     readers[data[0] % ARRAY_LEN(readers)](&a);
     arena_reset(&arena);
     return 0;
