@@ -291,16 +291,44 @@ static int append(int fd, const struct store_delivery *d, const struct quota *li
 
 /* --- the whole ------------------------------------------------------------------------------- */
 
-/* Under the locks, since what stood at the path before may have been replaced meanwhile. */
-static int check_file(int fd, struct error *err)
+static int check_file(int fd, bool *gone, struct error *err)
 {
     struct stat st;
     if (fstat(fd, &st))
         return error_sys(err, "mailbox file");
+    *gone = st.st_nlink == 0;
+    if (*gone)
+        return error_set(err, ERR_BUSY, "the mailbox file is replaced again and again");
     if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
         return error_set(
             err, ERR_DENIED, "the mailbox file is not a regular file of the user with one name");
     return OK;
+}
+
+/* What stood at the path may be replaced until it is locked, by programs that know no dot lock. */
+static int open_locked(int dir, const char *path, int *steps, int *fd, struct error *err)
+{
+    enum { TRIES = 20 };
+    bool gone = true;
+    int rc = ERR_BUSY;
+    for (int i = 0; i < TRIES && gone; i++) {
+        gone = false;
+        fd_close(fd);
+        rc = userfile_open(dir, path, O_RDWR, fd, err);
+        if (rc == ERR_NOT_FOUND) {
+            rc = userfile_open(dir, path, O_RDWR | O_CREAT | O_EXCL, fd, err);
+            gone = rc == ERR_EXISTS;
+            if (rc == ERR_DENIED)
+                error_set(err, rc, "there is no mailbox file, and the account may not make it");
+        }
+        if (!rc)
+            rc = check_file(*fd, &gone, err);
+        if (!rc)
+            rc = file_lock(*fd, steps, err);
+        if (!rc)
+            rc = check_file(*fd, &gone, err);
+    }
+    return rc;
 }
 
 int mbox_deliver(
@@ -321,16 +349,7 @@ int mbox_deliver_within(int dir, const char *path, const struct store_delivery *
         return error_set(err, ERR_LIMIT, "the mailbox file has too long a name");
     int rc = dot_lock(dir, lock, &steps, &held, err);
     if (!rc)
-        rc = userfile_open(dir, path, O_RDWR, &fd, err);
-    if (rc == ERR_NOT_FOUND) {
-        rc = userfile_open(dir, path, O_RDWR | O_CREAT | O_EXCL, &fd, err);
-        if (rc == ERR_DENIED)
-            error_set(err, rc, "there is no mailbox file, and the account may not make it");
-    }
-    if (!rc)
-        rc = check_file(fd, err);
-    if (!rc)
-        rc = file_lock(fd, &steps, err);
+        rc = open_locked(dir, path, &steps, &fd, err);
     if (!rc)
         rc = append(fd, d, limits, again, err);
     fd_close(&fd);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -226,6 +228,127 @@ static void test_without_room_the_file_stays_as_it_was(void **state)
     teardown(&b);
 }
 
+static struct store_delivery letter(uint64_t id)
+{
+    struct slice body = SLICE_LIT("Subject: a\r\n\r\nx\r\n");
+    return (struct store_delivery){.id = id,
+        .sender = SLICE_LIT("s@y.test"),
+        .address = SLICE_LIT("r@x.test"),
+        .body = body,
+        .fd = -1,
+        .size = body.n,
+        .patience_ms = 200};
+}
+
+static int lock_box(struct box *b)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = openat(b->fd, "box", O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_SETLK, &whole), 0);
+    return fd;
+}
+
+static void test_a_file_that_stays_locked_is_left_as_it_was(void **state)
+{
+    (void)state;
+    struct box b;
+    struct slice before = SLICE_LIT("From a Sat Nov 21 06:00:00 2026\n\nbody\n\n");
+    setup(&b);
+    write_box(&b, before);
+    int fd = lock_box(&b);
+    pid_t pid = fork(); /* locks do not keep their own process out */
+    if (pid == 0) {
+        struct error err = {0};
+        struct store_delivery d = letter(7);
+        bool again;
+        _exit(mbox_deliver(b.fd, "box", &d, &again, &err) == ERR_BUSY ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(fd);
+    assert_true(slice_eq(read_box(&b), before));
+    write_box(&b, before);
+    close(openat(b.fd, "box.lock", O_WRONLY | O_CREAT | O_EXCL, 0600));
+    struct error err = {0};
+    struct store_delivery d = letter(7);
+    bool again;
+    assert_int_equal(mbox_deliver(b.fd, "box", &d, &again, &err), ERR_BUSY);
+    assert_true(slice_eq(read_box(&b), before));
+    assert_int_equal(unlinkat(b.fd, "box.lock", 0), 0); /* not ours: it is still there */
+    teardown(&b);
+}
+
+/* As a program does that knows no dot lock, and puts a new file in the place of the old one. */
+static void test_a_file_replaced_while_its_lock_is_waited_for_gets_the_message(void **state)
+{
+    (void)state;
+    struct box b;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct slice before = SLICE_LIT("From a Sat Nov 21 06:00:00 2026\n\nbody\n\n");
+    int ready[2];
+    char byte;
+    setup(&b);
+    write_box(&b, before);
+    assert_int_equal(pipe(ready), 0);
+    int fd = lock_box(&b);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct error err = {0};
+        struct store_delivery d = letter(7);
+        bool again;
+        d.patience_ms = 30000;
+        (void)!write(ready[1], "", 1);
+        _exit(mbox_deliver(b.fd, "box", &d, &again, &err) == OK ? 0 : 1);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    while (faccessat(b.fd, "box.lock", F_OK, 0)) /* it holds that, and waits for this */
+        usleep(1000);
+    usleep(50000);
+    int made = openat(b.fd, "new", O_WRONLY | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(write(made, before.p, before.n), before.n);
+    close(made);
+    assert_int_equal(renameat(b.fd, "new", b.fd, "box"), 0);
+    lock.l_type = F_UNLCK;
+    assert_int_equal(fcntl(fd, F_SETLK, &lock), 0);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(fd);
+    assert_int_equal(count(read_box(&b), "\nSubject: a\n"), 1);
+    close(ready[0]);
+    close(ready[1]);
+    teardown(&b);
+}
+
+static void test_a_file_of_more_than_2_GiB_is_appended_to(void **state)
+{
+    (void)state;
+    struct box b;
+    struct error err = {0};
+    struct stat st;
+    const off_t size = ((off_t)1 << 31) + 1000;
+    char end[2000];
+    setup(&b);
+    write_box(&b, SLICE_LIT("From a Sat Nov 21 06:00:00 2026\n\nbody\n\n"));
+    int fd = openat(b.fd, "box", O_RDWR);
+    assert_int_equal(ftruncate(fd, size), 0); /* a hole */
+    struct store_delivery d = letter(7);
+    bool again;
+    assert_int_equal(mbox_deliver(b.fd, "box", &d, &again, &err), OK);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_true(st.st_size > size && st.st_size < size + 1000);
+    ssize_t n = pread(fd, end, sizeof(end), size);
+    assert_int_equal(n, st.st_size - size);
+    assert_int_equal(count(slice_from(end, (size_t)n), "\nSubject: a\n"), 1);
+    assert_true(slice_starts(slice_from(end, (size_t)n), "\nFrom s@y.test "));
+    assert_int_equal(mbox_deliver(b.fd, "box", &d, &again, &err), OK);
+    assert_true(again);
+    close(fd);
+    teardown(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +358,9 @@ int main(void)
         cmocka_unit_test(test_half_a_message_that_others_wrote_behind_is_left),
         cmocka_unit_test(test_a_sender_writes_no_notes_of_the_reader),
         cmocka_unit_test(test_without_room_the_file_stays_as_it_was),
+        cmocka_unit_test(test_a_file_that_stays_locked_is_left_as_it_was),
+        cmocka_unit_test(test_a_file_replaced_while_its_lock_is_waited_for_gets_the_message),
+        cmocka_unit_test(test_a_file_of_more_than_2_GiB_is_appended_to),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
