@@ -134,6 +134,22 @@ void cmd_delete(struct command *c)
     answer(c, rc, &err);
 }
 
+/* The selected folder goes on under its new name, if it was this one or below it. INBOX stays. */
+static void follow_rename(struct session *s, struct slice from, struct slice to)
+{
+    if (!s->mb || s->selected || !slice_eq(slice_first(s->folder, from.n), from) ||
+        (s->folder.n > from.n && s->folder.p[from.n] != STORE_SEPARATOR) ||
+        slice_iis(from, "INBOX"))
+        return;
+    char *old = (char *)(uintptr_t)s->folder.p, *new;
+    size_t n = to.n + s->folder.n - from.n;
+    new = xcalloc(1, n + 1);
+    memcpy(new, to.p, to.n);
+    memcpy(new + to.n, old + from.n, s->folder.n - from.n);
+    s->folder = slice_from(new, n);
+    free(old);
+}
+
 void cmd_rename(struct command *c)
 {
     struct slice from, to;
@@ -148,8 +164,10 @@ void cmd_rename(struct command *c)
     if (!command_place(c, from, ACL_DELETE_BOX, &p) || command_is_foreign(c, to))
         return;
     int rc = store_rename(p.store, p.folder, to, &err);
-    if (rc == OK)
+    if (rc == OK) {
+        follow_rename(c->s, p.folder, to);
         shared_moved(c->s);
+    }
     answer(c, rc, &err);
 }
 

@@ -444,16 +444,25 @@ static void test_where_nothing_can_be_shared_acl_says_so(void **state)
 static void test_no_literal_behind_a_message_is_taken_for_a_command(void **state)
 {
     struct client *a = client_a(state);
+    dialog(a, "C: a APPEND INBOX {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: a BAD ~\n"
+              "C: b APPEND nowhere {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: b NO [TRYCREATE]~\n"
+              "C: c NOOP\nS: c OK~");
+}
+
+static void test_the_selected_mailbox_is_known_by_its_new_name(void **state)
+{
+    struct client *a = client_a(state);
     dialog(a,
-        "C: a APPEND INBOX {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: a BAD ~\n"
-        "C: b APPEND nowhere {5+}\nC: abcde {12+}\nC: x CREATE boo\nS: b NO [TRYCREATE]~\n"
-        "C: c NOOP\nS: c OK~");
+        "C: a CREATE one/two\nS: a OK~\nC: b EXAMINE one/two\nS: ~\nS: ~\nS: ~\nS: ~\nS: ~\n"
+        "S: ~\nS: ~\nS: b OK~\nC: c RENAME one three\nS: c OK~\nC: d DELETE three/two\nS: d OK~\n"
+        "C: e NOOP\nS: e OK~\nC: f FETCH 1 UID\nS: f BAD ~");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_capability_and_logout),
+        TEST(test_the_selected_mailbox_is_known_by_its_new_name),
         TEST(test_no_literal_behind_a_message_is_taken_for_a_command),
         TEST(test_where_nothing_can_be_shared_acl_says_so),
         TEST(test_bad_commands_resync),
