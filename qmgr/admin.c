@@ -16,7 +16,13 @@ bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct error 
         return false;
     p->copy = p->m = message_new(m->qid, m->size);
     p->copy->parked = true;
-    return message_load_parked(p->copy, q->disk, err) == OK;
+    if (message_load_parked(p->copy, q->disk, err) != OK)
+        return false;
+    /* Nobody has loaded it while the system is down: what is on hold may be known by its file only,
+     * where a copy of the spool has lost the modification times. */
+    if (!q->spool)
+        m->held = p->copy->held;
+    return true;
 }
 
 void peek_end(struct peek *p)
@@ -43,11 +49,11 @@ static int put_entry(
         .size = m->size,
         .sender = SLICE_LIT(""),
         .recipient = SLICE_LIT(""),
-        .reason = SLICE_LIT(""),
-        .state = slice_of(admin_state(m))};
+        .reason = SLICE_LIT("")};
     struct peek p;
     struct error err = {.text = ""};
     bool readable = peek_begin(q, m, &p, &err);
+    e.state = slice_of(admin_state(m));
     if (readable) {
         message_describe(m, p.m->content, &e);
     } else {

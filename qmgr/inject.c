@@ -300,7 +300,9 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
         r.qid = msg->qid;
         ipc_reply(peer->ipc, in->id, msg->qid, inject_result_type, &r, -1);
         log_event(q->log, spool_failed, .what = SLICE_LIT("a message was refused"),
-            .reason = slice_of(error_name(code)));
+            .reason = slice_of(code == ERR_LIMIT
+                                   ? "it is larger than half a segment of the log (segment-size)"
+                                   : error_name(code)));
         txn_free(inj, t, false);
         spool_job_free(job);
         message_free(m);

@@ -51,6 +51,15 @@ static void succeed(struct session *s, const struct inject_result *r)
         session_reply(s, 250, "2.0.0", "Ok: queued as %s", qid);
 }
 
+/* The rule behind a refusal of the queue: 4.5.3 is said of a message whose recipients do not fit
+ * into half a log segment. */
+static const char *rule_of(const struct inject_result *r)
+{
+    if (r->code != 452)
+        return "queue-refused";
+    return slice_is(r->dsn, "4.5.3") ? "segment-size" : "disk-full";
+}
+
 static void on_result(struct ipc_in *in, void *arg)
 {
     struct session *s = arg;
@@ -61,7 +70,7 @@ static void on_result(struct ipc_in *in, void *arg)
     if (r && r->code == 250)
         succeed(s, r);
     else if (r && r->code >= 400 && r->code <= 599 && slice_to_cstr(r->dsn, dsn, sizeof(dsn)))
-        fail(s, r->code, dsn, r->code == 452 ? "disk-full" : "queue-refused", r->text);
+        fail(s, r->code, dsn, rule_of(r), r->text);
     else
         fail(s, 451, "4.3.0", "queue-away", SLICE_LIT("Queue is not available, try again later"));
     session_reset(s);

@@ -56,8 +56,13 @@ class LoopDisk:
         def gone():
             return subprocess.run(["umount", self.path], capture_output=True,
                                   check=False).returncode == 0
+        def detached():
+            return not subprocess.run([tool("losetup"), "-j", self.image], capture_output=True,
+                                      text=True, check=False).stdout
         if self.path:
             wait_for("the file system to be free", gone, 30, interval=0.05)
+            # A mount namespace that somebody has just made may keep it for a moment.
+            wait_for("its loop device to be free", detached, 60, interval=0.05)
         self.path = None
 
     def discard(self):

@@ -130,6 +130,8 @@ def test_a_spool_copied_to_another_machine_starts_there(stuck, keep_times):
         other.veredus("setup")  # the copy belongs to root where owners were not kept
     relay_to(other, free_port())
     try:
+        offline = {e["qid"]: e["state"] for e in other.queue()}
+        assert offline[held["qid"]] == "held"
         other.start()
         entries = {e["qid"]: e for e in other.queue()}
         assert {q for q in before if q in entries} >= {held["qid"]}
