@@ -67,8 +67,8 @@ in_flow_delay = 0
 maillog_file = {dir}/log
 maillog_file_prefixes = {dir}
 disable_dns_lookups = yes
-import_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ
-export_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ LD_PRELOAD SLOW_SYNC_US
+export_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ LD_PRELOAD SLOW_SYNC_US
 """
 
 

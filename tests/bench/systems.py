@@ -17,6 +17,15 @@ def keep_in(directory):
     veredus._tmp = directory  # pylint: disable=protected-access
 
 
+def slow_syncs(library, microseconds):
+    """From now on, syncs of what is started take at least so long. Both masters hand their environment
+    on to what they start: ours as it is, Postfix's by import_environment."""
+    source = os.path.join(os.path.dirname(__file__), "slowsync.c")
+    subprocess.run(["gcc", "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source,
+                    "-ldl"], check=True)
+    os.environ.update(LD_PRELOAD=library, SLOW_SYNC_US=str(microseconds))
+
+
 def listening(port):
     with open("/proc/net/tcp") as file:
         return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
