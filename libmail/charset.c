@@ -119,8 +119,13 @@ static bool decode(struct slice s, uint32_t *c, size_t *len)
 
 uint32_t utf8_take(struct slice *text)
 {
-    uint32_t c = 0xfffd;
+    uint32_t c = (unsigned char)text->p[0];
     size_t len = 1;
+    if (c < 0x80) {
+        *text = slice_from_index(*text, 1);
+        return c;
+    }
+    c = 0xfffd;
     if (!decode(*text, &c, &len))
         len = 1;
     *text = slice_from_index(*text, len);
@@ -144,14 +149,26 @@ static const uint16_t *upper_half(const struct charset *cs)
     return NULL;
 }
 
+/* How many bytes at the front are ASCII. */
+static size_t ascii_length(struct slice s)
+{
+    size_t n = 0;
+    for (uint64_t word; n + sizeof(word) <= s.n; n += sizeof(word)) {
+        memcpy(&word, s.p + n, sizeof(word));
+        if (word & UINT64_C(0x8080808080808080))
+            break;
+    }
+    while (n < s.n && (unsigned char)s.p[n] < 0x80)
+        n++;
+    return n;
+}
+
 void charset_to_utf8(const struct charset *cs, struct slice text, struct buf *out)
 {
     bool utf8 = cs && cs->utf8;
     const uint16_t *upper = upper_half(cs);
     while (text.n && !out->failed) {
-        size_t ascii = 0;
-        while (ascii < text.n && (unsigned char)text.p[ascii] < 0x80)
-            ascii++;
+        size_t ascii = ascii_length(text);
         buf_put(out, slice_first(text, ascii));
         text = slice_from_index(text, ascii);
         if (text.n == 0)

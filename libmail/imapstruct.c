@@ -35,10 +35,13 @@ int imap_put_string(struct buf *out, struct slice s)
     if (!may_quote(s))
         return put_literal(out, s);
     buf_putc(out, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '"' || s.p[i] == '\\')
+    for (size_t i = 0, from = 0; i <= s.n; i++) {
+        if (i < s.n && s.p[i] != '"' && s.p[i] != '\\')
+            continue;
+        buf_put(out, slice_first(slice_from_index(s, from), i - from));
+        if (i < s.n)
             buf_putc(out, '\\');
-        buf_putc(out, s.p[i]);
+        from = i;
     }
     return buf_putc(out, '"');
 }
@@ -118,20 +121,36 @@ static bool put_addresses(
     return count > 0;
 }
 
+/* What was put there before, once more. */
+static void put_again(struct buf *out, size_t from, size_t n)
+{
+    char *room = buf_reserve(out, n);
+    if (!room)
+        return;
+    memcpy(room, buf_slice(out).p + from, n);
+    buf_claim(out, n);
+}
+
 int imap_put_envelope(struct slice header, struct arena *arena, struct buf *out)
 {
     static const char *const lists[] = {"From", "Sender", "Reply-To", "To", "Cc", "Bcc"};
+    size_t from = 0, from_len = 0;
     buf_putc(out, '(');
     put_field_text(header, "Date", out);
     buf_putc(out, ' ');
     put_field_text(header, "Subject", out);
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         buf_putc(out, ' ');
-        if (put_addresses(header, lists[i], arena, out))
-            continue;
-        /* Sender and Reply-To default to From (RFC 3501 §7.4.2). */
-        if ((i != 1 && i != 2) || !put_addresses(header, "From", arena, out))
+        size_t at = buf_len(out);
+        bool any = put_addresses(header, lists[i], arena, out);
+        if (any && i == 0) {
+            from = at;
+            from_len = buf_len(out) - at;
+        } else if (!any && (i == 1 || i == 2) && from_len) {
+            put_again(out, from, from_len); /* they default to From (RFC 3501 §7.4.2) */
+        } else if (!any) {
             buf_puts(out, "NIL");
+        }
     }
     buf_putc(out, ' ');
     put_field_text(header, "In-Reply-To", out);

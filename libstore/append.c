@@ -260,6 +260,42 @@ static const struct disk_delivery *find_delivery(const struct box *b, uint64_t i
     return NULL;
 }
 
+/* The last position in [first, end) with this GUID, or `end`. A GUID never changes, so it is looked
+ * at where it was read, at the least cost: this is done at every delivery. */
+static size_t last_with(
+    const struct disk_rec *recs, size_t first, size_t end, const unsigned char guid[STORE_GUID])
+{
+    uint64_t want, have;
+    memcpy(&want, guid, sizeof(want));
+    for (size_t i = end; i-- > first;) {
+        memcpy(&have, recs[i].guid, sizeof(have));
+        if (have == want && memcmp(recs[i].guid, guid, STORE_GUID) == 0)
+            return i;
+    }
+    return end;
+}
+
+static const struct disk_rec *live_with(
+    struct box *b, size_t first, const unsigned char guid[STORE_GUID])
+{
+    size_t end = box_count(b);
+    while (end > first) {
+        bool base = end <= b->nbase;
+        size_t shift = base ? 0 : b->nbase, from = first > shift ? first - shift : 0;
+        const struct disk_rec *recs = base ? b->base : b->extra;
+        size_t at = last_with(recs, from, end - shift, guid);
+        if (at == end - shift) {
+            end = base ? first : MIN(b->nbase, end);
+            continue;
+        }
+        const struct disk_rec *rec = box_rec(b, at + shift);
+        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
+            return rec;
+        end = at + shift;
+    }
+    return NULL;
+}
+
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
  * mailbox of our own its file would be where we are going to put ours; if that was lost, too, only
  * the newest records can be meant. */
@@ -274,12 +310,7 @@ static const struct disk_rec *find_guid(
     file_path(b, &ours, path);
     if (no_file || b->store->opt.coexist || fs_stat(b->dirfd, path, &st))
         first = count > NEWEST ? count - NEWEST : 0;
-    for (size_t i = count; i-- > first;) {
-        const struct disk_rec *rec = box_rec(b, i);
-        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
-            return rec;
-    }
-    return NULL;
+    return live_with(b, first, guid);
 }
 
 enum likeness { SAME, BROKEN, OTHER };

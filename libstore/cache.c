@@ -58,15 +58,21 @@ static void put_header_fields(struct slice header, struct buf *out)
  * In-Reply-To, else the message itself (RFC 5322 §3.6.4). 0: none of them is there. */
 static uint64_t thread_of(struct slice header)
 {
-    static const char *const fields[] = {"References", "In-Reply-To", "Message-ID"};
+    static const char *const names[] = {"References", "In-Reply-To", "Message-ID"};
+    struct slice id[ARRAY_LEN(names)] = {0};
+    bool found[ARRAY_LEN(names)] = {0};
+    struct header_iter it;
     struct header_field field;
-    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        struct slice id = {0};
-        if (mime_field_find(header, fields[i], &field))
-            id = msgid_find(field.body);
-        if (id.n)
-            return slice_hash(id);
-    }
+    header_iter_init(&it, header);
+    while (mime_field_next(&it, &field))
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+            if (!found[i] && slice_iis(field.name, names[i])) {
+                found[i] = true;
+                id[i] = msgid_find(field.body);
+            }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (id[i].n)
+            return slice_hash(id[i]);
     return 0;
 }
 
