@@ -177,7 +177,7 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
         return error_set(err, ERR_SYNTAX, "not an identifier");
     ascii_lower(name, strlen(name));
     if (name_is_inbox(folder))
-        return error_set(err, ERR_DENIED, "INBOX cannot be shared");
+        return error_set(err, ERR_DENIED, "INBOX cannot be shared, since all other folders lie in it");
     if (how != ACL_REMOVE && name[0] != '-' && (rights & ~(unsigned)ACL_GRANTABLE))
         return error_set(err, ERR_DENIED, "rights that only the owner can have");
     int rc = open_folder(s, folder, &fd, err);
