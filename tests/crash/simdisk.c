@@ -45,7 +45,8 @@ struct simdisk {
     bool crashed;
     unsigned fail_one_in;
     int fail_error;
-    const char *lie;
+    const char *lie, *late;
+    bool owed; /* the late sync */
     uint64_t lost_at;
     size_t lost_size;
     struct names now, durable;
@@ -278,17 +279,6 @@ static void settle_inode(struct simdisk *s, struct inode *inode)
     inode->dirty = false;
 }
 
-static int sim_sync(struct disk *d, int fd)
-{
-    struct simdisk *s = sim_of(d);
-    struct inode *inode = s->fds[fd];
-    int rc = step(s);
-    if (rc || (!s->lost_at && lies_about(s, inode->path)))
-        return rc;
-    settle_inode(s, inode);
-    return 0;
-}
-
 static bool in_directory(const char *path, const char *dir)
 {
     size_t n = strlen(dir);
@@ -297,22 +287,59 @@ static bool in_directory(const char *path, const char *dir)
     return strncmp(path, dir, n) == 0 && path[n] == '/';
 }
 
+static void settle_names(struct simdisk *s, const char *dir)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->nchanges; i++) {
+        if (in_directory(s->changes[i].path, dir))
+            apply(&s->durable, &s->changes[i]);
+        else
+            s->changes[kept++] = s->changes[i];
+    }
+    s->nchanges = kept;
+}
+
+/* What the late sync should have done before is done behind another one. */
+static void pay(struct simdisk *s)
+{
+    bool names = s->late && strncmp(s->late, "dir:", 4) == 0;
+    if (s->owed && names)
+        settle_names(s, s->late + 4);
+    for (size_t i = 0; s->owed && !names && i < s->ninodes; i++)
+        if (strncmp(s->inodes[i]->path, s->late, strlen(s->late)) == 0)
+            settle_inode(s, s->inodes[i]);
+    s->owed = false;
+}
+
+static bool is_late(struct simdisk *s, const char *path)
+{
+    bool late = s->late && strncmp(path, s->late, strlen(s->late)) == 0;
+    s->owed |= late;
+    return late;
+}
+
+static int sim_sync(struct disk *d, int fd)
+{
+    struct simdisk *s = sim_of(d);
+    struct inode *inode = s->fds[fd];
+    int rc = step(s);
+    if (rc || (!s->lost_at && lies_about(s, inode->path)) || is_late(s, inode->path))
+        return rc;
+    settle_inode(s, inode);
+    pay(s);
+    return 0;
+}
+
 static int sim_sync_dir(struct disk *d, const char *path)
 {
     struct simdisk *s = sim_of(d);
     char as_lie[PATH];
     snprintf(as_lie, sizeof(as_lie), "dir:%s", path);
     int rc = step(s);
-    if (rc || (s->lie && strcmp(as_lie, s->lie) == 0))
+    if (rc || (s->lie && strcmp(as_lie, s->lie) == 0) || is_late(s, as_lie))
         return rc;
-    size_t kept = 0;
-    for (size_t i = 0; i < s->nchanges; i++) {
-        if (in_directory(s->changes[i].path, path))
-            apply(&s->durable, &s->changes[i]);
-        else
-            s->changes[kept++] = s->changes[i];
-    }
-    s->nchanges = kept;
+    settle_names(s, path);
+    pay(s);
     return 0;
 }
 
@@ -558,6 +585,11 @@ void simdisk_fail(struct simdisk *s, unsigned one_in, int error)
 void simdisk_lie(struct simdisk *s, const char *path)
 {
     s->lie = path;
+}
+
+void simdisk_late(struct simdisk *s, const char *path)
+{
+    s->late = path;
 }
 
 void simdisk_lose_writes(struct simdisk *s, const char *path, uint64_t offset, size_t size)

@@ -32,6 +32,9 @@ void simdisk_fail(struct simdisk *, unsigned one_in, int error);
 /* A planted bug: syncs of files whose path begins with this do nothing ("log/"), or those of a
  * directory ("dir:parked"). NULL: honest. */
 void simdisk_lie(struct simdisk *, const char *path);
+/* A planted bug: syncs of these, named as above, happen only behind the next sync of something
+ * else, as if they were in the wrong order. NULL: in time. */
+void simdisk_late(struct simdisk *, const char *path);
 /* A planted bug: writes to files whose path begins with this, of so many bytes at this offset, do
  * nothing. */
 void simdisk_lose_writes(struct simdisk *, const char *path, uint64_t offset, size_t size);

@@ -21,7 +21,7 @@
 
 #include "libutil/crc32c.h"
 #include "qmgr/message.h"
-#include "qmgr/sectors.h"
+#include "qmgr/spool_private.h"
 #include "tests/crash/simdisk.h"
 
 enum {
@@ -723,7 +723,48 @@ static void damage_sector(struct history *h)
     damage(h, h->old ? NULL : simdisk_lose_sector(h->sim, "log", simdisk_random(h->sim)));
 }
 
-static const char NO_MARKS[] = "no marks";
+/* --- bugs planted on purpose ----------------------------------------------------------------- */
+
+/* A disk that forgets syncs; others are below. */
+static const char NO_MARKS[] = "no marks", EARLY_MARKS[] = "early marks", LATE[] = "late ";
+
+/* Writes the MARK of a commit before the commit: the sequence it ends with is in its last sector.
+ */
+static int mark_first(struct disk *disk, int fd, const struct iovec *iov, int n, int64_t offset)
+{
+    const struct disk_ops *honest = simdisk_ops();
+    char head[SECTOR], mark[SECTOR];
+    struct iovec out = {mark, sizeof(mark)};
+    struct logrec rec;
+    bool log = offset >= SECTOR_FIRST * SECTOR && n == 1 && iov->iov_len % SECTOR == 0 &&
+               honest->read(disk, fd, head, SECTOR, 0) == SECTOR &&
+               logrec_decode(slice_from(head, SECTOR), &rec) == OK && rec.type == LOGREC_SEGMENT;
+    if (log) {
+        struct reader last =
+            reader_of(slice_from((const char *)iov->iov_base + iov->iov_len - SECTOR, SECTOR_ROOM));
+        spool_log_put_mark(mark, rec.version, rec.sequence, get_u64(&last));
+        (void)honest->write(disk, fd, &out, 1, SECTOR_MARK * SECTOR);
+    }
+    return honest->write(disk, fd, iov, n, offset);
+}
+
+static void plant(struct history *h, const char *bug)
+{
+    static struct disk_ops ops;
+    if (!bug)
+        return;
+    if (strcmp(bug, NO_MARKS) == 0) {
+        simdisk_lose_writes(h->sim, "log/", SECTOR_MARK * SECTOR, SECTOR);
+    } else if (strcmp(bug, EARLY_MARKS) == 0) {
+        ops = *simdisk_ops();
+        ops.write = mark_first;
+        h->disk->ops = &ops;
+    } else if (strncmp(bug, LATE, sizeof(LATE) - 1) == 0) {
+        simdisk_late(h->sim, bug + sizeof(LATE) - 1);
+    } else {
+        simdisk_lie(h->sim, bug);
+    }
+}
 
 /* One history; returns whether every promise was kept. */
 static bool run_history(uint64_t seed, const char *lie, bool told, struct history *h)
@@ -734,10 +775,7 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     if (!no_marks)
         choose_format(h, true);
     h->spool = try_open(h);
-    if (no_marks)
-        simdisk_lose_writes(h->sim, "log/", SECTOR_MARK * SECTOR, SECTOR);
-    else
-        simdisk_lie(h->sim, lie);
+    plant(h, lie);
     uint64_t rounds = dice(h, 16) == 0 ? ROUNDS : 1 + dice(h, 6);
     for (uint64_t round = 0; round < rounds && h->spool && !h->wrong[0]; round++) {
         static const int errors[] = {ENOSPC, EIO, EMFILE};
@@ -840,6 +878,20 @@ static void test_a_missing_sync_of_the_parked_directory_is_found(void **state)
     finds_missing_sync("dir:parked");
 }
 
+/* The log forgets a message, and its segment is used again, before the parked file is durable. */
+static void test_a_segment_given_up_before_parked_files_are_durable_is_found(void **state)
+{
+    (void)state;
+    finds_missing_sync("late dir:parked");
+    finds_missing_sync("late parked/");
+}
+
+static void test_a_mark_that_is_written_before_its_records_is_found(void **state)
+{
+    (void)state;
+    finds_missing_sync(EARLY_MARKS);
+}
+
 static void test_a_missing_sync_of_large_bodies_is_found(void **state)
 {
     (void)state;
@@ -861,6 +913,8 @@ int main(void)
         cmocka_unit_test(test_a_missing_mark_is_found),
         cmocka_unit_test(test_a_missing_sync_of_parked_files_is_found),
         cmocka_unit_test(test_a_missing_sync_of_the_parked_directory_is_found),
+        cmocka_unit_test(test_a_segment_given_up_before_parked_files_are_durable_is_found),
+        cmocka_unit_test(test_a_mark_that_is_written_before_its_records_is_found),
         cmocka_unit_test(test_a_missing_sync_of_large_bodies_is_found),
         cmocka_unit_test(test_what_is_read_at_start_has_to_be_synced_first),
     };
