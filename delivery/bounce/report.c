@@ -162,7 +162,7 @@ static void put_person(struct buf *b, const struct report_recipient *rr)
     buf_puts(b, ":\r\n   ");
     if (rr->status == DELIVER_EXPIRED)
         buf_puts(b, " given up after too long; the last attempt said:\r\n   ");
-    if (rr->mta.n) {
+    if (rr->mta.n && slice_find(rr->text, rr->mta) < 0) {
         buf_puts(b, " host ");
         words_put(b, rr->mta);
         buf_puts(b, " said:\r\n   ");

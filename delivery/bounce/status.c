@@ -77,6 +77,23 @@ static void put_status(struct buf *b, const struct report *r, const struct repor
     buf_puts(b, "\r\n");
 }
 
+/* What the other server said, in the words of remote (HOST[IP] said: REPLY (in reply to VERB));
+ * empty when it said nothing: only a reply is of the type smtp (RFC 3461 §9.2). */
+static struct slice smtp_reply_in(const struct report_recipient *rr)
+{
+    static const struct slice said = {" said: ", 7}, verb = {" (in reply to ", 14};
+    struct slice reply = rr->text;
+    uint64_t code;
+    ptrdiff_t at = slice_find(reply, said);
+    if (at >= 0)
+        reply = slice_from_index(reply, (size_t)at + said.n);
+    if (!rr->mta.n || reply.n < 4 || (reply.p[3] != ' ' && reply.p[3] != '-') ||
+        slice_u64(slice_first(reply, 3), 200, 599, &code) != OK)
+        return SLICE_LIT("");
+    ptrdiff_t end = slice_find(reply, verb);
+    return end < 0 ? reply : slice_first(reply, (size_t)end);
+}
+
 static void put_recipient(const struct report *r, struct buf *b, const struct report_recipient *rr)
 {
     buf_puts(b, "\r\n");
@@ -92,8 +109,9 @@ static void put_recipient(const struct report *r, struct buf *b, const struct re
     if (rr->text.n) {
         struct buf text;
         buf_init(&text, rr->text.n);
-        put(r, &text, rr->text);
-        buf_printf(b, "Diagnostic-Code: %s;", rr->mta.n ? "smtp" : "X-Veredus");
+        struct slice reply = smtp_reply_in(rr);
+        put(r, &text, reply.n ? reply : rr->text);
+        buf_printf(b, "Diagnostic-Code: %s;", reply.n ? "smtp" : "X-Veredus");
         words_put_folded(b, buf_slice(&text), 24, LINE_TEXT, "    ");
         buf_puts(b, "\r\n");
         buf_clear(&text);

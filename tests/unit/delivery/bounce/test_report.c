@@ -86,6 +86,40 @@ static void test_a_failure_report_has_the_fields_of_rfc_3464(void **state)
     teardown(&m);
 }
 
+static const char *diagnosis(struct made *m, struct slice text)
+{
+    struct report_recipient r = refused;
+    r.text = text;
+    setup(m, REPORT_FAILURE);
+    add(m, &r);
+    return strstr(build(m), "Diagnostic-Code: ");
+}
+
+static void test_only_a_reply_is_a_diagnosis_of_type_smtp(void **state)
+{
+    (void)state;
+    static const struct {
+        struct slice text;
+        const char *field;
+    } cases[] = {
+        {{"mx.x.test[192.0.2.1] said: 550 5.1.1 no (in reply to RCPT TO)", 61},
+            "Diagnostic-Code: smtp; 550 5.1.1 no\r\n"},
+        {{"mx.x.test[192.0.2.1] said: 421 late said: 999 x (in reply to EHLO)", 66},
+            "Diagnostic-Code: smtp; 421 late said: 999 x\r\n"},
+        {{"connect to mx.x.test[192.0.2.1]: timed out", 42},
+            "Diagnostic-Code: X-Veredus; connect to mx.x.test[192.0.2.1]: timed out\r\n"},
+        {{"mx.x.test[192.0.2.1] said: what", 31}, "Diagnostic-Code: X-Veredus; mx.x.test"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct made m;
+        const char *field = diagnosis(&m, cases[i].text);
+        assert_non_null(field);
+        assert_int_equal(strncmp(field, cases[i].field, strlen(cases[i].field)), 0);
+        assert_null(strstr(build(&m), " host mx.x.test said"));
+        teardown(&m);
+    }
+}
+
 static void test_without_ret_full_only_the_header_goes_back_unless_whole(void **state)
 {
     (void)state;
@@ -255,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_failure_report_has_the_fields_of_rfc_3464),
+        cmocka_unit_test(test_only_a_reply_is_a_diagnosis_of_type_smtp),
         cmocka_unit_test(test_without_ret_full_only_the_header_goes_back_unless_whole),
         cmocka_unit_test(test_a_reply_cannot_forge_fields_or_parts),
         cmocka_unit_test(test_status_fits_the_action_whatever_the_agent_said),
