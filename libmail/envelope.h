@@ -44,8 +44,10 @@ RECORD_DECLARE(envelope, ENVELOPE_FIELDS)
  * `nexthop` means for virtual the mailbox directory relative to the mail root, for local the
  * account name, both with an optional folder (libmail/nexthop.h), for remote the domain or
  * [host]:port. The transport TRANSPORT_EXPANDED has no agent: the entry stands for an alias whose
- * recipients are entries of their own, and is reported as expanded (RFC 3461 §5.2.7.2 (c)). */
+ * recipients are entries of their own, and is reported as expanded (RFC 3461 §5.2.7.2 (c)), or with
+ * this nexthop for a list, which has it delivered (§5.2.7.3). */
 #define TRANSPORT_EXPANDED "expanded"
+#define EXPANDED_LIST "list"
 /* The agent remote again, for mail that is handed to another node: what that node refuses for good
  * stays in the queue. */
 #define TRANSPORT_DRAIN "drain"

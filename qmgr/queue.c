@@ -360,10 +360,14 @@ static void defer_unknown(struct qmgr *q, struct message *m, struct rcpt *r)
     attempt_deferred(q, m, r, 0);
 }
 
-/* Nothing is to be delivered: that the alias was expanded is what there is to tell. */
+/* Nothing is to be delivered: that the alias was expanded, or the list has it, is what there is to
+ * tell. */
 static void settle_expanded(struct qmgr *q, struct message *m, struct rcpt *r)
 {
-    rcpt_note(r, EXPANDED, SLICE_LIT("2.0.0"), SLICE_LIT("the address stands for several others"),
+    bool list = slice_is(r->to.nexthop, EXPANDED_LIST);
+    rcpt_note(r, list ? DELIVERED : EXPANDED, SLICE_LIT("2.0.0"),
+        list ? SLICE_LIT("the list has it, and sends it on as its owner")
+             : SLICE_LIT("the address stands for several others"),
         SLICE_LIT(""));
     r->st.last = loop_wall(q->loop);
     r->st.state = RCPT_DELIVERED;

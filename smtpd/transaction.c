@@ -71,18 +71,23 @@ static int add_one(struct transaction *t, struct recipient *r, unsigned notify, 
     return rc;
 }
 
-static bool is_list(struct slice packed)
+/* Whether an address stands for others than itself: several, or a list that has an owner. */
+static bool stands_for_others(struct slice packed, bool *list)
 {
     struct reader reader = reader_of(packed);
-    struct recipient r;
-    return record_get(&reader, &recipient_record, &r) == OK && (reader.rest.n > 0 || r.owner.n);
+    struct recipient r = {.owner = {"", 0}};
+    bool several = record_get(&reader, &recipient_record, &r) == OK && reader.rest.n > 0;
+    *list = r.owner.n > 0;
+    return several || *list;
 }
 
-/* RFC 3461 §5.2.7.2 (c): of an alias that stands for several, success is reported as expanded, by
- * us, and by nobody behind it. */
-static int add_expanded(struct transaction *t, unsigned *notify, struct buf *key)
+/* RFC 3461 §5.2.7.2 (c), §5.2.7.3: success is reported by us, as expanded of an alias that stands
+ * for several, as delivered of a list, and by nobody behind it. */
+static int add_expanded(struct transaction *t, bool list, unsigned *notify, struct buf *key)
 {
-    struct recipient r = {.address = t->rcpt_text, .transport = SLICE_LIT(TRANSPORT_EXPANDED)};
+    struct recipient r = {.address = t->rcpt_text,
+        .transport = SLICE_LIT(TRANSPORT_EXPANDED),
+        .nexthop = list ? SLICE_LIT(EXPANDED_LIST) : SLICE_LIT("")};
     unsigned before = t->nrecipients;
     int rc = add_one(t, &r, *notify, key);
     t->nrecipients = before; /* nobody receives it there */
@@ -101,8 +106,9 @@ int transaction_add_recipients(struct transaction *t, struct slice packed)
     unsigned count = t->nrecipients, notify = t->rcpt.notify;
     int rc = packed.n ? OK : ERR_SYNTAX;
     buf_init(&key, 4096);
-    if ((notify & NOTIFY_SUCCESS) && t->sender.n && is_list(packed))
-        rc = add_expanded(t, &notify, &key);
+    bool list = false;
+    if ((notify & NOTIFY_SUCCESS) && t->sender.n && stands_for_others(packed, &list))
+        rc = add_expanded(t, list, &notify, &key);
     while (rc == OK && reader.rest.n) {
         rc = record_get(&reader, &recipient_record, &r);
         if (rc == OK)

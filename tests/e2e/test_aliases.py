@@ -171,6 +171,26 @@ def test_what_a_list_sends_on_is_its_owners_and_so_are_failures(host):
     assert not [m for m in host.mails(ALICE) if subject in str(m) and m["Subject"] != subject]
 
 
+def test_a_list_is_where_the_senders_wishes_end(host):
+    """RFC 3461 5.2.7.3: that the list has it is what a sender hears, and nothing of its members."""
+    subject = unique("wishes")
+    with host.raw() as client:
+        client.hello()
+        assert client.smtp(f"MAIL FROM:<{BOB}> ENVID=mine RET=HDRS") == 250
+        assert client.smtp(f"RCPT TO:<news@{HOST}> NOTIFY=SUCCESS,FAILURE "
+                           f"ORCPT=rfc822;news@{HOST}") == 250
+        assert client.smtp("DATA") == 354
+        assert client.smtp(f"Subject: {subject}\r\n\r\nHello.\r\n.") == 250
+
+    def reports():
+        return [str(m) for m in host.mails(BOB) if subject in str(m) and m["Subject"] != subject]
+    found = wait_for("both reports", lambda: len(reports()) == 2 and reports())
+    success = next(text for text in found if "Action: delivered" in text)
+    failure = next(text for text in found if "Action: failed" in text)
+    assert "Original-Envelope-Id: mine" in success and f"news@{HOST}" in success
+    assert "Original-Envelope-Id" not in failure and "no-such-person@example.test" in failure
+
+
 def test_mail_without_a_sender_keeps_none(host):
     subject = send(host, "null", f"news@{HOST}", sender="")
     mail = host.wait_mail(subject, ALICE)
