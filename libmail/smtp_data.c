@@ -36,14 +36,28 @@ static void line_content(struct smtp_data *d, struct slice s, struct buf *out)
     content(d, s, out);
 }
 
+/* Whether one of the eight octets is c. */
+static bool has_octet(uint64_t word, unsigned char c)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x = word ^ ones * c;
+    return ((x - ones) & ~x & ones << 7) != 0;
+}
+
 /* The run of octets at the front that need no thought: neither CR, LF nor NUL. */
 static size_t plain_run(struct smtp_data *d, struct slice s)
 {
     size_t i = 0;
-    unsigned char high = 0;
-    while (i < s.n && s.p[i] != '\r' && s.p[i] != '\n' && s.p[i] != '\0')
-        high |= (unsigned char)s.p[i++];
-    d->eight_bit |= high >= 0x80;
+    uint64_t high = 0;
+    for (uint64_t word; i + sizeof(word) <= s.n; i += sizeof(word)) {
+        memcpy(&word, s.p + i, sizeof(word));
+        if (has_octet(word, '\r') || has_octet(word, '\n') || has_octet(word, '\0'))
+            break;
+        high |= word;
+    }
+    for (; i < s.n && s.p[i] != '\r' && s.p[i] != '\n' && s.p[i] != '\0'; i++)
+        high |= (unsigned char)s.p[i];
+    d->eight_bit |= (high & UINT64_C(0x8080808080808080)) != 0;
     return i;
 }
 

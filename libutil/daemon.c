@@ -481,7 +481,7 @@ static void boot(struct daemon *d)
     d->master = ipc_new(d->loop, MASTER_FD, &master_proto, IPC_CLIENT, &master_ops, d);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error like a full disk */
-    signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; master decides */
+    signal(SIGINT, SIG_IGN);  /* Ctrl-C reaches the whole group; master decides */
     signal(SIGHUP, SIG_IGN);
     loop_signal(d->loop, SIGTERM, on_term, d);
     loop_run(d->loop);
@@ -506,6 +506,8 @@ int daemon_run(const struct daemon_spec *spec, int argc, char **argv)
     /* Buffers of a message's size come and go all the time: not with a page fault for each page. */
     mallopt(M_TRIM_THRESHOLD, HEAP_SPARE);
     mallopt(M_MMAP_THRESHOLD, HEAP_SPARE);
+    /* Small pieces are merged when they are freed, and not all of them at the next big one. */
+    mallopt(M_MXFAST, 0);
     boot(&d);
     if (!d.draining && enter(&d, &err) != OK)
         give_up(&d, &err);

@@ -55,6 +55,10 @@ void logrec_seal(struct buf *b, unsigned format, uint64_t sequence, uint64_t com
 
 int logrec_put_accept(struct buf *b, unsigned format, uint64_t qid, const struct logrec_accept *a)
 {
+    enum { LENGTHS = 64 };
+    size_t all = a->envelope.n + a->recipients.n + a->big.n + a->body.n;
+    if (!buf_reserve(b, LOGREC_HEADER + LENGTHS + all))
+        return ERR_LIMIT;
     logrec_begin(b, LOGREC_ACCEPT, qid);
     put_le(b->data + b->off + AT_VERSION, format, 2);
     if (format > 1)

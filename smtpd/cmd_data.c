@@ -211,6 +211,7 @@ static size_t take(struct session *s, struct slice content, bool end)
     struct transaction *t = s->txn;
     struct buf out;
     buf_init(&out, content.n + 4);
+    (void)buf_reserve(&out, content.n + 4); /* not by and by, line after line */
     size_t used = smtp_data_feed(&t->data, content, &out);
     if (end)
         smtp_data_end(&t->data, &out);

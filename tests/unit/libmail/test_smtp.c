@@ -241,6 +241,29 @@ static void test_data_nul_is_a_fault(void **state)
     ASSERT_DATA("a\0b\r\n.\r\n", "", 8, SMTP_DATA_NUL);
 }
 
+/* Octets are looked at eight at a time: each must be seen wherever it is. */
+static void test_data_every_octet_is_seen_at_every_place(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++)
+        for (size_t at = 0; at < 20; at++) {
+            char text[] = "xaaaaaaaaaaaaaaaaaaaaa\r\n.\r\n";
+            struct smtp_data whole, single;
+            struct buf a, b;
+            buf_init(&a, 100);
+            buf_init(&b, 100);
+            text[1 + at] = (char)c;
+            size_t n = feed(&whole, text, sizeof(text) - 1, sizeof(text), &a);
+            assert_int_equal(n, feed(&single, text, sizeof(text) - 1, 1, &b));
+            assert_int_equal(whole.fault, single.fault);
+            assert_int_equal(whole.eight_bit, c >= 0x80);
+            assert_int_equal(single.eight_bit, c >= 0x80);
+            assert_true(slice_eq(buf_slice(&a), buf_slice(&b)));
+            buf_clear(&a);
+            buf_clear(&b);
+        }
+}
+
 static void test_data_long_line_and_size_are_faults(void **state)
 {
     (void)state;
@@ -414,6 +437,7 @@ int main(void)
         TEST(test_data_ends_at_crlf_dot_crlf_and_dots_are_unstuffed),
         TEST(test_data_bare_line_ends_never_end_it_and_are_a_fault),
         TEST(test_data_nul_is_a_fault),
+        TEST(test_data_every_octet_is_seen_at_every_place),
         TEST(test_data_long_line_and_size_are_faults),
         TEST(test_stuffing),
         TEST(test_reply_of_several_lines),
