@@ -22,11 +22,13 @@ static void setup_portions(struct world *w)
 /* The process ends without warning, and another one starts. */
 static void restart(struct world *w)
 {
+    w->q.draining = true; /* nothing is begun that would outlive it */
     for (int i = 0; i < AGENTS; i++)
         ipc_free(w->agents[i].ipc);
     ipc_free(w->injector.ipc);
     settle(w);
     close_spool(w);
+    w->q.draining = false;
     simdisk_process_on(w->sim);
     w->q.loaded = w->q.active = w->q.attempts = 0;
     open_spool(w);
@@ -61,6 +63,24 @@ static void test_one_report_tells_of_all_portions(void **state)
     run(&w, 10000, 100);
     assert_int_equal(w.reports, 1);
     assert_int_equal(w.told[0], MANY);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
+static void test_owners_of_lists_and_the_sender_get_a_report_each(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.owners[1] = w.owners[3] = "owner@list.test";
+    w.answer = FAILED;
+    inject(&w, 100, "remote", MANY);
+    run(&w, 10000, 100);
+    assert_int_equal(w.reports, 2);
+    assert_string_equal(w.reported[0], "s@y.test");
+    assert_int_equal(w.told[0], MANY - 2);
+    assert_string_equal(w.reported[1], "owner@list.test");
+    assert_int_equal(w.told[1], 2);
     assert_int_equal(queued(&w), 0);
     teardown(&w);
 }
@@ -199,8 +219,8 @@ static void crash_after_acceptance(struct world *w)
         loop_poll(w->q.loop), loop_advance(w->q.loop, 5);
     while (queue_find(&w->q, 9001)->committing)
         loop_poll(w->q.loop);
-    restart(w);
     w->inject_reports = false;
+    restart(w);
 }
 
 static void test_a_crash_after_the_report_is_accepted_repeats_nothing(void **state)
@@ -245,6 +265,23 @@ static void test_so_it_is_when_others_wait(void **state)
     teardown(&w);
 }
 
+static void test_so_it_is_with_the_owner_of_a_list(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_portions(&w);
+    w.owners[1] = w.owners[3] = "owner@list.test";
+    w.answer = FAILED;
+    inject(&w, 100, "remote", MANY);
+    crash_after_acceptance(&w); /* the sender's is accepted, the owner's is not */
+    run(&w, 60000, 60);
+    assert_int_equal(w.reports, 2);
+    assert_int_equal(w.told[0], MANY - 2);
+    assert_int_equal(w.told[1], 2);
+    assert_null(queue_find(&w.q, 100));
+    teardown(&w);
+}
+
 static void test_so_it_is_with_a_parked_message_of_few_recipients(void **state)
 {
     (void)state;
@@ -258,8 +295,8 @@ static void test_so_it_is_with_a_parked_message_of_few_recipients(void **state)
     w.inject_reports = true;
     for (int i = 0; i < 100 && !queue_find(&w.q, 9001); i++)
         pass(&w, 5000);
-    restart(&w);
     w.inject_reports = false;
+    restart(&w);
     run(&w, 2 * hour, 50);
     assert_int_equal(w.reports, 1);
     assert_null(queue_find(&w.q, 100));
@@ -301,6 +338,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_report_tells_of_all_portions),
+        cmocka_unit_test(test_owners_of_lists_and_the_sender_get_a_report_each),
         cmocka_unit_test(test_recipients_beyond_one_record_go_ahead_in_pieces),
         cmocka_unit_test(test_a_report_is_refused_and_asked_for_again_whole),
         cmocka_unit_test(test_those_deferred_do_not_hold_up_the_report_of_others),
@@ -310,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_a_slow_destination_delays_a_report_for_an_hour_at_most),
         cmocka_unit_test(test_a_crash_after_the_report_is_accepted_repeats_nothing),
         cmocka_unit_test(test_so_it_is_when_others_wait),
+        cmocka_unit_test(test_so_it_is_with_the_owner_of_a_list),
         cmocka_unit_test(test_so_it_is_with_a_parked_message_of_few_recipients),
         cmocka_unit_test(test_a_crash_before_the_report_is_accepted_loses_nothing),
         cmocka_unit_test(test_only_the_bounce_agent_may_say_that_something_was_told),
