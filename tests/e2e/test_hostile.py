@@ -6,7 +6,7 @@ import random
 import pytest
 
 from test_imap import login, ok
-from veredus import BOB
+from veredus import BOB, wait_for
 
 MANY = 10000
 
@@ -66,6 +66,51 @@ def test_a_hostile_message_is_fetched_whole_and_the_session_lives_on(rootless, m
         ok(client.imap("COPY 1 INBOX"))
     with login(rootless) as client:
         assert any("EXISTS" in line for line in ok(client.imap(f"SELECT {folder}")))
+
+
+ITEMS = ("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "RFC822.HEADER", "RFC822.TEXT", "ENVELOPE", "BODY",
+         "BODYSTRUCTURE", "PREVIEW", "EMAILID", "THREADID", "SAVEDATE", "BODY.PEEK[HEADER]",
+         "BODY.PEEK[TEXT]<0.100>", "BODY.PEEK[]<999999999.10>", "BODY.PEEK[1.1.1.1]<5.5>",
+         "BODY.PEEK[1.HEADER]", "BODY.PEEK[1.MIME]", "BODY.PEEK[HEADER.FIELDS.NOT (SUBJECT)]")
+KEYS = ("TEXT nothing", "BODY nothing", "SUBJECT x", "FROM x", "HEADER Date x", "SENTBEFORE 1-Jan-2000",
+        "BEFORE 1-Jan-1990", "LARGER 10", "NOT SENTSINCE 1-Jan-2030")
+
+
+@pytest.mark.parametrize("make", [many_parts, nested_parts, nested_messages, bad_bytes,
+                                  lambda: b"no header at all\r\n", lambda: b"\r\nonly a body\r\n",
+                                  lambda: b"Subject\r\n\tx: y\r\n: z\r\n\r\nx\r\n"])
+def test_hostile_messages_come_by_smtp_and_import(fresh, make):
+    """And every item can be asked of them, and every kind of search meets them."""
+    instance, data = fresh().start(), make()
+    with instance.raw("smtp") as smtp:
+        smtp.reply()
+        for line in ("EHLO x.test", "MAIL FROM:<a@elsewhere.test>", f"RCPT TO:<{BOB}>"):
+            smtp.send(line + "\r\n")
+            assert smtp.reply()[0] == 250
+        smtp.send("DATA\r\n")
+        assert smtp.reply()[0] == 354
+        smtp.send(b"\r\n".join(b"." + x if x[:1] == b"." else x for x in data.split(b"\r\n")) + b".\r\n")
+        assert smtp.reply()[0] == 250
+    wait_for("the delivery", lambda: instance.mail_files(BOB))
+    mbox = os.path.join(instance.parent, "mbox")
+    with open(mbox, "wb") as file:
+        file.write(b"From x@x.test Sat Nov 21 02:00:00 2026\n" + data.replace(b"\r\n", b"\n") + b"\n")
+    os.chmod(mbox, 0o644)
+    assert "1 messages" in instance.veredus("mailbox", "import", BOB, "Imported", "mbox", mbox).stdout
+    for folder in ("INBOX", "Imported"):
+        with login(instance) as client:
+            ok(client.imap(f"SELECT {folder}"))
+            for item in ITEMS:
+                lines = ok(client.imap(f"FETCH 1 ({item})"))
+                assert any(line.startswith("* 1 FETCH (") for line in lines), (item, lines)
+            for key in KEYS:
+                assert any(x.startswith("* SEARCH") for x in ok(client.imap(f"SEARCH {key}"))), key
+            client.send("t FETCH 1 (BODY.PEEK[])\r\n")
+            size = int(client.line().rpartition("{")[2].rstrip("}"))
+            # Delivery puts its fields before it; an mbox file ends a header by an empty line.
+            assert client.exactly(size).rstrip(b"\r\n").endswith(data.rstrip(b"\r\n"))
+            assert client.imap_answer()[0].startswith("OK")
+    assert instance.veredus("mailbox", "verify", BOB).stdout.count("whole") == 2
 
 
 def test_a_message_with_nul_is_delivered_only_as_imap_can_tell_it(rootless):
