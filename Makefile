@@ -127,6 +127,7 @@ crash: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit-tests
 	@VEREDUS_HISTORIES=100000 build/tests/unit/qmgr/test_spool_crash
 	@VEREDUS_HISTORIES=100000 VEREDUS_FIRST=$$(date +%s) build/tests/unit/libstore/test_store_crash
+	@VEREDUS_ATTACK_SECONDS=60 build/tests/unit/libstore/test_attack
 	@VEREDUS_KILL_ROUNDS=200 VEREDUS_POWER_ROUNDS=100 tests/run --only crash
 
 bench: bench-deps

@@ -214,7 +214,8 @@ static int commit(struct run *r, const struct imap_message *m, struct error *err
         .keywords = m->keywords,
         .nkeywords = MIN(m->nkeywords, (size_t)STORE_KEYWORDS_MAX),
         .date = m->date,
-        .delivery = import_id(words, ARRAY_LEN(words))};
+        .delivery = import_id(words, ARRAY_LEN(words)),
+        .import = true};
     int rc = store_append_commit(r->append, &opt, &done, err);
     r->append = NULL;
     if (rc == ERR_LIMIT) {

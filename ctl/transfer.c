@@ -136,7 +136,8 @@ static int import_message(
         .keywords = m->keywords,
         .nkeywords = m->nkeywords,
         .date = m->date,
-        .delivery = message_id(t, name)};
+        .delivery = message_id(t, name),
+        .import = true};
     rc = commit(t, a, size, &opt, &why, err);
     if (why)
         skip(t, NULL, m->line, why);
@@ -249,6 +250,7 @@ static int import_file(
         char base[300];
         snprintf(base, sizeof(base), "%.*s", (int)strcspn(name + 4, ":"), name + 4);
         opt.delivery = message_id(t, base);
+        opt.import = true;
         if ((uint64_t)st.st_size <= message_max)
             rc = store_append_fd(a, fd, (uint64_t)st.st_size, err);
         if (rc == ERR_CORRUPT || rc == ERR_IO) {

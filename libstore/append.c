@@ -219,6 +219,8 @@ static int prepare(struct store_append *a, const struct store_append_options *op
             rc = write_memory(a, err);
     }
     a->journaled = opt->durable && can_journal(a);
+    if (!rc && opt->durable && !a->journaled)
+        rc = journal_founded(a->store, a->box->dirfd, err);
     if (!rc && opt->durable && !a->journaled && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
@@ -392,16 +394,32 @@ static bool expunged_lately(const struct box *b, const unsigned char guid[STORE_
     return false;
 }
 
+/* Locked. Somebody may have measured what is replaced now. */
+static int correct_size(struct store_append *a, const struct disk_rec *rec, struct error *err)
+{
+    struct op op = {.type = OP_META, .rec = *rec};
+    if (!(rec->bits & REC_SIZED) || rec->size == a->size)
+        return OK;
+    op.rec.size = (uint32_t)a->size;
+    op.rec.cache = 0; /* made of what was there */
+    box_begin(a->box);
+    txn_op(&a->box->txn, &op);
+    return box_commit(a->box, 0, false, err);
+}
+
 /* Locked. True when this delivery was made before, and *out tells about it; a file that was lost
  * with the machine is put in place again. */
-static bool delivered_before(struct store_append *a, uint64_t id, struct store_appended *out,
-    bool *collision, struct error *err, int *rc)
+static bool delivered_before(struct store_append *a, const struct store_append_options *opt,
+    struct store_appended *out, bool *collision, struct error *err, int *rc)
 {
+    uint64_t id = opt->delivery;
     struct box *b = a->box;
     unsigned char guid[STORE_GUID];
     guid_of_delivery(id, guid);
     const struct disk_delivery *d = find_delivery(b, id);
-    const struct disk_rec *rec = d ? box_find_rec(b, d->uid) : find_guid(b, guid, a->in_place);
+    const struct disk_rec *rec = d                             ? box_find_rec(b, d->uid)
+                                 : opt->import && !a->in_place ? guids_find(b, guid)
+                                                               : find_guid(b, guid, a->in_place);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)
         return d || expunged_lately(b, guid);
@@ -410,6 +428,8 @@ static bool delivered_before(struct store_append *a, uint64_t id, struct store_a
         return true;
     case BROKEN:
         *rc = rename_over(a, rec, err);
+        if (!*rc)
+            *rc = correct_size(a, rec, err);
         return true;
     case OTHER:
         break;
@@ -493,10 +513,10 @@ static int place(struct store_append *a, const struct store_append_options *opt,
         txn_op(&b->txn, op);
         rc = box_commit(b, skip + 1, true, err);
     }
-    if (!rc && sync && fs_data_sync(b->log_fd))
-        rc = error_sys(err, "syncing veredus.log");
-    else if (rc)
+    if (rc)
         file_unlink(b, rec);
+    else if (sync)
+        rc = box_sync_log(b, err);
     return rc;
 }
 
@@ -557,7 +577,7 @@ int store_append_commit(struct store_append *a, const struct store_append_option
         if (direct(a, opt))
             rc = create_direct(a, opt->delivery, err);
         if (!rc && opt->delivery)
-            before = delivered_before(a, opt->delivery, out, &collision, err, &rc);
+            before = delivered_before(a, opt, out, &collision, err, &rc);
         if (!rc && !before) {
             rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), &op, err);
             sequence = a->box->head.sequence;

@@ -61,14 +61,15 @@ int body_read(struct box *b, const struct disk_rec *rec, struct store_body *body
 
 void body_size(struct box *b, size_t pos)
 {
-    struct disk_rec *rec = box_edit(b, pos);
     struct store_body body;
     struct error ignored;
+    /* A file that cannot be read now, perhaps because it gets another name, has a size all the
+     * same. */
+    if (body_read(b, box_rec(b, pos), &body, &ignored))
+        return;
+    struct disk_rec *rec = box_edit(b, pos);
     box_tally(b, rec, -1);
-    if (body_read(b, rec, &body, &ignored) == OK)
-        rec->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
-    else
-        body = (struct store_body){0};
+    rec->size = (uint32_t)MIN(body.content.n, UINT32_MAX);
     rec->bits |= REC_SIZED | REC_META;
     box_tally(b, rec, 1);
     store_body_release(&body);

@@ -69,6 +69,13 @@ static int read_log(struct box *b, const struct stat *st, enum txn_state *state,
     return rc;
 }
 
+int box_read_on(struct box *b, struct error *err)
+{
+    struct stat st;
+    enum txn_state state;
+    return fs_fstat(b->log_fd, &st) ? error_sys(err, "veredus.log") : read_log(b, &st, &state, err);
+}
+
 /* The log was rotated: goes on with the new one where this box stands. */
 static int switch_log(struct box *b, struct error *err)
 {
@@ -88,6 +95,7 @@ static int switch_log(struct box *b, struct error *err)
     }
     fs_close(&b->log_fd);
     b->log_fd = fd;
+    b->log_named = false;
     b->log_off = sizeof(log);
     box_refold(b);
     return OK;
@@ -186,9 +194,7 @@ static int note_boot(struct box *b, struct error *err)
     box_begin(b);
     txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot()});
     int rc = write_txn(b, &t, err);
-    if (!rc && fs_data_sync(b->log_fd))
-        rc = error_sys(err, "syncing veredus.log");
-    return rc;
+    return rc ? rc : box_sync_log(b, err);
 }
 
 static int lock_once(struct box *b, bool *again, struct error *err)
@@ -241,14 +247,13 @@ void box_unlock(struct box *b)
     if (!b->locked)
         return;
     uint64_t part = box_count(b) * sizeof(struct disk_rec) / 2;
-    if (b->log_off > LOG_ROTATE + MIN(part, LOG_ROTATE_MAX) || b->over.fresh > CHANGES_MAX) {
-        /* Failing costs nothing: the log goes on growing, and the next one tries again. */
-        struct error ignored;
-        if (box_rotate(b, &ignored) == OK && !b->keep && box_reload(b, &ignored) == OK)
-            return;
-    }
+    bool due = b->log_off > LOG_ROTATE + MIN(part, LOG_ROTATE_MAX) || b->over.fresh > CHANGES_MAX;
     unlock_fd(b->log_fd);
     b->locked = false;
+    /* Failing costs nothing: the log goes on growing, and the next one tries again. */
+    struct error ignored;
+    if (due && !b->damaged && box_fold(b, &ignored) == OK && !b->keep)
+        (void)!box_reload(b, &ignored);
 }
 
 /* Loads; when there is nothing to load, or it is damaged, makes it from the Maildir first. */
@@ -322,9 +327,7 @@ int box_reserve(struct box *b, uint32_t n, struct error *err)
     t.reserved = t.uidnext + n + UID_BLOCK;
     box_begin(b);
     int rc = write_txn(b, &t, err);
-    if (!rc && fs_data_sync(b->log_fd))
-        rc = error_sys(err, "syncing veredus.log");
-    return rc;
+    return rc ? rc : box_sync_log(b, err);
 }
 
 void box_announce(struct box *b)

@@ -102,8 +102,9 @@ static void apply_record(struct box *b, const struct op *op)
         return;
     struct disk_rec *rec = box_edit(b, pos);
     box_tally(b, rec, -1);
-    uint16_t memory = rec->bits & (uint16_t)~REC_DISK;
-    rec->bits = op->rec.bits | memory;
+    /* The writer may know a size that only a META tells. */
+    uint16_t told = op->type == OP_FILE ? REC_NEW : REC_SIZED | REC_CRLF;
+    rec->bits = (uint16_t)((rec->bits & ~told) | (op->rec.bits & told));
     if (op->type == OP_META) {
         rec->cache = op->rec.cache;
         rec->size = op->rec.size;

@@ -133,6 +133,7 @@ int box_load(struct box *b, struct error *err)
     if (!rc && (log.sequence > b->head.sequence || log.uidvalidity != b->head.uidvalidity))
         rc = error_set(err, ERR_CORRUPT, "veredus.log does not continue veredus.index");
     b->log_off = sizeof(log);
+    b->log_named = false;
     return rc;
 }
 
@@ -219,6 +220,9 @@ int box_reload(struct box *b, struct error *err)
     struct box old = *b;
     *b = fresh_box(&old);
     int rc = box_load(b, err);
+    /* What others wrote while the index was made stands in the log only. */
+    if (!rc)
+        rc = box_read_on(b, err);
     if (!rc && old.keep) {
         struct disk_rec *all;
         size_t n;
@@ -254,6 +258,7 @@ void box_refold(struct box *b)
             box_edit(&new, dirty[i])->bits |= REC_DIRTY;
         new.log_fd = b->log_fd;
         new.log_off = b->log_off;
+        new.log_named = b->log_named;
         new.cache_fd = b->cache_fd;
         new.locked = b->locked;
         b->log_fd = b->cache_fd = -1;

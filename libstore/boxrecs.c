@@ -145,6 +145,7 @@ void box_recs_init(struct box *b)
 void box_recs_clear(struct box *b)
 {
     over_clear(&b->over);
+    guids_clear(b);
     free(b->checked);
     b->checked = NULL;
     if (b->base_heap)

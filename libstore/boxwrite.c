@@ -1,5 +1,8 @@
-/* Folding the log into a new index: written as a stream, so that it costs no memory. */
+/* Folding the log into a new index: written as a stream, so that it costs no memory, and while
+ * others write, so that it costs them no time. */
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include "libstore/private.h"
 #include "libutil/crc32c.h"
@@ -120,7 +123,7 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
     index_seal(&h);
     if (!w.rc)
         w.rc = io_write(w.fd, slice_from(&h, sizeof(h)), 0, err, "veredus.index");
-    if (!w.rc && fs_data_sync(w.fd))
+    if (!w.rc && !b->unsynced && fs_data_sync(w.fd))
         w.rc = error_sys(err, "syncing veredus.index");
     fs_close(&w.fd);
     if (!w.rc && fs_rename(b->dirfd, "veredus.index.new", b->dirfd, "veredus.index"))
@@ -132,13 +135,13 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
     return w.rc;
 }
 
-/* A new, empty log, locked before anyone else can see it. */
-static int new_log(struct box *b, int *out, struct error *err)
+/* A new, empty log that has no name yet that anyone looks for. `cache` knows the cache file. */
+static int start_log(struct box *b, const struct box *cache, int *out, struct error *err)
 {
     struct disk_log log = {.sequence = b->head.sequence,
-        .cache_id = b->head.cache_id,
+        .cache_id = cache->head.cache_id,
         .mailbox_id = b->head.mailbox_id,
-        .cache_end = b->head.cache_end,
+        .cache_end = cache->head.cache_end,
         .uidvalidity = b->head.uidvalidity,
         .uidnext = b->head.uidnext,
         .reserved = b->head.reserved};
@@ -148,16 +151,44 @@ static int new_log(struct box *b, int *out, struct error *err)
         return error_sys(err, "creating veredus.log");
     log_seal(&log);
     int rc = io_write(fd, slice_from(&log, sizeof(log)), 0, err, "veredus.log");
-    if (!rc && (fs_data_sync(fd) || fs_lock(fd, F_WRLCK)))
-        rc = error_sys(err, "veredus.log");
-    if (!rc && fs_rename(b->dirfd, "veredus.log.new", b->dirfd, "veredus.log"))
-        rc = error_sys(err, "renaming veredus.log");
     if (rc) {
         fs_unlink(b->dirfd, "veredus.log.new", 0);
         fs_close(&fd);
     }
     *out = fd;
     return rc;
+}
+
+static int name_log(struct box *b, struct error *err)
+{
+    return fs_rename(b->dirfd, "veredus.log.new", b->dirfd, "veredus.log")
+               ? error_sys(err, "renaming veredus.log")
+               : OK;
+}
+
+/* The same, locked before anyone else can see it. */
+static int new_log(struct box *b, int *out, struct error *err)
+{
+    int fd, rc = start_log(b, b, &fd, err);
+    if (!rc && ((!b->unsynced && fs_data_sync(fd)) || fs_lock(fd, F_WRLCK)))
+        rc = error_sys(err, "veredus.log");
+    if (!rc)
+        rc = name_log(b, err);
+    if (rc) {
+        fs_unlink(b->dirfd, "veredus.log.new", 0);
+        fs_close(&fd);
+    }
+    *out = fd;
+    return rc;
+}
+
+static void go_on_with(struct box *b, int fd)
+{
+    fs_close(&b->log_fd);
+    b->log_fd = fd;
+    b->log_off = sizeof(struct disk_log);
+    b->over.fresh = 0;
+    b->log_named = !b->unsynced && fs_sync(b->dirfd) == 0;
 }
 
 int box_rotate(struct box *b, struct error *err)
@@ -168,18 +199,134 @@ int box_rotate(struct box *b, struct error *err)
     if (!rc)
         rc = write_index(b, &cache, err);
     cache_compact_end(b, &cache, rc == OK);
-    if (!rc && fs_sync(b->dirfd))
+    if (!rc && !b->unsynced && fs_sync(b->dirfd))
         rc = error_sys(err, "syncing a folder");
     if (!rc)
         rc = new_log(b, &fd, err);
     if (rc)
         return rc;
-    fs_close(&b->log_fd);
-    b->log_fd = fd;
-    b->log_off = sizeof(struct disk_log);
-    b->over.fresh = 0;
-    fs_sync(b->dirfd);
+    go_on_with(b, fd);
     if (b->keep)
         box_refold(b);
     return OK;
+}
+
+/* --- while others write ----------------------------------------------------------------------- */
+
+/* Where the old log is read and the new one written. */
+struct tail {
+    int fd;
+    uint64_t from, to;
+    enum txn_state end;
+};
+
+/* Whole transactions that others have added; who wrote one does not take it back. */
+static int copy_txns(struct box *b, struct tail *t, struct error *err)
+{
+    struct stat st;
+    struct disk_txn head;
+    struct slice ops;
+    if (fs_fstat(b->log_fd, &st))
+        return error_sys(err, "veredus.log");
+    t->end = TXN_END;
+    if ((uint64_t)st.st_size <= t->from)
+        return OK;
+    size_t n = (size_t)((uint64_t)st.st_size - t->from), good = 0;
+    char *bytes = xrealloc(NULL, n, 1);
+    int rc = io_read(b->log_fd, bytes, n, t->from, err);
+    while (!rc && (t->end = txn_peek(slice_from(bytes + good, n - good), &head, &ops)) == TXN_GOOD)
+        good += head.length;
+    if (!rc && good)
+        rc = io_write(t->fd, slice_from(bytes, good), (int64_t)t->to, err, "veredus.log");
+    free(bytes);
+    t->from += good;
+    t->to += good;
+    return rc;
+}
+
+static bool log_replaced(const struct box *b)
+{
+    struct stat st;
+    return fs_fstat(b->log_fd, &st) || st.st_nlink == 0;
+}
+
+/* Others wait while what they added last is copied, and no longer. */
+static int swap_logs(struct box *b, struct box *cache, struct tail *t, struct error *err)
+{
+    int rc = io_lock(b->log_fd, err);
+    uint64_t before = t->to;
+    if (!rc && log_replaced(b))
+        rc = error_set(err, ERR_BUSY, "veredus.log was replaced");
+    if (!rc)
+        rc = copy_txns(b, t, err);
+    if (!rc && t->end != TXN_END)
+        rc = error_set(err, ERR_CORRUPT, "veredus.log has a torn end");
+    if (!rc && t->to != before && fs_data_sync(t->fd))
+        rc = error_sys(err, "syncing veredus.log");
+    cache_compact_end(b, cache, rc == OK);
+    if (!rc)
+        rc = name_log(b, err);
+    fs_lock(b->log_fd, F_UNLCK);
+    return rc;
+}
+
+static int fold(struct box *b, struct error *err)
+{
+    struct box cache;
+    struct tail t = {.fd = -1, .from = b->log_off, .to = sizeof(struct disk_log)};
+    int rc = cache_compact_begin(b, &cache, err);
+    if (!rc)
+        rc = write_index(b, &cache, err);
+    if (!rc && fs_sync(b->dirfd))
+        rc = error_sys(err, "syncing a folder");
+    if (!rc)
+        rc = start_log(b, cache.cache_fd >= 0 ? &cache : b, &t.fd, err);
+    if (!rc)
+        rc = copy_txns(b, &t, err);
+    if (!rc && fs_data_sync(t.fd))
+        rc = error_sys(err, "syncing veredus.log");
+    if (!rc)
+        rc = swap_logs(b, &cache, &t, err);
+    else
+        cache_compact_end(b, &cache, false);
+    if (rc) {
+        if (t.fd >= 0)
+            fs_unlink(b->dirfd, "veredus.log.new", 0);
+        fs_close(&t.fd);
+        return rc;
+    }
+    go_on_with(b, t.fd);
+    if (b->keep)
+        box_refold(b);
+    return OK;
+}
+
+int box_sync_log(struct box *b, struct error *err)
+{
+    if (fs_data_sync(b->log_fd))
+        return error_sys(err, "syncing veredus.log");
+    if (!b->log_named && fs_sync(b->dirfd))
+        return error_sys(err, "syncing a folder");
+    b->log_named = true;
+    return OK;
+}
+
+int box_settle(struct box *b, struct error *err)
+{
+    int fd = fs_open(b->dirfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0);
+    int rc = fd < 0 || fs_data_sync(fd) ? error_sys(err, "syncing veredus.index") : OK;
+    fs_close(&fd);
+    b->log_named = false;
+    return rc ? rc : box_sync_log(b, err);
+}
+
+int box_fold(struct box *b, struct error *err)
+{
+    assert(!b->locked);
+    /* With the directory locked nobody else folds or repairs. */
+    if (fs_flock(b->dirfd, LOCK_EX | LOCK_NB))
+        return error_set(err, ERR_BUSY, "another process folds the log");
+    int rc = log_replaced(b) ? error_set(err, ERR_BUSY, "veredus.log was replaced") : fold(b, err);
+    dir_unlock(b->dirfd);
+    return rc;
 }

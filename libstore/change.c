@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libstore/journal.h"
 #include "libstore/view.h"
 
 enum { SYNC_EACH_MAX = 8, DISCARD_MS = 20 };
@@ -277,10 +278,11 @@ static uint32_t find_adopted(struct box *to, struct copy *c, size_t n, uint32_t 
 static void put_flags(struct box *b, const struct disk_rec *rec)
 {
     uint32_t range[2] = {rec->uid, rec->uid};
-    /* Added, as somebody may have changed it since it was found. */
+    /* Added, as somebody may have changed it since it was found; with coexistence its name told the
+     * flags. */
     txn_op(&b->txn, &(struct op){.type = OP_FLAGS,
                         .number = STORE_ADD,
-                        .flags = rec->flags,
+                        .flags = b->store->opt.coexist ? 0 : rec->flags,
                         .keywords = rec->keywords,
                         .ranges = slice_from(range, sizeof(range))});
 }
@@ -312,9 +314,7 @@ static int commit_copies(
     }
     if (!rc)
         rc = box_commit(to, news, true, err);
-    if (!rc && fs_data_sync(to->log_fd))
-        rc = error_sys(err, "syncing veredus.log");
-    return rc;
+    return rc ? rc : box_sync_log(to, err);
 }
 
 static void report_copies(
@@ -345,6 +345,8 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
     int rc = store_box(target, folder, &to, err);
     if (!rc)
         rc = maildir_make(to->dirfd, err);
+    if (!rc)
+        rc = journal_founded(target, to->dirfd, err);
     if (rc)
         return rc;
     rc = box_catch_up(to, err);

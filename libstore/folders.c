@@ -267,8 +267,12 @@ int store_create(struct store *s, struct slice folder, struct error *err)
     /* What Courier and others look for in a folder. */
     int fd = fs_open(b->dirfd, "maildirfolder", O_WRONLY | O_CREAT, 0600);
     fs_close(&fd);
+    rc = box_settle(b, err);
     box_close(b);
-    return fs_sync(s->fd) ? error_sys(err, "syncing the mail directory") : OK;
+    /* Who has a journal has a mail directory that is on disk. */
+    if (!rc && (s->journal.fd >= 0 ? fs_sync(s->fd) : fs_sync_all(s->fd)))
+        rc = error_sys(err, "syncing the mail directory");
+    return rc;
 }
 
 /* Everything in a directory two levels deep: what a Maildir has. */
@@ -319,6 +323,11 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc;
+    rc = journal_settle(s, err);
+    if (rc) {
+        box_close(b);
+        return rc;
+    }
     guid_new(s, guid);
     guid_hex(guid, hex);
     snprintf(trash, sizeof(trash), "%s%s", trash_prefix, hex);

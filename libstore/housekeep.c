@@ -121,12 +121,10 @@ int store_compact(struct store *s, struct slice folder, bool force, bool *done, 
     uint32_t days = s->opt.tomb_days ? s->opt.tomb_days : TOMB_DAYS;
     if (force || is_worth(b, days)) {
         b->keep = true; /* no use in reading it all again */
-        rc = box_lock(b, err);
-        if (!rc) {
-            rc = box_rotate(b, err);
-            *done = !rc;
-            box_unlock(b);
-        }
+        rc = box_fold(b, err);
+        *done = !rc;
+        if (rc == ERR_BUSY)
+            rc = OK; /* somebody else does it */
     }
     box_close(b);
     return rc;

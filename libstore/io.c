@@ -38,7 +38,7 @@ int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *err)
     return OK;
 }
 
-int io_replace(int dirfd, const char *name, struct slice content, struct error *err)
+static int replace(int dirfd, const char *name, struct slice content, bool sync, struct error *err)
 {
     char tmp[64];
     snprintf(tmp, sizeof(tmp), "%s.new", name);
@@ -46,7 +46,7 @@ int io_replace(int dirfd, const char *name, struct slice content, struct error *
     if (fd < 0)
         return error_sys(err, "creating %s", tmp);
     int rc = io_write(fd, content, -1, err, tmp);
-    if (!rc && fs_data_sync(fd))
+    if (!rc && sync && fs_data_sync(fd))
         rc = error_sys(err, "syncing %s", tmp);
     fs_close(&fd);
     if (!rc && fs_rename(dirfd, tmp, dirfd, name))
@@ -54,6 +54,16 @@ int io_replace(int dirfd, const char *name, struct slice content, struct error *
     if (rc)
         fs_unlink(dirfd, tmp, 0);
     return rc;
+}
+
+int io_replace(int dirfd, const char *name, struct slice content, struct error *err)
+{
+    return replace(dirfd, name, content, true, err);
+}
+
+int io_replace_lazy(int dirfd, const char *name, struct slice content, struct error *err)
+{
+    return replace(dirfd, name, content, false, err);
 }
 
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)

@@ -23,9 +23,12 @@ struct journal_note {
 /* A journal of about so many bytes, unless there is one. The first journal_add makes one by itself.
  */
 int journal_make(struct store *, uint64_t size, struct error *) MUST_USE;
+/* Whatever is there is on disk, the mail directory itself included: for what is made durable in
+ * other ways in the directory of a folder. */
+int journal_founded(struct store *, int folder, struct error *) MUST_USE;
 /* Durable when it returns OK. */
 int journal_add(struct store *, const struct journal_note *, struct error *) MUST_USE;
 /* Once for each opening: puts back what a stop of the machine has lost. */
 int journal_replay(struct store *, struct error *) MUST_USE;
-/* Before folders get other names: nothing in the journal is needed any more. */
+/* Before folders get other names, or go: nothing in the journal is needed any more. */
 int journal_settle(struct store *, struct error *) MUST_USE;

@@ -8,7 +8,7 @@
 
 #include "libstore/private.h"
 
-enum { MTIME_DOUBT_S = 2 };
+enum { MTIME_DOUBT_S = 2, RENAMES = 4 };
 
 /* Letters of the info part in ASCII order, as Maildir asks. P (passed on) is not a flag of ours. */
 static const struct {
@@ -124,8 +124,14 @@ int file_open(struct box *b, const struct disk_rec *rec, int *fd, struct error *
     char path[FILE_NAME_MAX];
     file_path(b, rec, path);
     *fd = fs_open(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (*fd < 0 && errno == ENOENT && file_locate(b, rec, path) == OK)
+    /* Between finding and opening it others may rename it again. */
+    for (int turns = 0; *fd < 0 && errno == ENOENT && turns < RENAMES; turns++) {
+        if (file_locate(b, rec, path)) {
+            errno = ENOENT;
+            break;
+        }
         *fd = fs_open(b->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    }
     return *fd < 0 ? error_sys(err, "opening message %s", path) : OK;
 }
 

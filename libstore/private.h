@@ -15,7 +15,8 @@
 
 enum {
     UID_BLOCK = 1024,       /* UIDs reserved at a time (I8) */
-    BOOT_JUMP = 1 << 20,    /* sequence numbers skipped after the machine started */
+    BOOT_JUMP = 1 << 24,    /* sequence numbers skipped after the machine started */
+    REPAIR_JUMP = 1 << 18,  /* and by a repair: many of them must fit into a boot's */
     DELIVERIES_MAX = 2048,  /* delivery ids remembered per mailbox */
     TOMB_DAYS = 30,         /* how long expunged UIDs are remembered, unless told otherwise */
     LOG_ROTATE = 64 * 1024, /* beyond this and a part of the index the log is folded in */
@@ -38,12 +39,20 @@ struct overlay {
     size_t fresh; /* how many came since the last rotation */
 };
 
+/* Positions + 1 of records by GUID; empty until it is asked for. */
+struct guids {
+    uint32_t *slots;
+    size_t nslots, upto;
+};
+
 struct box {
     struct store *store;
     char disk[NAME_DISK_MAX]; /* directory in the store */
     int dirfd, log_fd, cache_fd;
     bool locked;
-    bool keep; /* a view looks at the records: never load anew behind its back */
+    bool log_named; /* the name of the log that is open is on disk */
+    bool unsynced;  /* being made the first time: what is lost with the machine is made again */
+    bool keep;      /* a view looks at the records: never load anew behind its back */
 
     void *map; /* the index */
     size_t map_len;
@@ -52,6 +61,7 @@ struct box {
     size_t nbase, nextra, cap_extra;
     bool base_heap;
     struct overlay over;
+    struct guids guids;
     unsigned char *checked; /* a bit for each 64 base records; NULL: nothing to be checked */
     bool damaged;           /* a record did not check: time to rebuild */
     bool stale_places;      /* the cache was replaced: base records do not know where */
@@ -108,6 +118,8 @@ int box_catch_up(struct box *, struct error *) MUST_USE;
 /* One turn of it: reads to the end of the log, and of the logs that replaced it (*switched).
  * ERR_CORRUPT when it is damaged. */
 int box_follow(struct box *, bool *switched, enum txn_state *, struct error *) MUST_USE;
+/* Only what the log that is open has. */
+int box_read_on(struct box *, struct error *) MUST_USE;
 /* Locks against other writers and catches up; repairs a torn log. */
 int box_lock(struct box *, struct error *) MUST_USE;
 void box_unlock(struct box *);
@@ -148,6 +160,11 @@ int box_put_name(struct buf *, struct slice name);
 size_t box_tombs(const struct box *);
 const struct disk_tomb *box_tomb(const struct box *, size_t i);
 
+/* --- guids.c --- */
+/* The live record with this GUID, or NULL. The first call reads all records. */
+const struct disk_rec *guids_find(struct box *, const unsigned char guid[STORE_GUID]);
+void guids_clear(struct box *);
+
 /* --- boxload.c --- */
 /* ERR_NOT_FOUND: there is neither index nor log; ERR_CORRUPT: they need a rebuild. */
 int box_load(struct box *, struct error *) MUST_USE;
@@ -182,6 +199,13 @@ int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
 /* Locked, or with the directory locked: writes a new index and an empty log, and goes on with
  * them. A box with `keep` keeps its records in memory as they are. */
 int box_rotate(struct box *, struct error *) MUST_USE;
+/* The same, not locked: others write meanwhile, and wait only while the logs are swapped. ERR_BUSY:
+ * somebody else does it. The box stands where it stood. */
+int box_fold(struct box *, struct error *) MUST_USE;
+/* What was committed is on disk, and so is the log's name. */
+int box_sync_log(struct box *, struct error *) MUST_USE;
+/* So are index and log of a box that was made a moment ago. */
+int box_settle(struct box *, struct error *) MUST_USE;
 
 /* --- rebuild.c --- */
 /* Makes index and log from the Maildir and whatever is left of them. Boxes that are open find
@@ -280,6 +304,8 @@ int io_write(int fd, struct slice, int64_t offset, struct error *, const char *w
 int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *) MUST_USE;
 /* Writes a file whole under a temporary name, syncs it and renames it into place. */
 int io_replace(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
+/* The same without syncing: a stop of the machine can leave an empty file. */
+int io_replace_lazy(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
 /* A whole small file; ERR_NOT_FOUND, ERR_LIMIT. */
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_USE;
 
@@ -296,7 +322,7 @@ void store_drop_box(struct store *);
  * else the one that we would make. ERR_SYNTAX as store_name_check. */
 int store_folder_dir(
     struct store *, struct slice folder, char disk[NAME_DISK_MAX], struct error *) MUST_USE;
-/* Finds size and line ends by reading, into the record in memory; a missing file has size 0. */
+/* Finds the size by reading, into the record in memory; it stays unknown when that fails. */
 void body_size(struct box *, size_t pos);
 /* Content of a message with CRLF line ends. */
 int body_read(struct box *, const struct disk_rec *, struct store_body *, struct error *) MUST_USE;

@@ -17,7 +17,6 @@
 #include "libstore/private.h"
 
 enum { LOG_MAX = 1 << 30, LEAST_TXN = sizeof(struct disk_txn) };
-static const uint64_t far_away = (uint64_t)1 << 40; /* sequence numbers */
 
 int dir_lock(int dirfd, struct error *err)
 {
@@ -187,17 +186,18 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
 static void match_records(struct box *b, struct found *f)
 {
     char base[FILE_NAME_MAX], path[FILE_NAME_MAX];
-    for (size_t i = 0; i < box_count(b); i++) {
+    /* Two of one file: a torn log says no more that the first was lost. The last counts. */
+    for (size_t i = box_count(b); i--;) {
         struct disk_rec *rec = box_edit(b, i);
         if (rec->bits & REC_GONE)
             continue;
         file_base(b, rec, base);
         struct found_file *file = found_get(f, base);
-        if (file) {
+        if (file && !file->known) {
             file->known = true;
             rec->file_flags = file->flags;
             rec->bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
-        } else if (file_locate(b, rec, path)) {
+        } else if (file || file_locate(b, rec, path)) {
             rec->modseq = b->head.sequence;
             box_lose(b, rec, fs_time());
         }
@@ -276,6 +276,15 @@ static void new_cache(struct box *b)
         box_edit(b, i)->cache = 0;
 }
 
+/* Bits whose keyword was lost must not become the next one that is defined. */
+static void drop_nameless(struct box *b)
+{
+    uint64_t known = b->nkeywords < 64 ? ((uint64_t)1 << b->nkeywords) - 1 : UINT64_MAX;
+    for (size_t i = 0; i < box_count(b); i++)
+        if (box_rec(b, i)->keywords & ~known)
+            box_edit(b, i)->keywords &= known;
+}
+
 /* Whatever the damaged files said. */
 static void count_anew(struct box *b)
 {
@@ -297,7 +306,7 @@ static int mark_old_log(struct box *b, int log, uint64_t previous, struct error 
     const struct disk_txn t = {.uidnext = b->head.uidnext,
         .reserved = b->head.reserved,
         .previous = previous,
-        .sequence = b->head.sequence + far_away};
+        .sequence = b->head.sequence + REPAIR_JUMP / 2};
     if (fs_fstat(log, &st))
         return error_sys(err, "veredus.log");
     txn_start(&b->txn);
@@ -324,9 +333,10 @@ static int rebuild_from(struct box *b, int log, struct error *err)
     rc = found_read(b->dirfd, &f, err);
     if (rc)
         return rc;
+    drop_nameless(b);
     bool fresh = !s.index && !s.log && !s.log_there;
     uint64_t previous = b->head.sequence;
-    b->head.sequence += fresh ? 1 : BOOT_JUMP;
+    b->head.sequence += fresh ? 1 : REPAIR_JUMP;
     b->head.modseq = b->head.sequence;
     if (s.lost || !s.index || !s.log) {
         b->head.tomb_floor = b->head.sequence;
@@ -353,6 +363,7 @@ static int rebuild_from(struct box *b, int log, struct error *err)
     found_clear(&f);
     if (!rc && s.log && s.lost == 0)
         rc = mark_old_log(b, log, previous, err);
+    b->unsynced = fresh && !numbers;
     return rc ? rc : box_rotate(b, err);
 }
 

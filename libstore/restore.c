@@ -125,7 +125,10 @@ static int install(struct box *from, struct box *to, struct error *err)
     int rc = box_lock(from, err);
     if (rc)
         return rc;
-    rc = box_lock(to, err);
+    /* The directory, too: nobody may be folding its log meanwhile. */
+    rc = dir_lock(to->dirfd, err);
+    if (!rc)
+        rc = box_lock(to, err);
     if (!rc) {
         if (to->live || to->head.uidvalidity == from->head.uidvalidity)
             rc = error_set(err, ERR_EXISTS, "the folder is in use");
@@ -136,6 +139,7 @@ static int install(struct box *from, struct box *to, struct error *err)
         to->log_off = 0; /* what `to` knows is of the past: nothing to be folded in */
         box_unlock(to);
     }
+    dir_unlock(to->dirfd);
     box_unlock(from);
     return rc;
 }

@@ -9,6 +9,9 @@
 
 enum { OPEN_DIR = O_RDONLY | O_DIRECTORY };
 
+/* Nothing here syncs a mail directory that it makes: what is durable in one syncs all before it
+ * (journal_make, store_create), and a delivery is by store_sync. */
+
 /* One step down, never through a symbolic link. Takes the parent's descriptor. */
 static int step(int parent, struct slice name, bool create, int *out, struct error *err)
 {
@@ -20,7 +23,7 @@ static int step(int parent, struct slice name, bool create, int *out, struct err
     if (!rc)
         *out = fs_open(parent, part, OPEN_DIR | O_NOFOLLOW, 0);
     if (!rc && *out < 0 && errno == ENOENT && create) {
-        if (fs_mkdir(parent, part, 0700) == 0 ? fs_sync(parent) == 0 : errno == EEXIST)
+        if (fs_mkdir(parent, part, 0700) == 0 || errno == EEXIST)
             *out = fs_open(parent, part, OPEN_DIR | O_NOFOLLOW, 0);
     }
     if (!rc && *out < 0)
@@ -46,26 +49,11 @@ static int open_below(int at, struct slice path, bool create, int *out, struct e
     return rc;
 }
 
-/* A new directory must not be lost with durable mail in it. */
-static int make_path(const char *path)
-{
-    struct slice above = slice_of(path);
-    char parent[4096] = ".";
-    ptrdiff_t cut = slice_rchr(above, '/');
-    if (cut > 0 && !slice_to_cstr(slice_first(above, (size_t)cut), parent, sizeof(parent)))
-        return -1;
-    if (fs_mkdir(AT_FDCWD, path, 0700))
-        return errno == EEXIST ? 0 : -1;
-    int fd = fs_open(AT_FDCWD, cut == 0 ? "/" : parent, OPEN_DIR, 0);
-    int rc = fd < 0 || fs_sync(fd) ? -1 : 0;
-    fs_close(&fd);
-    return rc;
-}
-
 static int open_path(const char *path, bool create, int *out, struct error *err)
 {
     *out = fs_open(AT_FDCWD, path, OPEN_DIR, 0);
-    if (*out < 0 && errno == ENOENT && create && make_path(path) == 0)
+    if (*out < 0 && errno == ENOENT && create &&
+        (fs_mkdir(AT_FDCWD, path, 0700) == 0 || errno == EEXIST))
         *out = fs_open(AT_FDCWD, path, OPEN_DIR, 0);
     return *out < 0 ? error_sys(err, "mail directory %s", path) : OK;
 }
@@ -227,7 +215,10 @@ static int next_uidvalidity(struct store *s, uint32_t given, uint32_t *out, stru
         *out = given ? given : MAX(fs_time(), (uint32_t)last + 1);
         buf_reset(&text);
         buf_printf(&text, "%u\n", MAX(*out, (uint32_t)last));
-        rc = io_replace(s->fd, "veredus.uidvalidity", buf_slice(&text), err);
+        /* The clock alone tells as much, unless it was overtaken. */
+        bool sync = given || *out != fs_time();
+        rc = (sync ? io_replace : io_replace_lazy)(
+            s->fd, "veredus.uidvalidity", buf_slice(&text), err);
     }
     buf_clear(&text);
     return rc;

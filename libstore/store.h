@@ -222,6 +222,7 @@ struct store_append_options {
     int64_t saved;     /* 0: now */
     bool durable;      /* survives power loss when this returns (I9) */
     uint64_t delivery; /* not 0: the same id is appended once, however often it is asked for */
+    bool import;       /* one of many whose ids may have been appended long ago */
     /* For restoring: taken when it is above all UIDs used so far, otherwise a new one is given. */
     uint32_t uid;
     /* STORE_GUID bytes, or NULL. When a message here has or had it, only the email id is kept. */

@@ -73,8 +73,10 @@ static void check_flags(struct check *c, const struct store_msg *m)
         world_problem("I9: %s UID %u was expunged and is back", name, m->uid);
     if (n->observed && (m->modseq < n->modseq ||
                            (m->modseq == n->modseq && (n->flags != flags || n->words != words))))
-        world_problem("I8: %s UID %u changed, its modseq did not (%llu, %llu)", name, m->uid,
-            (unsigned long long)n->modseq, (unsigned long long)m->modseq);
+        world_problem(
+            "I8: %s UID %u changed, its modseq did not (%llu, %llu): flags %x, %x, words %x, %x",
+            name, m->uid, (unsigned long long)n->modseq, (unsigned long long)m->modseq, n->flags,
+            flags, n->words, words);
     n->observed = true;
     n->flags = flags;
     n->words = words;
