@@ -51,12 +51,18 @@ static void remove_unfinished(const char *name, void *arg)
 static void remove_unneeded(const char *name, void *arg)
 {
     struct spool_scan *scan = arg;
-    char path[512];
+    char path[512], aside[512];
     snprintf(path, sizeof(path), "big/%s", name);
+    snprintf(aside, sizeof(aside), "corrupt/body-%s", name);
     uint64_t id;
     if (id_parse(slice_of(name), &id) != OK)
         scan_trouble(scan, "foreign file", "%s is not a body of ours; left alone", path);
-    else if (!map_get(&scan->big, slice_of(name)))
+    else if (map_get(&scan->big, slice_of(name)))
+        return;
+    else if (scan->damaged && scan->disk->ops->rename(scan->disk, path, aside) == 0)
+        scan_trouble(scan, "body without a record",
+            "%s may belong to one of the damaged records; moved to %s", path, aside);
+    else
         scan->disk->ops->unlink(scan->disk, path);
 }
 

@@ -170,6 +170,7 @@ static void quarantine(struct spool_scan *scan, const struct found_segment *seg,
     char path[SPOOL_PATH], where[SPOOL_PATH];
     spool_log_path(seg->number, where);
     snprintf(path, sizeof(path), "corrupt/log-%05u-%" PRIu64, seg->number, first);
+    scan->damaged = true;
     scan_set_aside(scan, path, slice_from(bytes->data + from, end - from));
     scan_trouble(scan, "corrupt records",
         "%s at offset %zu: %zu bytes with sequences %" PRIu64 " to %" PRIu64

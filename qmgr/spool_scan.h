@@ -18,7 +18,8 @@ struct spool_scan {
     uint64_t good;          /* last sequence read in order */
     unsigned next_number;
     bool read_only;
-    bool fresh; /* a parked file may not be durable as it is read */
+    bool damaged; /* records are lost: bodies that nobody names may belong to them */
+    bool fresh;   /* a parked file may not be durable as it is read */
     struct error error;
 };
 

@@ -174,6 +174,30 @@ static void test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_re
     }
 }
 
+/* Its ACCEPT may be among the damaged records. */
+static void test_a_body_that_nobody_names_is_kept_when_records_are_lost(void **state)
+{
+    (void)state;
+    for (int damaged = 0; damaged < 2; damaged++) {
+        struct simdisk *sim = filled();
+        struct found found;
+        char name[LOGREC_BIG_NAME], path[64], aside[64];
+        int fd = spool_big_create(simdisk_disk(sim), name);
+        assert_true(fd >= 0);
+        simdisk_disk(sim)->ops->close(simdisk_disk(sim), fd);
+        snprintf(aside, sizeof(aside), "corrupt/body-%s", name);
+        uint64_t at = written_segment(sim, path);
+        if (damaged)
+            assert_true(simdisk_flip(sim, path, at));
+        struct spool *spool = open_spool(sim, &found);
+        assert_int_equal(exists(sim, aside), damaged);
+        snprintf(path, sizeof(path), "big/%s", name);
+        assert_false(exists(sim, path));
+        spool_close(spool);
+        simdisk_free(sim);
+    }
+}
+
 static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
 {
     (void)state;
@@ -263,7 +287,8 @@ static int no_sync(struct disk *disk, int fd)
 /* Nothing behind the head of a segment. */
 static int no_records(struct disk *disk, int fd, const struct iovec *iov, int n, int64_t offset)
 {
-    return offset < SECTOR_FIRST * SECTOR ? simdisk_ops()->write(disk, fd, iov, n, offset) : -ENOSPC;
+    return offset < SECTOR_FIRST * SECTOR ? simdisk_ops()->write(disk, fd, iov, n, offset)
+                                          : -ENOSPC;
 }
 
 /* A message whose commit failed, and of which the FORGET failed as well, comes to light at the next
@@ -304,6 +329,7 @@ int main(void)
         cmocka_unit_test(
             test_a_bit_flipped_anywhere_in_a_segment_costs_one_message_and_is_reported),
         cmocka_unit_test(test_what_a_start_has_believed_cannot_vanish_unnoticed),
+        cmocka_unit_test(test_a_body_that_nobody_names_is_kept_when_records_are_lost),
         cmocka_unit_test(test_a_truncated_segment_keeps_what_is_left_of_it),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
         cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),
