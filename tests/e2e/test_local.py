@@ -427,6 +427,34 @@ def test_a_full_maildir_of_an_account_takes_no_more(account):
         instance.discard()
 
 
+def test_an_account_sees_its_quota_over_imap_and_shares_nothing(account):
+    instance = make(True)
+    instance.edit_conf(append=f"local {{ domains {HOST}\nquota 20K\n }}\n")
+    instance.veredus("user", "add", account.address, "--password-stdin", input="secret-word\n")
+    instance.start()
+    account.drop("Maildir")
+    try:
+        with instance.raw("imaps", tls=True) as client:
+            client.line()
+            assert client.imap(f'LOGIN {account.address} "secret-word"')[0].startswith("OK")
+            assert client.imap("GETQUOTAROOT INBOX")[1] == [
+                '* QUOTAROOT "INBOX" ""', '* QUOTA "" (STORAGE 0 20)']
+            for size, expected in ((15000, "OK"), (9000, "NO [OVERQUOTA]")):
+                client.send(b"a APPEND INBOX {%d+}\r\nSubject: x\r\n\r\n" % (size + 14) +
+                            (b"x" * 98 + b"\r\n") * (size // 100) + b"\r\n")
+                assert client.imap_answer("a")[0].startswith(expected)
+            assert client.imap('GETQUOTA ""')[1] == ['* QUOTA "" (STORAGE 15 20)']
+            assert rcpt(instance, account.address, 9000).startswith("552 5.2.2")
+            client.imap("CREATE Team")
+            assert client.imap(f"SETACL Team {BOB} lr")[0].startswith("NO [CANNOT] Folders of acc")
+            assert client.imap("GETACL Team")[1] == [
+                f'* ACL "Team" "{account.address}" lrswipkxteacd']
+            assert client.imap("NAMESPACE")[1] == ['* NAMESPACE (("" "/")) NIL NIL']
+    finally:
+        account.drop("Maildir")
+        instance.discard()
+
+
 def test_a_full_account_is_refused_at_rcpt_unless_its_mail_goes_on(account):
     instance = make(True)
     instance.edit_conf(append=f"local {{ domains {HOST}\nquota 20K\nquota-full defer\n"
