@@ -60,6 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .mail = fixture.mail,
         .notify = -1,
         .wake = fixture.wake,
+        .room = -1,
         .user = "u@example.test",
         .client = "192.0.2.1",
         .tag = "t",
