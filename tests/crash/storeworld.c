@@ -165,6 +165,7 @@ void world_seen(int place, uint32_t validity, uint32_t uid, int message)
 
 void world_power_cut(void)
 {
+    world.cut = true;
     for (int p = 0; p < world.places; p++)
         for (int i = 0; i < world.messages; i++) {
             struct count *c = &world.place[p].count[i];

@@ -63,6 +63,7 @@ struct delivery {
 struct world {
     uint64_t seed;
     bool coexist, keep, faults;
+    bool cut; /* the machine has stopped once */
     int messages, places;
     uint32_t size[MESSAGES];
     bool on_disk[MESSAGES]; /* its file once was, not only an entry of the journal */
