@@ -392,6 +392,7 @@ static void show_recipient(const struct shown *sh, const struct queue_recipient 
         json_int(sh->json, "attempts", r->attempts);
         json_int(sh->json, "next", r->next);
         json_str(sh->json, "reason", r->reason);
+        json_str(sh->json, "owner", r->owner);
         json_end(sh->json, '}');
         return;
     }
@@ -402,6 +403,11 @@ static void show_recipient(const struct shown *sh, const struct queue_recipient 
     print_clean(r->nexthop);
     printf(", %u attempt%s%s%s\n", r->attempts, r->attempts == 1 ? "" : "s",
         next[0] ? ", next " : "", next);
+    if (r->owner.n) {
+        printf("    of a list, sent as <");
+        print_clean(r->owner);
+        printf(">\n");
+    }
     if (r->reason.n) {
         printf("    ");
         print_clean(r->reason);

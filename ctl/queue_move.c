@@ -28,7 +28,9 @@ static const char first_line[] = "veredus envelope 1";
 
 /* What an envelope file says of a recipient. */
 #define EXPORTED_FIELDS(F, S) \
-    F(S, STR, address, 320) F(S, STR, original, 320) F(S, STR, orcpt, 500) F(S, U32, notify, 0)
+    F(S, STR, address, 320)   \
+    F(S, STR, original, 320)  \
+    F(S, STR, orcpt, 500) F(S, U32, notify, 0) F(S, STR, owner, 320)
 RECORD_DECLARE(exported, EXPORTED_FIELDS)
 RECORD_DEFINE(exported, EXPORTED_FIELDS)
 
@@ -39,8 +41,11 @@ static void put_recipients(struct buf *out, struct slice packed)
     struct queue_recipient q;
     for (struct reader r = reader_of(packed);
          r.rest.n && record_get(&r, &queue_recipient_record, &q) == OK;) {
-        struct exported e = {
-            .address = q.address, .original = q.original, .orcpt = q.orcpt, .notify = q.notify};
+        struct exported e = {.address = q.address,
+            .original = q.original,
+            .orcpt = q.orcpt,
+            .notify = q.notify,
+            .owner = q.owner};
         if (!slice_is(q.state, "done") && !slice_is(q.transport, TRANSPORT_EXPANDED))
             text_put(out, "recipient", &exported_record, &e);
     }
@@ -317,6 +322,8 @@ static int route_one(
         to.original = e->original.n ? e->original : e->address;
         to.orcpt = e->orcpt;
         to.notify = e->notify;
+        if (to.owner.n == 0)
+            to.owner = e->owner;
         if (record_put(&im->recipients, &recipient_record, &to) != OK)
             return error_set(err, ERR_LIMIT, "too many recipients");
     }

@@ -127,7 +127,8 @@ static void put_recipients(const struct content *c, uint32_t *from, struct buf *
             .state = rcpt_state_name(r),
             .attempts = r->st.attempts,
             .next = r->st.next,
-            .reason = r->st.text};
+            .reason = r->st.text,
+            .owner = r->to.owner};
         size_t before = buf_len(out);
         if (record_put(out, &queue_recipient_record, &qr) != OK) {
             out->failed = false;

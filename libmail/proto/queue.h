@@ -25,7 +25,7 @@ RECORD_DECLARE(queue_entry, QUEUE_ENTRY_FIELDS)
     F(S, U32, notify, 0)                                                                     \
     F(S, STR, transport, 32)                                                                 \
     F(S, STR, nexthop, 1024) F(S, STR, state, 16) /* waiting active delivered failed done */ \
-        F(S, U32, attempts, 0) F(S, I64, next, 0) F(S, STR, reason, 480)
+        F(S, U32, attempts, 0) F(S, I64, next, 0) F(S, STR, reason, 480) F(S, STR, owner, 320)
 RECORD_DECLARE(queue_recipient, QUEUE_RECIPIENT_FIELDS)
 
 /* Which messages: a message fits when all that is given fits. Empty and 0: not given. */

@@ -2,6 +2,8 @@
 
 Where accounts matter, once started as root and once as that account (rootless).
 """
+import glob
+import json
 import mailbox
 import os
 import stat
@@ -29,7 +31,8 @@ def host(request, account):
     instance = (make(True) if request.param == "rooted"
                 else Instance(uid=account.uid).init())
     instance.edit_conf(append=f"local {{ domains {HOST} }}\n"
-                              f"pipe {{ command-user {account.name} }}\n")
+                              f"pipe {{ command-user {account.name} }}\n"
+                              "transport inline:{down.test=smtp:[127.0.0.1]:1}\n")
     lists = os.path.join(instance.parent, "lists")
     os.mkdir(lists)
     instance.lists = lists
@@ -43,6 +46,8 @@ both: {account.path('archive')}, {account.path('both')},
 etc: /etc/veredus-test-alias
 news: :include:{lists}/members, no-such-person@example.test
 owner-News: {BOB}
+away: someone@down.test
+owner-away: {BOB}
 quiet: no-such-person@example.test
 open: :include:{lists}/open
 absent: :include:{lists}/absent
@@ -189,6 +194,35 @@ def test_a_list_is_where_the_senders_wishes_end(host):
     failure = next(text for text in found if "Action: failed" in text)
     assert "Original-Envelope-Id: mine" in success and f"news@{HOST}" in success
     assert "Original-Envelope-Id" not in failure and "no-such-person@example.test" in failure
+
+
+def test_the_queue_tells_the_owner_and_carries_him_elsewhere(host):
+    send(host, "away", f"away@{HOST}", sender=ALICE)
+    owner = f"owner-away@{HOST}"
+
+    def waiting():
+        found = []
+        for entry in host.queue():
+            told = host.veredus("queue", "show", entry["qid"], "--json", status=None)
+            if told.returncode:  # it has just gone
+                continue
+            found += [(entry["qid"], r) for r in json.loads(told.stdout)["recipients"]
+                      if r["address"] == "someone@down.test" and r["attempts"]]
+        return found
+    qid, recipient = wait_for("the first attempt", waiting)[0]
+    assert recipient["owner"] == owner
+    assert f"sent as <{owner}>" in host.veredus("queue", "show", qid).stdout
+    place = os.path.join(host.parent, "export")
+    os.mkdir(place)
+    os.chmod(place, 0o777)
+    host.veredus("queue", "export", qid, place)
+    host.veredus("queue", "delete", qid)
+    with open(glob.glob(place + "/*.envelope")[0], encoding="utf-8") as file:
+        assert f"owner={owner}" in file.read()
+    host.veredus("queue", "import", *glob.glob(place + "/*.eml"),
+                 *glob.glob(place + "/*.envelope"))
+    assert wait_for("the import", waiting)[0][1]["owner"] == owner
+    host.veredus("queue", "delete", waiting()[0][0])
 
 
 def test_mail_without_a_sender_keeps_none(host):
