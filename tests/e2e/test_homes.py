@@ -131,7 +131,8 @@ def test_a_forward_file_that_is_none(host, account, victim, what):
     if what == "hard link":
         os.unlink(path)
     assert reason.isprintable()
-    assert host.log_find(event="dlv.store-fail", account=account.name, rule="forward")
+    wait_for("the reason in the log", lambda: host.log_find(
+        event="dlv.store-fail", account=account.name, rule="forward"))
     assert len(host.mail_files(BOB)) == count
 
 
@@ -203,7 +204,8 @@ def test_a_home_that_is_none(host, account, victim, what):
     try:
         reason = deferred(host, account, what)
         assert reason
-        assert host.log_find(event="dlv.store-fail", account=account.name, rule="home")
+        wait_for("the reason in the log", lambda: host.log_find(
+            event="dlv.store-fail", account=account.name, rule="home"))
     finally:
         move_home(account, account.home)
         if os.path.lexists(place):
