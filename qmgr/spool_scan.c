@@ -75,6 +75,32 @@ static int read_segment(
     return OK;
 }
 
+/* A write that was cut off leaves zeros, or sound records of an earlier use. */
+static bool is_full(struct slice s)
+{
+    size_t full = 0;
+    for (size_t at = 0; at + SECTOR <= s.n; at += SECTOR)
+        full += !all_zero(slice_from(s.p + at, SECTOR));
+    return full > 0 && full == s.n / SECTOR;
+}
+
+/* Overwritten as a whole, with whatever was in it. */
+static void check_strange(
+    struct spool_scan *scan, const struct found_segment *seg, const struct sectors *bytes)
+{
+    struct slice all = {bytes->data, bytes->n};
+    char path[SPOOL_PATH];
+    struct logrec rec;
+    size_t at;
+    if (seg->generation != 0 || bytes->stamps || !is_full(all) ||
+        segment_find(all, 0, 0, &rec, &at))
+        return;
+    snprintf(path, sizeof(path), "corrupt/log-%05u-0", seg->number);
+    scan_set_aside(scan, path, all);
+    scan_trouble(scan, "corrupt records", "log/%05u holds nothing that can be read; copied to %s",
+        seg->number, path);
+}
+
 /* Reads the head of one segment: its place in the order. */
 static int look_at(struct spool_scan *scan, struct found_segment *seg)
 {
@@ -89,6 +115,8 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
             seg->number, rec.version, LOGREC_VERSION);
     else
         segment_look(seg, all);
+    if (!scan->error.code)
+        check_strange(scan, seg, &bytes);
     seg->soiled = bytes.stamps ? sectors_damaged(&bytes, 0, bytes.count) : !all_zero(all);
     sectors_clear(&bytes);
     return scan->error.code;

@@ -223,6 +223,34 @@ static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
     assert_int_equal(most, MESSAGES);
 }
 
+static void test_a_segment_overwritten_as_a_whole_is_reported_and_kept(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct disk *disk = simdisk_disk(sim);
+    struct disk_stat st;
+    struct found found;
+    char path[64];
+    written_segment(sim, path);
+    assert_int_equal(disk->ops->stat(disk, path, &st), 0);
+    char *junk = malloc((size_t)st.size);
+    memset(junk, 'x', (size_t)st.size);
+    struct iovec iov = {junk, (size_t)st.size};
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    assert_int_equal(disk->ops->write(disk, fd, &iov, 1, 0), 0);
+    disk->ops->close(disk, fd);
+    struct spool *spool = open_spool(sim, &found);
+    assert_non_null(spool);
+    assert_int_equal(found.messages, 0);
+    assert_int_equal(found.troubles, 1);
+    char aside[80];
+    snprintf(aside, sizeof(aside), "corrupt/log-%s-0", strrchr(path, '/') + 1);
+    assert_int_equal(disk->ops->stat(disk, aside, &st), 0);
+    spool_close(spool);
+    simdisk_free(sim);
+    free(junk);
+}
+
 static void test_foreign_files_are_reported_and_left_alone(void **state)
 {
     (void)state;
@@ -331,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_what_a_start_has_believed_cannot_vanish_unnoticed),
         cmocka_unit_test(test_a_body_that_nobody_names_is_kept_when_records_are_lost),
         cmocka_unit_test(test_a_truncated_segment_keeps_what_is_left_of_it),
+        cmocka_unit_test(test_a_segment_overwritten_as_a_whole_is_reported_and_kept),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
         cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),
         cmocka_unit_test(test_a_read_only_disk_refuses_the_start_and_says_so),
