@@ -147,9 +147,9 @@ def test_what_is_no_file_of_the_account_is_left_alone(host, account, what):
         file.write("precious\n")
     os.chmod(os.path.join(victim, "mbox"), 0o666)
     make_hostile(account, what, os.path.join(victim, "mbox"))
-    seen = len(host.log_find(event="dlv.command"))
-    send(host, what, f"bad{HOSTILE.index(what)}@{HOST}")
-    line = wait_for("the end", lambda: host.log_find(event="dlv.command")[seen:])[0]
+    to = f"bad{HOSTILE.index(what)}@{HOST}"
+    send(host, what, to)
+    line = wait_for("the end", lambda: host.log_find(event="dlv.command", to=to))[0]
     assert line["result"] == "deferred" and line["reason"]
     with open(os.path.join(victim, "mbox"), encoding="utf-8") as file:
         assert file.read() == "precious\n"
@@ -157,9 +157,8 @@ def test_what_is_no_file_of_the_account_is_left_alone(host, account, what):
 
 
 def test_a_file_of_roots_is_not_written(host):
-    seen = len(host.log_find(event="dlv.command"))
     send(host, "etc", f"etc@{HOST}")
-    line = wait_for("the end", lambda: host.log_find(event="dlv.command")[seen:])[0]
+    line = wait_for("the end", lambda: host.log_find(event="dlv.command", to=f"etc@{HOST}"))[0]
     assert line["result"] == "deferred"
     assert not os.path.exists("/etc/veredus-test-alias")
 
