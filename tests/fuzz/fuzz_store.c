@@ -117,8 +117,10 @@ static void read_name(struct slice in)
     char disk[NAME_DISK_MAX];
     struct buf out;
     buf_init(&out, 4096);
+    /* One directory a name: as we write it, or as others did. */
     if (name_from_disk(in, &out) == OK &&
-        (name_to_disk(buf_slice(&out), disk) || !slice_is(in, disk)))
+        (name_to_disk(buf_slice(&out), disk) || !slice_is(in, disk)) &&
+        (name_to_raw(buf_slice(&out), disk) || !slice_is(in, disk)))
         abort();
     buf_reset(&out);
     if (name_to_disk(in, disk) == OK) {
