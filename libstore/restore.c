@@ -104,16 +104,29 @@ static int move_files(int from, int to, const char *where, struct error *err)
     return rc;
 }
 
-/* Locked. Messages, then the cache and index, and the log last: it is what tells others. */
+/* Who comes next finds messages alone, and numbers them anew under another UIDVALIDITY. A disk that
+ * refuses that, too, leaves what is found to be damaged at the opening. */
+static void forget_numbers(struct box *to)
+{
+    (void)!fs_unlink(to->dirfd, "veredus.index", 0);
+    (void)!fs_unlink(to->dirfd, "veredus.log", 0);
+}
+
+/* Locked. Messages, then the cache and index, and the log last: it is what tells others. Between
+ * index and log, those that know the old log would go on with it under numbers of the new index. */
 static int take_place(struct box *from, struct box *to, struct error *err)
 {
     static const char *const files[] = {"veredus.cache", "veredus.index", "veredus.log"};
+    size_t done = 0;
     int rc = move_files(from->dirfd, to->dirfd, "cur", err);
     if (!rc)
         rc = move_files(from->dirfd, to->dirfd, "new", err);
-    for (size_t i = 0; !rc && i < ARRAY_LEN(files); i++)
-        if (fs_rename(from->dirfd, files[i], to->dirfd, files[i]) && (i > 0 || errno != ENOENT))
-            rc = error_sys(err, "moving %s", files[i]);
+    for (; !rc && done < ARRAY_LEN(files); done += !rc)
+        if (fs_rename(from->dirfd, files[done], to->dirfd, files[done]) &&
+            (done > 0 || errno != ENOENT))
+            rc = error_sys(err, "moving %s", files[done]);
+    if (rc && done == 2)
+        forget_numbers(to);
     if (!rc && fs_sync(to->dirfd))
         rc = error_sys(err, "syncing a folder");
     return rc;
