@@ -1,12 +1,19 @@
 #include "qmgr/disk.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libutil/crc32c.h"
 
-int disk_error(struct error *err, int code, const char *what)
+int disk_error(struct error *err, int code, const char *fmt, ...)
 {
+    char what[300];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
     errno = -code;
     return error_sys(err, "%s", what);
 }

@@ -18,7 +18,8 @@ struct disk;
 struct disk_stat {
     int64_t size;
     int64_t mtime_ms;
-    bool fresh; /* changed so lately that it may not be durable although nobody works on it */
+    bool fresh;   /* changed so lately that it may not be durable although nobody works on it */
+    bool foreign; /* the spool's account may not read and write it: another owner, or its mode */
 };
 
 enum disk_open { DISK_READ, DISK_WRITE, DISK_CREATE /* must not exist; read and write */ };
@@ -67,4 +68,4 @@ void disk_posix_free(struct disk *);
 int body_crc(struct disk *, int fd, uint64_t size, uint32_t *crc) MUST_USE;
 
 /* ERR_NO_SPACE for ENOSPC and EDQUOT, else ERR_IO, with a text; code is a negative errno. */
-int disk_error(struct error *, int code, const char *what);
+int disk_error(struct error *, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

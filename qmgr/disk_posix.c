@@ -14,6 +14,7 @@ enum { FRESH_SECONDS = 600 };
 struct disk_posix {
     struct disk disk;
     int dir;
+    uid_t owner; /* of that directory, and of all that qmgr makes in it */
 };
 
 static int dir_of(struct disk *d)
@@ -192,6 +193,8 @@ static int posix_stat(struct disk *d, const char *path, struct disk_stat *st)
         return -EINVAL;
     st->size = s.st_size;
     st->fresh = is_fresh(s.st_ctim.tv_sec);
+    st->foreign = s.st_uid != CONTAINER_OF(d, struct disk_posix, disk)->owner ||
+                  (s.st_mode & (S_IRUSR | S_IWUSR)) != (S_IRUSR | S_IWUSR);
     st->mtime_ms = (int64_t)s.st_mtim.tv_sec * 1000 + s.st_mtim.tv_nsec / 1000000;
     return 0;
 }
@@ -238,6 +241,8 @@ struct disk *disk_posix_read_only(int dir_fd)
     struct disk_posix *d = NEW(struct disk_posix);
     d->disk.ops = &posix_ops;
     d->dir = dir_fd;
+    struct stat s;
+    d->owner = fstat(dir_fd, &s) == 0 ? s.st_uid : geteuid();
     return &d->disk;
 }
 

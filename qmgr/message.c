@@ -285,7 +285,7 @@ int message_read_body(struct message *m, struct disk *disk, size_t from, size_t 
     char *room = buf_reserve(b, n);
     int fd = room ? open_file(m, disk) : -EMSGSIZE;
     if (fd < 0)
-        return disk_error(NULL, fd, "");
+        return disk_error(NULL, fd, "%s", "");
     ssize_t got = disk->ops->read(disk, fd, room, n, (int64_t)from);
     disk->ops->close(disk, fd);
     if (got != (ssize_t)n)

@@ -80,7 +80,7 @@ void spool_figures(const struct spool *spool, struct spool_figures *out)
 
 static int job_failed(struct spool_job *job, int rc, const char *what)
 {
-    return job->code = disk_error(&job->error, rc, what);
+    return job->code = disk_error(&job->error, rc, "%s", what);
 }
 
 /* A large body: nobody can change it any more, it is complete, and it is on the disk. */

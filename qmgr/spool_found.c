@@ -30,7 +30,7 @@ static void note_parked(const char *name, void *arg)
     } else if (rc == -ENOENT && scan->read_only) {
         return; /* finished since the directory was read: the system is running */
     } else if (rc < 0) {
-        disk_error(&scan->error, rc, "cannot look at a parked message");
+        disk_error(&scan->error, rc, "cannot look at %s, a parked message", path);
     } else {
         struct parked_name *copy = NEW(struct parked_name);
         *copy = (struct parked_name){p.qid, p.size, st.mtime_ms};
@@ -81,8 +81,10 @@ static void fill_log(struct spool_scan *scan, struct spool_log *log)
     log->spare = xrealloc(log->spare, log->cap, sizeof(*log->spare));
     for (size_t i = 0; i < scan->nsegments; i++) {
         const struct found_segment *seg = &scan->segments[i];
-        struct segment s = {
-            .number = seg->number, .generation = seg->generation, .soiled = seg->soiled};
+        struct segment s = {.number = seg->number,
+            .generation = seg->generation,
+            .soiled = seg->soiled,
+            .lacks = seg->lacks};
         if (s.generation)
             log->used[log->nused++] = s;
         else
@@ -106,7 +108,7 @@ static bool has_body(struct spool_scan *scan, const struct live *l, const struct
         map_set(&scan->big, slice_of(name), scan);
         int rc = scan->disk->ops->stat(scan->disk, path, &st);
         if (rc < 0 && rc != -ENOENT && rc != -EINVAL)
-            disk_error(&scan->error, rc, "cannot look at a message body");
+            disk_error(&scan->error, rc, "cannot look at %s, a message body", path);
         /* A park that did not finish may have appended to it. */
         if (scan->error.code || (rc == 0 && st.size >= (int64_t)a->size))
             return true;
@@ -167,7 +169,7 @@ int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct err
     void *value;
     int rc = disk->ops->list(disk, "parked", note_parked, scan);
     if (rc < 0)
-        disk_error(&scan->error, rc, "cannot list parked messages");
+        disk_error(&scan->error, rc, "cannot list parked/, the parked messages");
     /* What is built on those files must not become durable before them. */
     rc = rc == 0 && scan->fresh && !scan->read_only ? disk->ops->sync_all(disk) : 0;
     if (rc < 0)

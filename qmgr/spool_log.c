@@ -12,18 +12,24 @@ void spool_log_path(unsigned number, char out[SPOOL_PATH])
 int spool_log_add(struct spool_log *log, struct error *err)
 {
     struct disk *disk = log->disk;
-    char path[SPOOL_PATH];
+    char path[SPOOL_PATH], fresh[SPOOL_PATH];
     spool_log_path(log->next_number, path);
-    int fd = disk->ops->open(disk, path, DISK_CREATE);
+    snprintf(fresh, sizeof(fresh), "log/new.%05u", log->next_number);
+    disk->ops->unlink(disk, fresh);
+    int fd = disk->ops->open(disk, fresh, DISK_CREATE);
     if (fd < 0)
-        return disk_error(err, fd, "cannot create a segment of the spool log");
+        return disk_error(err, fd, "cannot create %s, a segment of the spool log", fresh);
     int rc = disk->ops->allocate(disk, fd, log->segment_size);
     if (rc == 0)
         rc = disk->ops->sync(disk, fd);
     disk->ops->close(disk, fd);
+    /* By its own name there is none that is shorter than it should be, unless somebody cut it. */
+    if (rc == 0)
+        rc = disk->ops->rename(disk, fresh, path);
     if (rc == 0)
         rc = disk->ops->sync_dir(disk, "log");
     if (rc < 0) {
+        disk->ops->unlink(disk, fresh);
         disk->ops->unlink(disk, path);
         return disk_error(err, rc, "cannot reserve space for the spool log");
     }
@@ -104,16 +110,34 @@ static int wipe(struct spool_log *log, int fd)
     return rc == 0 ? log->disk->ops->sync(log->disk, fd) : rc;
 }
 
-/* As large as it should be. */
-static int enlarge_segment(struct spool_log *log, int fd)
+/* At least of this size, durably: the SEGMENT record is going to say so. */
+static int enlarge_segment(struct spool_log *log, const struct segment *seg, int fd, int64_t size)
 {
     struct disk_stat st;
     char path[SPOOL_PATH];
-    spool_log_path(log->spare[0].number, path);
+    spool_log_path(seg->number, path);
     int rc = log->disk->ops->stat(log->disk, path, &st);
-    if (rc == 0 && st.size < log->segment_size)
-        rc = log->disk->ops->allocate(log->disk, fd, log->segment_size);
+    if (rc < 0 || st.size >= size)
+        return rc;
+    rc = log->disk->ops->allocate(log->disk, fd, size);
+    if (rc == 0)
+        rc = log->disk->ops->sync(log->disk, fd);
+    if (rc < 0)
+        log->disk->ops->truncate(log->disk, fd, st.size); /* the next one has to sync it as well */
     return rc;
+}
+
+void spool_log_mend(struct spool_log *log, struct segment *seg)
+{
+    char path[SPOOL_PATH];
+    spool_log_path(seg->number, path);
+    int fd = seg->lacks ? log->disk->ops->open(log->disk, path, DISK_WRITE) : -1;
+    if (fd < 0)
+        return;
+    int64_t size = MAX(seg->lacks, (int64_t)log->segment_size);
+    if (enlarge_segment(log, seg, fd, size) == 0)
+        seg->lacks = 0;
+    log->disk->ops->close(log->disk, fd);
 }
 
 /* Writes the SEGMENT record into an open segment and makes it durable. Its copy and the first mark
@@ -123,10 +147,12 @@ static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
 {
     char head[3][SECTOR] = {{0}};
     struct buf record;
-    uint64_t generation = log->sequence + 1;
+    uint64_t generation = log->sequence + 1, size = log->segment_size;
     buf_init(&record, SECTOR);
     logrec_begin(&record, LOGREC_SEGMENT, 0);
     buf_u64(&record, log->committed);
+    if (log->format > 1)
+        buf_u64(&record, size);
     int rc = logrec_finish(&record);
     assert(rc == OK);
     logrec_seal(&record, log->format, generation, log->committed);
@@ -140,7 +166,7 @@ static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
         spool_log_put_mark(head[SECTOR_MARK], log->format, generation, generation);
     }
     buf_clear(&record);
-    rc = enlarge_segment(log, fd);
+    rc = enlarge_segment(log, &log->spare[0], fd, (int64_t)size);
     if (rc == 0)
         rc = write_at(log, fd, head[0], n, 0);
     if (rc == 0)
@@ -163,7 +189,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     spool_log_path(log->spare[0].number, path);
     int fd = log->disk->ops->open(log->disk, path, DISK_WRITE);
     if (fd < 0)
-        return disk_error(err, fd, "cannot open a segment of the spool log");
+        return disk_error(err, fd, "cannot open %s, a segment of the spool log", path);
     uint32_t offset = 0;
     int rc = begin_segment(log, fd, &offset);
     /* The number is spent even when the write failed: it may have reached the disk. The segment
@@ -172,7 +198,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     if (rc < 0) {
         log->disk->ops->close(log->disk, fd);
         close_current(log);
-        return disk_error(err, rc, "cannot begin a segment of the spool log");
+        return disk_error(err, rc, "cannot begin %s, a segment of the spool log", path);
     }
     close_current(log);
     log->fd = fd;

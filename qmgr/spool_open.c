@@ -10,7 +10,7 @@ static int make_directories(struct disk *disk, struct error *err)
     for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
         int rc = disk->ops->make_dir(disk, directories[i]);
         if (rc < 0 && rc != -EEXIST)
-            return disk_error(err, rc, "cannot make the directories of the spool");
+            return disk_error(err, rc, "cannot make %s/, a directory of the spool", directories[i]);
     }
     int rc = disk->ops->sync_dir(disk, ".");
     return rc < 0 ? disk_error(err, rc, "cannot sync the spool directory") : OK;
@@ -36,7 +36,7 @@ static int settle(struct disk *disk, struct error *err)
     for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
         int rc = disk->ops->sync_dir(disk, directories[i]);
         if (rc < 0)
-            return disk_error(err, rc, "cannot sync a directory of the spool");
+            return disk_error(err, rc, "cannot sync %s/, a directory of the spool", directories[i]);
     }
     return OK;
 }
@@ -58,7 +58,7 @@ static int choose_format(struct disk *disk, unsigned *format, struct error *err)
     if (rc == 0)
         rc = disk->ops->list(disk, "parked", note_any, &used);
     if (rc < 0)
-        return disk_error(err, rc, "cannot list the spool");
+        return disk_error(err, rc, "cannot list log/ and parked/");
     *format = used ? SPOOL_FORMAT_OLDEST : SPOOL_FORMAT;
     return used ? OK : format_write(disk, SPOOL_FORMAT, err);
 }
@@ -66,6 +66,10 @@ static int choose_format(struct disk *disk, unsigned *format, struct error *err)
 /* As many segments as configured, and always one to begin with. */
 static int complete_log(struct spool_log *log, struct error *err)
 {
+    for (unsigned i = 0; i < log->nused; i++)
+        spool_log_mend(log, &log->used[i]);
+    for (unsigned i = 0; i < log->nspare; i++)
+        spool_log_mend(log, &log->spare[i]);
     spool_log_release(log, 0);
     while (log->nused + log->nspare < log->nominal || log->nspare == 0) {
         int rc = spool_log_add(log, err);

@@ -13,6 +13,7 @@ struct segment {
     uint64_t generation; /* sequence of its first record; 0: never used */
     uint32_t live;       /* messages whose ACCEPT is here */
     bool soiled;         /* bytes of format 1, or what a failed write left, could pass for damage */
+    int64_t lacks;       /* it is shorter than this, which it has been; 0: it is not */
 };
 
 /* The log. used[] is a queue of segments in use, oldest first; the last one is written to. */
@@ -36,6 +37,8 @@ struct spool_log {
 void spool_log_path(unsigned number, char out[SPOOL_PATH]);
 /* Makes one more segment file, preallocated; it is durable when this returns 0. */
 int spool_log_add(struct spool_log *, struct error *) MUST_USE;
+/* Lets a segment that somebody has cut have its size again, if the disk lets it. */
+void spool_log_mend(struct spool_log *, struct segment *);
 /* Begins a new segment. reserve: leave the last spare one for DONE and FORGET records. */
 int spool_log_turn(struct spool_log *, bool reserve, struct error *) MUST_USE;
 /* Appends the records of these jobs (those with code == OK and a record) and syncs once a
@@ -47,8 +50,7 @@ void spool_log_release(struct spool_log *, uint64_t generation);
  * does that, or the system in its own time. */
 void spool_log_mark(struct spool_log *);
 /* The same as a sector, of any segment. */
-void spool_log_put_mark(
-    char out[SECTOR], unsigned format, uint64_t generation, uint64_t committed);
+void spool_log_put_mark(char out[SECTOR], unsigned format, uint64_t generation, uint64_t committed);
 /* With a last mark, synced. */
 void spool_log_close(struct spool_log *);
 

@@ -16,7 +16,8 @@
 #include "libutil/map.h"
 #include "qmgr/spool_scan.h"
 
-enum { SEGMENT_READ_MAX = 1 << 30 };
+/* SEGMENT_LEAST: no configuration makes smaller ones. */
+enum { SEGMENT_READ_MAX = 1 << 30, SEGMENT_LEAST = 16384 };
 
 void scan_trouble(struct spool_scan *scan, const char *what, const char *fmt, ...)
 {
@@ -28,20 +29,33 @@ void scan_trouble(struct spool_scan *scan, const char *what, const char *fmt, ..
     scan->ops->trouble(what, text, scan->arg);
 }
 
+/* A segment whose making a crash cut off. */
+static void remove_unfinished(struct spool_scan *scan, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof(path), "log/%s", name);
+    if (!scan->read_only)
+        scan->disk->ops->unlink(scan->disk, path);
+}
+
 static void note_segment(const char *name, void *arg)
 {
     struct spool_scan *scan = arg;
     uint64_t number;
+    if (strncmp(name, "new.", 4) == 0) {
+        remove_unfinished(scan, name);
+        return;
+    }
     if (strlen(name) != 5 || slice_u64(slice_of(name), 0, 99999, &number) != OK) {
         scan_trouble(
             scan, "foreign file", "log/%s is not a segment of the spool log; left alone", name);
         return;
     }
+    scan->next_number = MAX(scan->next_number, (unsigned)number + 1);
     if (scan->nsegments >= SPOOL_SEGMENTS_MAX)
         return;
     scan->segments = xrealloc(scan->segments, scan->nsegments + 1, sizeof(*scan->segments));
     scan->segments[scan->nsegments++] = (struct found_segment){.number = (unsigned)number};
-    scan->next_number = MAX(scan->next_number, (unsigned)number + 1);
 }
 
 static bool all_zero(struct slice s)
@@ -50,8 +64,7 @@ static bool all_zero(struct slice s)
 }
 
 /* The whole segment, without its stamps. Clear *out. */
-static int read_segment(
-    struct spool_scan *scan, const struct found_segment *seg, struct sectors *out)
+static int read_segment(struct spool_scan *scan, struct found_segment *seg, struct sectors *out)
 {
     char path[SPOOL_PATH];
     struct disk_stat st;
@@ -60,14 +73,16 @@ static int read_segment(
     int rc = scan->disk->ops->stat(scan->disk, path, &st);
     int fd = rc < 0 ? rc : scan->disk->ops->open(scan->disk, path, DISK_READ);
     if (fd < 0)
-        return disk_error(&scan->error, fd, "cannot open a segment of the spool log");
+        return disk_error(&scan->error, fd, "cannot open %s, a segment of the spool log", path);
+    seg->length = st.size;
     size_t size = (size_t)MIN(st.size, SEGMENT_READ_MAX);
     out->data = xcalloc(size + 1, 1);
     ssize_t got = scan->disk->ops->read(scan->disk, fd, out->data, size, 0);
     scan->disk->ops->close(scan->disk, fd);
     if (got < 0) {
         sectors_clear(out);
-        return disk_error(&scan->error, (int)got, "cannot read a segment of the spool log");
+        return disk_error(
+            &scan->error, (int)got, "cannot read %s, a segment of the spool log", path);
     }
     out->n = (size_t)got;
     if (sectors_stamped(slice_from(out->data, out->n)))
@@ -101,6 +116,20 @@ static void check_strange(
         seg->number, path);
 }
 
+/* A segment has its whole size before it gets its name, and never less. What it lacks now may have
+ * held records, of which nothing else needs to know. */
+static void check_size(struct spool_scan *scan, struct found_segment *seg)
+{
+    int64_t least = seg->size ? (int64_t)MIN(seg->size, (uint64_t)INT64_MAX) : SEGMENT_LEAST;
+    if (seg->length >= least)
+        return;
+    seg->lacks = least;
+    scan->damaged = true;
+    scan_trouble(scan, "segment cut off",
+        "log/%05u has %" PRId64 " bytes of %s%" PRId64 ": records in it may be lost", seg->number,
+        seg->length, seg->size ? "" : "at least ", least);
+}
+
 /* Reads the head of one segment: its place in the order. */
 static int look_at(struct spool_scan *scan, struct found_segment *seg)
 {
@@ -115,8 +144,10 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
             seg->number, rec.version, LOGREC_VERSION);
     else
         segment_look(seg, all);
-    if (!scan->error.code)
+    if (!scan->error.code) {
         check_strange(scan, seg, &bytes);
+        check_size(scan, seg);
+    }
     seg->soiled = bytes.stamps ? sectors_damaged(&bytes, 0, bytes.count) : !all_zero(all);
     sectors_clear(&bytes);
     return scan->error.code;
@@ -328,7 +359,8 @@ static int put_mark(struct spool_scan *scan, const struct found_segment *seg)
         rc = disk->ops->sync(disk, fd);
     if (fd >= 0)
         disk->ops->close(disk, fd);
-    return rc < 0 ? disk_error(&scan->error, rc, "cannot mark a segment of the spool log") : OK;
+    return rc < 0 ? disk_error(&scan->error, rc, "cannot mark %s, a segment of the spool log", path)
+                  : OK;
 }
 
 /*
@@ -373,7 +405,7 @@ struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
     list_init(&scan->overridden);
     int rc = disk->ops->list(disk, "log", note_segment, scan);
     if (rc < 0)
-        rc = disk_error(&scan->error, rc, "cannot list the spool log");
+        rc = disk_error(&scan->error, rc, "cannot list log/, the spool log");
     for (size_t i = 0; i < scan->nsegments && rc == OK; i++)
         rc = look_at(scan, &scan->segments[i]);
     if (rc == OK && scan->nsegments > 0)

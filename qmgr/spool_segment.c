@@ -30,6 +30,7 @@ static void take_head(struct found_segment *seg, const struct logrec *rec, size_
     struct reader r = reader_of(rec->payload);
     seg->generation = rec->sequence;
     seg->before = get_u64(&r);
+    seg->size = rec->version > 1 && r.rest.n >= 8 ? get_u64(&r) : 0;
     seg->version = rec->version;
     seg->start = at;
     seg->copy = at > 0;

@@ -13,6 +13,9 @@ struct found_segment {
     uint64_t last;       /* the last of its records that this start believes */
     unsigned version;    /* the format it is written in */
     bool soiled;         /* as struct segment */
+    int64_t length;      /* of the file */
+    uint64_t size;       /* what its SEGMENT record says it has; 0: nothing says it */
+    int64_t lacks;       /* as struct segment */
     size_t start;        /* where its first sound record is */
     bool copy;           /* that is the copy of its SEGMENT record */
     bool rotten;         /* there are unsound ones before that, which were sound once */

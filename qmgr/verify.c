@@ -142,12 +142,35 @@ static void set_aside(const char *name, void *arg)
     note(arg, true, path, "was set aside at an earlier start");
 }
 
+struct directory {
+    struct pass *pass;
+    const char *name;
+};
+
+/* root can read what the spool's account cannot. */
+static void look_at_access(const char *name, void *arg)
+{
+    const struct directory *dir = arg;
+    struct disk *disk = dir->pass->disk;
+    struct disk_stat st;
+    char path[512];
+    snprintf(path, sizeof(path), "%s/%s", dir->name, name);
+    if (disk->ops->stat(disk, path, &st) == 0 && st.foreign)
+        note(dir->pass, false, path,
+            "the owner of the spool may not read and write it: wrong owner or mode");
+}
+
 static int run_pass(struct pass *p, struct error *err)
 {
     static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
     map_init(&p->found);
     p->sum = (struct verify_sum){0};
     int rc = spool_peek(p->disk, &ops, p, err);
+    static const char *const used[] = {"log", "big", "parked"};
+    for (size_t i = 0; i < ARRAY_LEN(used); i++) {
+        struct directory dir = {p, used[i]};
+        p->disk->ops->list(p->disk, used[i], look_at_access, &dir);
+    }
     p->disk->ops->list(p->disk, "corrupt", set_aside, p);
     return rc;
 }

@@ -426,7 +426,9 @@ static int sim_stat(struct disk *d, const char *path, struct disk_stat *st)
     if (rc == 0 && !n)
         rc = -ENOENT;
     if (rc == 0)
-        *st = (struct disk_stat){(int64_t)n->inode->now.n, n->inode->mtime, n->inode->dirty};
+        *st = (struct disk_stat){.size = (int64_t)n->inode->now.n,
+            .mtime_ms = n->inode->mtime,
+            .fresh = n->inode->dirty};
     return rc;
 }
 

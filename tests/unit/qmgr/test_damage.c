@@ -18,7 +18,7 @@ enum { MESSAGES = 8, SEGMENT = 16384 };
 struct found {
     bool message[MESSAGES + 1], parked[MESSAGES + 1];
     size_t messages, troubles;
-    char last[128];
+    char first[128], last[128];
 };
 
 static void found_message(struct spool_found *f, void *arg)
@@ -43,7 +43,8 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
 static void found_trouble(const char *what, const char *reason, void *arg)
 {
     struct found *found = arg;
-    found->troubles++;
+    if (found->troubles++ == 0)
+        snprintf(found->first, sizeof(found->first), "%s: %s", what, reason);
     snprintf(found->last, sizeof(found->last), "%s: %s", what, reason);
 }
 
@@ -108,6 +109,7 @@ static const char ACCEPTED[] = "hello\n";
 
 struct place {
     struct simdisk *sim;
+    const char *other; /* not this segment */
     char path[64];
     uint64_t at;
 };
@@ -123,7 +125,8 @@ static void look_into(const char *name, void *arg)
     assert_int_equal(disk->ops->read(disk, fd, data, SEGMENT, 0), SEGMENT);
     disk->ops->close(disk, fd);
     for (size_t i = 0; i + sizeof(ACCEPTED) <= SEGMENT; i++)
-        if (memcmp(data + i, ACCEPTED, sizeof(ACCEPTED) - 1) == 0) {
+        if (memcmp(data + i, ACCEPTED, sizeof(ACCEPTED) - 1) == 0 &&
+            !(p->other && strcmp(path, p->other) == 0)) {
             snprintf(p->path, sizeof(p->path), "%s", path);
             p->at = i;
         }
@@ -198,21 +201,29 @@ static void test_a_body_that_nobody_names_is_kept_when_records_are_lost(void **s
     }
 }
 
+static void cut(struct simdisk *sim, const char *path, int64_t size)
+{
+    struct disk *disk = simdisk_disk(sim);
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    assert_true(fd >= 0);
+    assert_int_equal(disk->ops->truncate(disk, fd, size), 0);
+    disk->ops->close(disk, fd);
+}
+
 static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
 {
     (void)state;
     size_t most = 0;
     for (int64_t size = 0; size < 10000; size += 100) {
         struct simdisk *sim = filled();
-        struct disk *disk = simdisk_disk(sim);
         struct found found;
         char path[64];
         written_segment(sim, path);
-        int fd = disk->ops->open(disk, path, DISK_WRITE);
-        assert_int_equal(disk->ops->truncate(disk, fd, size), 0);
-        disk->ops->close(disk, fd);
+        cut(sim, path, size);
         struct spool *spool = open_spool(sim, &found);
         assert_non_null(spool);
+        assert_true(found.troubles >= 1);
+        assert_non_null(strstr(found.first, path));
         assert_true(found.messages >= most); /* the more is left, the more is found */
         most = found.messages;
         for (size_t i = 1; i <= found.messages; i++)
@@ -221,6 +232,84 @@ static void test_a_truncated_segment_keeps_what_is_left_of_it(void **state)
         simdisk_free(sim);
     }
     assert_int_equal(most, MESSAGES);
+}
+
+/* It has its size again, what the start could tell has been told. */
+static void test_a_segment_that_was_cut_is_reported_once(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {0, 512, 9000, SEGMENT - 1};
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct simdisk *sim = filled();
+        struct found found;
+        char path[64];
+        written_segment(sim, path);
+        cut(sim, path, sizes[i]);
+        spool_close(open_spool(sim, &found));
+        assert_non_null(strstr(found.first, "segment cut off: "));
+        assert_non_null(strstr(found.first, path));
+        spool_close(open_spool(sim, &found));
+        assert_int_equal(found.troubles, 0);
+        simdisk_free(sim);
+    }
+}
+
+static void test_a_body_that_a_cut_segment_may_have_named_is_kept(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct found found;
+    char name[LOGREC_BIG_NAME], path[64], aside[64];
+    int fd = spool_big_create(simdisk_disk(sim), name);
+    assert_true(fd >= 0);
+    simdisk_disk(sim)->ops->close(simdisk_disk(sim), fd);
+    snprintf(aside, sizeof(aside), "corrupt/body-%s", name);
+    written_segment(sim, path);
+    cut(sim, path, 0);
+    spool_close(open_spool(sim, &found));
+    assert_true(exists(sim, aside));
+    simdisk_free(sim);
+}
+
+/* A start begins a segment of its own: the one before it is in the middle. */
+static void test_a_segment_that_was_removed_from_the_middle_is_reported(void **state)
+{
+    (void)state;
+    struct simdisk *sim = simdisk_new(1);
+    struct found found;
+    char oldest[64];
+    struct spool *spool = open_spool(sim, &found);
+    accept(spool, 1);
+    written_segment(sim, oldest);
+    spool_close(spool);
+    spool = open_spool(sim, &found);
+    accept(spool, 2);
+    spool_close(spool);
+    spool_close(open_spool(sim, &found));
+    assert_true(found.message[1] && found.message[2]);
+    struct place middle = {.sim = sim, .other = oldest};
+    struct disk *disk = simdisk_disk(sim);
+    assert_int_equal(disk->ops->list(disk, "log", look_into, &middle), 0);
+    assert_int_equal(disk->ops->unlink(disk, middle.path), 0);
+    spool = open_spool(sim, &found);
+    assert_non_null(spool);
+    assert_true(found.message[1] && !found.message[2]);
+    assert_true(found.troubles > 0);
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
+static void test_a_segment_whose_making_was_cut_off_is_removed(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct found found;
+    put_file(sim, "log/new.00009", "");
+    spool_close(open_spool(sim, &found));
+    assert_int_equal(found.messages, MESSAGES);
+    assert_int_equal(found.troubles, 0);
+    assert_false(exists(sim, "log/new.00009"));
+    simdisk_free(sim);
 }
 
 static void test_a_segment_overwritten_as_a_whole_is_reported_and_kept(void **state)
@@ -359,6 +448,10 @@ int main(void)
         cmocka_unit_test(test_what_a_start_has_believed_cannot_vanish_unnoticed),
         cmocka_unit_test(test_a_body_that_nobody_names_is_kept_when_records_are_lost),
         cmocka_unit_test(test_a_truncated_segment_keeps_what_is_left_of_it),
+        cmocka_unit_test(test_a_segment_that_was_cut_is_reported_once),
+        cmocka_unit_test(test_a_body_that_a_cut_segment_may_have_named_is_kept),
+        cmocka_unit_test(test_a_segment_that_was_removed_from_the_middle_is_reported),
+        cmocka_unit_test(test_a_segment_whose_making_was_cut_off_is_removed),
         cmocka_unit_test(test_a_segment_overwritten_as_a_whole_is_reported_and_kept),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
         cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),

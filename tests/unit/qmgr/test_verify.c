@@ -6,6 +6,10 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "libutil/log.h"
 #include "qmgr/spool.h"
 #include "qmgr/verify.h"
@@ -171,6 +175,53 @@ static void test_lasting_damage_is_found_while_running_too(void **state)
     assert_int_equal(w->sum.damaged, 1);
 }
 
+static void cut_segment(const char *name, void *arg)
+{
+    struct world *w = arg;
+    char path[64];
+    snprintf(path, sizeof(path), "log/%s", name);
+    int fd = w->disk->ops->open(w->disk, path, DISK_WRITE);
+    assert_int_equal(w->disk->ops->truncate(w->disk, fd, 0), 0);
+    w->disk->ops->close(w->disk, fd);
+}
+
+static void test_segments_that_were_emptied_are_damage_and_named(void **state)
+{
+    struct world *w = *state;
+    for (int running = 0; running < 2; running++) {
+        assert_int_equal(w->disk->ops->list(w->disk, "log", cut_segment, w), 0);
+        verify(w, running);
+        assert_int_equal(w->sum.damaged, 3);
+        assert_non_null(strstr(w->last, "log/0000"));
+    }
+}
+
+static void test_a_file_that_the_spools_account_cannot_write_is_damage(void **state)
+{
+    struct world *w = *state;
+    struct error err;
+    char dir[] = "/tmp/veredus-test-XXXXXX";
+    static const char *const made[] = {"parked", "big", "log", "corrupt"};
+    assert_non_null(mkdtemp(dir));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct disk *disk = disk_posix_read_only(fd);
+    for (size_t i = 0; i < ARRAY_LEN(made); i++)
+        assert_int_equal(disk->ops->make_dir(disk, made[i]), 0);
+    disk->ops->close(disk, disk->ops->open(disk, "big/notes", DISK_CREATE));
+    for (int wrong = 0; wrong < 2; wrong++) {
+        assert_int_equal(fchmodat(fd, "big/notes", wrong ? 0400 : 0600, 0), 0);
+        w->last[0] = '\0';
+        assert_int_equal(verify_spool(disk, false, remember, w, &w->sum, &err), OK);
+        assert_int_equal(w->sum.damaged, wrong);
+    }
+    assert_non_null(strstr(w->last, "big/notes"));
+    assert_int_equal(disk->ops->unlink(disk, "big/notes"), 0);
+    for (size_t i = 0; i < ARRAY_LEN(made); i++)
+        assert_int_equal(unlinkat(fd, made[i], AT_REMOVEDIR), 0);
+    assert_int_equal(rmdir(dir), 0);
+    disk_posix_free(disk);
+}
+
 static void test_a_disk_that_cannot_be_read_is_an_error_not_soundness(void **state)
 {
     struct world *w = *state;
@@ -195,6 +246,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_foreign_file_is_only_a_note, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_lasting_damage_is_found_while_running_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_segments_that_were_emptied_are_damage_and_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_file_that_the_spools_account_cannot_write_is_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_a_disk_that_cannot_be_read_is_an_error_not_soundness, setup, teardown),
     };
