@@ -5,18 +5,54 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Nothing tells what such a file held; a redo of its delivery or the sender brings the message. */
+static const char kept[] = "; `rebuild` keeps it as it is";
+
+/* What a stop of the machine leaves of a file whose data had not reached the disk, though its name
+ * and record had: nothing, or zeros. NULL: it is not like that. */
+static const char *unwritten(struct box *b, const struct disk_rec *rec, struct slice content)
+{
+    char base[FILE_NAME_MAX];
+    size_t n = 0;
+    file_base(b, rec, base);
+    const char *size = strstr(base, ",S=");
+    while (n < content.n && content.p[n] == '\0')
+        n++;
+    if (content.n && n == content.n)
+        return "zeros alone";
+    /* A stranger's file may be empty on purpose, unless its name tells another size. */
+    bool filled = rec->name == 0 || (size && size[3] != '0');
+    return content.n == 0 && filled ? "nothing" : NULL;
+}
+
+/* A file that was cut or has grown. */
+static bool other_size(struct box *b, const struct disk_rec *rec)
+{
+    struct stat st;
+    char path[FILE_NAME_MAX];
+    file_where(b, rec, path);
+    return (rec->bits & REC_CRLF) && fs_stat(b->dirfd, path, &st) == 0 && S_ISREG(st.st_mode) &&
+           (uint64_t)st.st_size != rec->size;
+}
+
 static int check_message(struct box *b, const struct disk_rec *rec, struct buf *report)
 {
     struct store_body body;
     struct error err;
     int problems = 0;
     if (body_read(b, rec, &body, &err)) {
-        buf_printf(report, "message %u: %s\n", rec->uid, err.text);
+        bool cut = other_size(b, rec);
+        buf_printf(report, "message %u: %s%s\n", rec->uid, err.text, cut ? kept : "");
         return 1;
     }
-    if ((rec->bits & REC_SIZED) && body.content.n != rec->size) {
-        buf_printf(report, "message %u: size %zu, the index says %u\n", rec->uid, body.content.n,
-            rec->size);
+    const char *what = unwritten(b, rec, body.content);
+    if (what) {
+        buf_printf(report, "message %u: the file holds %s, as after a power cut%s\n", rec->uid,
+            what, kept);
+        problems++;
+    } else if ((rec->bits & REC_SIZED) && body.content.n != rec->size) {
+        buf_printf(report, "message %u: size %zu, the index says %u%s\n", rec->uid, body.content.n,
+            rec->size, kept);
         problems++;
     }
     store_body_release(&body);

@@ -62,6 +62,72 @@ static void test_empty_file_is_an_empty_message(void **state)
     store_unselect(mb);
 }
 
+static void test_empty_file_whose_name_tells_a_size_is_told(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "cur/1.M1.host,S=14:2,", "");
+    take_in(f);
+    assert_told(f, "message 1: the file holds nothing");
+    take_in(f); /* as it says */
+    assert_told(f, "`rebuild` keeps it");
+}
+
+static void test_empty_file_of_a_stranger_is_no_fault(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "cur/1.M1.host:2,", "");
+    write_file(f, "cur/2.M1.host,S=0:2,", "");
+    take_in(f);
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+/* The name reached the disk before the machine stopped, the data and the record did not. */
+static void test_own_file_that_was_never_written_is_told(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "cur/00112233445566778899aabbccddeeff.veredus:2,", "");
+    take_in(f);
+    assert_told(f, "message 1: the file holds nothing");
+}
+
+/* As above, but the record is there, and the size, too, where `size` is that of the message. */
+static void appended_and_spoiled(struct fixture *f, int size, const char *told)
+{
+    static const char text[] = "Subject: a\r\n\r\nx\r\n";
+    char path[256], full[600];
+    append(f, INBOX, SLICE_LIT(text));
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(full, sizeof(full), "%s/%s", path, e->d_name);
+        assert_int_equal(truncate(full, 0), 0);
+        assert_int_equal(truncate(full, size < 0 ? (off_t)strlen(text) : size), 0);
+    }
+    closedir(d);
+    assert_told(f, told);
+    assert_told(f, "`rebuild` keeps it");
+    take_in(f);
+    assert_told(f, told);
+}
+
+static void test_message_of_zeros_is_told(void **state)
+{
+    appended_and_spoiled(*state, -1, "message 1: the file holds zeros alone");
+}
+
+static void test_message_of_no_bytes_is_told(void **state)
+{
+    appended_and_spoiled(*state, 0, "message 1: message 1 has 0 bytes instead of 17");
+}
+
+static void test_message_cut_short_is_told(void **state)
+{
+    appended_and_spoiled(*state, 7, "message 1: message 1 has 7 bytes instead of 17");
+}
+
 static void test_what_is_no_file_is_no_message(void **state)
 {
     struct fixture *f = *state;
@@ -142,6 +208,13 @@ int main(void)
         IN_BOTH(test_one_name_in_new_and_cur_is_one_message),
         IN_BOTH(test_wrong_sizes_in_a_name_are_not_believed),
         IN_BOTH(test_empty_file_is_an_empty_message),
+        IN_BOTH(test_empty_file_whose_name_tells_a_size_is_told),
+        IN_BOTH(test_empty_file_of_a_stranger_is_no_fault),
+        cmocka_unit_test_setup_teardown(
+            test_own_file_that_was_never_written_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_message_of_zeros_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_message_of_no_bytes_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_message_cut_short_is_told, setup, teardown),
         IN_BOTH(test_what_is_no_file_is_no_message),
         cmocka_unit_test_setup_teardown(test_message_that_became_a_link_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_message_that_became_a_fifo_is_told, setup, teardown),
