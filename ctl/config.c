@@ -6,6 +6,7 @@
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 #include "libutil/conf_internal.h"
+#include "libutil/conf_place.h"
 #include "libutil/table.h"
 
 enum { TEXT_MAX = 16 * 1024 * 1024 };
@@ -28,15 +29,23 @@ static void check_table(const struct conf *conf, const char *key, struct buf *er
     if (!spec.p)
         return;
     struct table *t = table_open(spec, &err);
-    if (!t)
-        buf_printf(errors, "%s: %.*s: %s\n", key, SLICE_FMT(spec), err.text);
+    if (!t) {
+        conf_key_where(conf, root, key, errors);
+        buf_printf(errors, ": %.*s: %s\n", SLICE_FMT(spec), err.text);
+    }
     table_close(t);
 }
 
-static void check_file(struct slice path, const char *key, struct buf *errors)
+static void check_file(
+    const struct conf *conf, const char *block, const char *key, struct buf *errors)
 {
-    if (path.p && access(path.p, R_OK) != 0)
-        buf_printf(errors, "%s: %.*s: %s\n", key, SLICE_FMT(path), strerror(errno));
+    const struct conf_block *b = conf_one(conf, block);
+    struct slice path = conf_string(b, key);
+    if (!path.p || access(path.p, R_OK) == 0)
+        return;
+    int fault = errno;
+    conf_key_where(conf, b, key, errors);
+    buf_printf(errors, " of %s: %.*s: %s\n", block, SLICE_FMT(path), strerror(fault));
 }
 
 /* What the file names must be there: those who start with it cannot do without. */
@@ -44,13 +53,14 @@ static void check_world(const struct conf *conf, struct buf *errors)
 {
     static const char *const tables[] = {
         "users", "aliases", "virtual-aliases", "transport", "hold"};
-    const struct conf_block *tls = conf_one(conf, "tls");
+    struct error err;
     for (size_t i = 0; i < ARRAY_LEN(tables); i++)
         check_table(conf, tables[i], errors);
     config_check_texts(conf, errors);
-    check_file(conf_string(tls, "cert"), "tls.cert", errors);
-    check_file(conf_string(tls, "key"), "tls.key", errors);
-    check_file(conf_string(conf_one(conf, "dns"), "trust-anchor"), "dns.trust-anchor", errors);
+    (void)!conf_check_mail_root(conf, errors, &err);
+    check_file(conf, "tls", "cert", errors);
+    check_file(conf, "tls", "key", errors);
+    check_file(conf, "dns", "trust-anchor", errors);
 }
 
 static void print_check_json(const struct buf *errors)

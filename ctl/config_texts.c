@@ -1,6 +1,7 @@
 #include "ctl/config_texts.h"
 
 #include "libmail/report_texts.h"
+#include "libutil/conf_place.h"
 #include "libutil/file.h"
 #include "libutil/table_internal.h"
 
@@ -41,7 +42,8 @@ void config_check_texts(const struct conf *conf, struct buf *errors)
         return;
     struct table *t = table_open(spec, &err);
     if (!t) {
-        buf_printf(errors, "report-texts: %.*s: %s\n", SLICE_FMT(spec), err.text);
+        conf_key_where(conf, conf_root(conf), "report-texts", errors);
+        buf_printf(errors, ": %.*s: %s\n", SLICE_FMT(spec), err.text);
         return;
     }
     buf_init(&text, TABLE_FILE_MAX);

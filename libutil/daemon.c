@@ -423,6 +423,10 @@ static void report_ready(struct daemon *d)
 /* configure -> sandbox -> peers -> start -> listeners. */
 static int enter(struct daemon *d, struct error *err)
 {
+    /* It comes as a descriptor, which master may have been unable to make or to send. */
+    if (!d->conf)
+        return error_set(
+            err, ERR_IO, "no configuration came from master: is the limit of open files too low?");
     int rc = d->spec->configure ? d->spec->configure(d, err) : OK;
     if (rc == OK)
         rc = sandbox_enter(&d->spec->profile, &d->paths, &d->sandbox, err);

@@ -81,7 +81,8 @@ static int load(struct master *m, struct error *err)
                : error_set(err, ERR_LIMIT, "directory: the name is too long");
 }
 
-/* Children must survive `ulimit` of the shell they were started from. */
+/* Children must survive `ulimit` of the shell they were started from; files_check sees whether
+ * what it allows is enough. */
 static void raise_limits(void)
 {
     struct rlimit files;
@@ -96,6 +97,8 @@ static void raise_limits(void)
 static int open_all(struct master *m, struct error *err)
 {
     int rc = load(m, err);
+    if (rc == OK)
+        rc = files_check(m->conf, err);
     if (rc == OK)
         rc = open_bin_dir(m, err);
     if (rc == OK)

@@ -105,6 +105,10 @@ int control_open(struct master *, struct error *) MUST_USE;
 /* Tells those who asked for the stop that it is done, and closes. */
 void control_close(struct master *);
 
+/* limits.c: whether the limit of open files leaves room for the processes of conf and their
+ * channels. */
+int files_check(const struct conf *, struct error *) MUST_USE;
+
 /* reload.c: reads the configuration again and applies all of it or nothing. What an
  * administrator should read goes to out. */
 int reload(struct master *, struct buf *out);

@@ -1,3 +1,4 @@
+#include "libutil/conf_place.h"
 #include "master/spawn.h"
 
 enum { DRAIN_MS = 3600 * 1000, CONFIG_MAX = 4 * 1024 * 1024 };
@@ -82,6 +83,15 @@ int reload(struct master *m, struct buf *out)
             buf_printf(out, "%s\n", err.text);
         return err.code;
     }
+    int rc = files_check(next, &err);
+    if (rc)
+        buf_printf(out, "%s\n", err.text);
+    else
+        rc = conf_check_mail_root(next, out, &err);
+    if (rc) {
+        conf_free(next);
+        return rc;
+    }
     if (!slice_eq(conf_string(conf_root(m->conf), "directory"),
             conf_string(conf_root(next), "directory"))) {
         buf_puts(out, "directory: cannot change while the system runs\n");
@@ -89,7 +99,7 @@ int reload(struct master *m, struct buf *out)
         return ERR_DENIED;
     }
     size_t differences = conf_diff(m->conf, next, out);
-    int rc = listen_open(m, next, &err);
+    rc = listen_open(m, next, &err);
     if (rc) {
         buf_printf(out, "%s\n", err.text);
         conf_free(next);

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from conftest import make
 from veredus import ALICE, BUILD, PORTS, ROLES, ROOT, Instance, alive, port_free, wait_for
 
 BIN = os.path.join(ROOT, BUILD, "bin")
@@ -304,6 +305,69 @@ def test_reload_refuses_a_bad_configuration_as_a_whole(fresh):
     assert "nonsense" in result.stdout + result.stderr
     instance.send("still here")
     instance.wait_mail("still here")
+
+
+def spoiled_mail_root(instance, kind):
+    """A mail-root that is there and cannot be used."""
+    path = instance.path("elsewhere")
+    if kind == "file":
+        instance.write("elsewhere", "no directory\n")
+    elif kind == "closed":
+        os.mkdir(path, 0o500)
+        if os.getuid() == 0:
+            os.chown(path, 0, 0)
+    return path
+
+
+@pytest.mark.parametrize("rooted", [False, True])
+@pytest.mark.parametrize("kind,why", [
+    ("file", "Not a directory"),
+    ("closed", "Permission denied"),
+    ("missing", "No such file"),
+])
+def test_a_mail_root_that_cannot_be_used_is_refused_and_nothing_changes(rooted, kind, why):
+    if rooted and os.getuid() != 0:
+        pytest.skip("needs root")
+    instance = make(rooted)
+    try:
+        instance.start()
+        before = instance.pids("virtual")
+        path = spoiled_mail_root(instance, kind)
+        instance.edit_conf(append=f"mail-root {path}")
+        number = conf_line(instance, f"mail-root {path}")
+        for verb in ("config", "check"), ("reload",):
+            result = instance.veredus(*verb, status=None)
+            assert result.returncode == 1
+            text = result.stdout + result.stderr
+            assert f"veredus.conf:{number}: mail-root: " in text and why in text
+        assert instance.pids("virtual") == before
+        instance.send("still here")
+        instance.wait_mail("still here")
+    finally:
+        instance.discard()
+
+
+def test_a_missing_table_is_named_with_file_and_line(fresh):
+    instance = fresh()
+    instance.edit_conf(append="hold text:tables/nowhere")
+    number = conf_line(instance, "hold text:tables/nowhere")
+    result = instance.veredus("config", "check", status=None)
+    assert result.returncode == 1
+    assert f"veredus.conf:{number}: hold: " in result.stdout + result.stderr
+
+
+# --- limits ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("files", [32, 64, 128])
+def test_a_limit_of_open_files_that_is_too_low_is_named_at_start(fresh, files):
+    instance = fresh()
+    start = instance.command("veredus", "-d", instance.dir, "start")
+    result = subprocess.run(["prlimit", f"--nofile={files}:{files}", "--", *start], text=True,
+                            check=False, capture_output=True, timeout=60, cwd=instance.parent)
+    assert result.returncode == 1
+    assert f"the limit of open files is {files}, but" in result.stderr
+    assert "at least" in result.stderr
+    assert not instance.family()
+    instance.start()
 
 
 def test_sigterm_to_master_stops_the_instance(fresh):
