@@ -7,7 +7,6 @@
 #include "ctl/json.h"
 #include "libutil/conf_internal.h"
 #include "libutil/conf_place.h"
-#include "libutil/table.h"
 
 enum { TEXT_MAX = 16 * 1024 * 1024 };
 
@@ -21,21 +20,6 @@ static int print(struct buf *text, int status)
 
 /* --- check -------------------------------------------------------------------------------------
  */
-static void check_table(const struct conf *conf, const char *key, struct buf *errors)
-{
-    struct error err = {0};
-    const struct conf_block *root = conf_root(conf);
-    struct slice spec = conf_string(root, key);
-    if (!spec.p)
-        return;
-    struct table *t = table_open(spec, &err);
-    if (!t) {
-        conf_key_where(conf, root, key, errors);
-        buf_printf(errors, ": %.*s: %s\n", SLICE_FMT(spec), err.text);
-    }
-    table_close(t);
-}
-
 static void check_file(
     const struct conf *conf, const char *block, const char *key, struct buf *errors)
 {
@@ -51,11 +35,8 @@ static void check_file(
 /* What the file names must be there: those who start with it cannot do without. */
 static void check_world(const struct conf *conf, struct buf *errors)
 {
-    static const char *const tables[] = {
-        "users", "aliases", "virtual-aliases", "transport", "hold"};
     struct error err;
-    for (size_t i = 0; i < ARRAY_LEN(tables); i++)
-        check_table(conf, tables[i], errors);
+    config_check_tables(conf, errors);
     config_check_texts(conf, errors);
     (void)!conf_check_mail_root(conf, errors, &err);
     check_file(conf, "tls", "cert", errors);

@@ -56,3 +56,27 @@ void config_check_texts(const struct conf *conf, struct buf *errors)
     buf_clear(&text);
     table_close(t);
 }
+
+static void check_table(const struct conf *conf, const char *key, struct buf *errors)
+{
+    struct error err = {0};
+    const struct conf_block *root = conf_root(conf);
+    struct slice spec = conf_string(root, key);
+    if (!spec.p)
+        return;
+    struct table *t =
+        strcmp(key, "aliases") == 0 ? table_open_aliases(spec, &err) : table_open(spec, &err);
+    if (!t) {
+        conf_key_where(conf, root, key, errors);
+        buf_printf(errors, ": %.*s: %s\n", SLICE_FMT(spec), err.text);
+    }
+    table_close(t);
+}
+
+void config_check_tables(const struct conf *conf, struct buf *errors)
+{
+    static const char *const tables[] = {
+        "users", "aliases", "virtual-aliases", "transport", "hold"};
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++)
+        check_table(conf, tables[i], errors);
+}

@@ -354,6 +354,19 @@ def test_a_missing_table_is_named_with_file_and_line(fresh):
     result = instance.veredus("config", "check", status=None)
     assert result.returncode == 1
     assert f"veredus.conf:{number}: hold: " in result.stdout + result.stderr
+    assert f"veredus.conf:{number}: hold: " in refused(instance)
+
+
+def test_reload_refuses_a_missing_table_and_goes_on(fresh):
+    instance = fresh()
+    instance.start()
+    before = instance.pids("lookupd")
+    instance.edit_conf(append="hold text:tables/nowhere")
+    number = conf_line(instance, "hold text:tables/nowhere")
+    result = instance.veredus("reload", status=None)
+    assert result.returncode == 1
+    assert f"veredus.conf:{number}: hold: " in result.stdout + result.stderr
+    assert instance.pids("lookupd") == before
 
 
 # --- limits ---------------------------------------------------------------------------------------
