@@ -18,8 +18,7 @@ int files_check(const struct conf *conf, struct error *err)
     if (files.rlim_cur == RLIM_INFINITY || files.rlim_cur >= need)
         return OK;
     return error_set(err, ERR_LIMIT,
-        "the limit of open files is %llu, but %u processes need at least %llu: raise the hard "
-        "limit "
-        "where this is started (`ulimit -Hn`, or LimitNOFILE= of a systemd service)",
+        "the limit of open files is %llu, but %u processes need at least %llu: raise the "
+        "hard limit where this is started (`ulimit -Hn`, or LimitNOFILE= of a systemd service)",
         (unsigned long long)files.rlim_cur, processes, (unsigned long long)need);
 }
