@@ -226,8 +226,10 @@ int box_reload(struct box *b, struct error *err)
     if (!rc && old.keep) {
         struct disk_rec *all;
         size_t n;
-        if (b->head.uidvalidity != old.head.uidvalidity || merge(b, &old, &all, &n))
+        if (b->head.uidvalidity != old.head.uidvalidity)
             rc = error_set(err, ERR_NOT_FOUND, "the mailbox was replaced");
+        else if (merge(b, &old, &all, &n))
+            rc = error_set(err, ERR_NOT_FOUND, "a message came below numbers already seen");
         else
             take_merged(b, all, n);
     }

@@ -169,7 +169,7 @@ static int name_log(struct box *b, struct error *err)
 /* The same, locked before anyone else can see it. */
 static int new_log(struct box *b, int *out, struct error *err)
 {
-    int fd, rc = start_log(b, b, &fd, err);
+    int fd = -1, rc = start_log(b, b, &fd, err);
     if (!rc && ((!b->unsynced && fs_data_sync(fd)) || fs_lock(fd, F_WRLCK)))
         rc = error_sys(err, "veredus.log");
     if (!rc)
