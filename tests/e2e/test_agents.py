@@ -10,17 +10,10 @@ import subprocess
 import pytest
 
 from conftest import make
-from test_local import HOST, Account, unique
+from test_local import HOST, account, unique
 from veredus import BOB, Instance, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
-
-
-@pytest.fixture(scope="module")
-def account():
-    made = Account()
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="module", params=["rootless", "rooted"])

@@ -8,19 +8,12 @@ import threading
 import pytest
 
 from conftest import make
-from test_local import HOST, Account, send
+from test_local import HOST, account, send
 from veredus import ALICE, PASSWORDS, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
 
 DOVECOT = "/usr/lib/dovecot/imap"
-
-
-@pytest.fixture(scope="module")
-def account():
-    made = Account()
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="module")

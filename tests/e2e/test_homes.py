@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import make
-from test_local import HOST, Account, deferred, send
+from test_local import Account, account, deferred, host, send
 from veredus import ALICE, BOB, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
@@ -29,22 +28,6 @@ def victim():
     made.put("list", "bob@example.test\n", mode=0o644)
     yield made
     made.remove()
-
-
-@pytest.fixture(scope="module")
-def account():
-    made = Account()
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
-def host(account):
-    instance = make(True)
-    instance.edit_conf(append=f"local {{ domains {HOST} }}")
-    instance.start()
-    yield instance
-    instance.discard()
 
 
 def tree(account):

@@ -8,19 +8,12 @@ import time
 import pytest
 
 from conftest import make
-from test_local import HOST, Account, deferred, mbox_subjects, send
+from test_local import HOST, account, deferred, mbox_subjects, send
 from veredus import BOB, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
 
 MEGABYTE = ("m" * 70 + "\r\n") * 14563
-
-
-@pytest.fixture(scope="module")
-def account():
-    made = Account()
-    yield made
-    made.remove()
 
 
 @pytest.fixture

@@ -12,36 +12,14 @@ import time
 import pytest
 
 from conftest import make
-from test_homes import own_maildir, tree
-from test_local import HOST, Account, unique
+from test_homes import own_maildir, untouched, victim  # untouched is for every test
+from test_local import HOST, account, unique
 from veredus import BOB, Instance, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to make an account")
 
 LETTERS = 25
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-@pytest.fixture(scope="module")
-def victim():
-    made = Account()
-    os.chmod(made.home, 0o777)
-    for name in ("", "/new", "/cur", "/tmp"):
-        path = made.path("Maildir" + name)
-        os.mkdir(path)
-        os.chmod(path, 0o777)
-        os.chown(path, made.uid, made.gid)
-    made.put("mbox", "From a Sat Nov 21 06:00:00 2026\nSubject: old\n\nprecious\n\n", mode=0o666)
-    made.put("list", f"{BOB}\n", mode=0o644)
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
-def account():
-    made = Account()
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="module", params=["rootless", "rooted"])
@@ -52,15 +30,6 @@ def host(request, account):
     instance.start()
     yield instance
     instance.discard()
-
-
-@pytest.fixture(autouse=True)
-def untouched(account, victim):
-    for name in os.listdir(account.home):
-        account.drop(name)
-    before = tree(victim)
-    yield
-    assert tree(victim) == before
 
 
 class Swapper(threading.Thread):
