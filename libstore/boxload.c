@@ -254,7 +254,7 @@ void box_refold(struct box *b)
     if (!rc)
         rc = box_take_index(&new, false, &ignored);
     if (!rc && new.head.sequence == b->head.sequence &&
-        box_count(b) == new.nbase &&new.head.cache_id == b->head.cache_id) {
+        box_count(b) == new.nbase && new.head.cache_id == b->head.cache_id) {
         size_t n = box_marked(b, REC_DIRTY, &dirty);
         for (size_t i = 0; i < n; i++)
             box_edit(&new, dirty[i])->bits |= REC_DIRTY;

@@ -126,13 +126,46 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
     if (!w.rc && !b->unsynced && fs_data_sync(w.fd))
         w.rc = error_sys(err, "syncing veredus.index");
     fs_close(&w.fd);
-    if (!w.rc && fs_rename(b->dirfd, "veredus.index.new", b->dirfd, "veredus.index"))
-        w.rc = error_sys(err, "renaming veredus.index");
     if (w.rc)
         fs_unlink(b->dirfd, "veredus.index.new", 0);
     else
         b->head.tomb_floor = h.tomb_floor;
     return w.rc;
+}
+
+static int name_index(struct box *b, struct error *err)
+{
+    if (fs_rename(b->dirfd, "veredus.index.new", b->dirfd, "veredus.index") == 0)
+        return OK;
+    int rc = error_sys(err, "renaming veredus.index");
+    fs_unlink(b->dirfd, "veredus.index.new", 0);
+    return rc;
+}
+
+/* Should we die between the new index and the new log, others must not go on with the old one: what
+ * they add would have numbers above those that only the new index knows. So the old log ends with a
+ * transaction that continues nothing. Who reads it waits for the new log, or repairs again, above
+ * the numbers it names. */
+static int end_log(const struct box *b, int log, struct error *err)
+{
+    struct stat st;
+    struct buf txn;
+    const uint64_t number = b->head.sequence + REPAIR_JUMP / 2;
+    const struct disk_txn t = {.uidnext = b->head.uidnext,
+        .reserved = b->head.reserved,
+        .previous = number,
+        .sequence = number};
+    if (fs_fstat(log, &st))
+        return error_sys(err, "veredus.log");
+    buf_init(&txn, FORMAT_TXN_MAX);
+    txn_start(&txn);
+    int rc = txn_seal(&txn, &t);
+    if (!rc)
+        rc = io_write(log, buf_slice(&txn), (int64_t)st.st_size, err, "veredus.log");
+    buf_clear(&txn);
+    if (rc && fs_truncate(log, st.st_size))
+        return rc; /* torn, and cut by the next writer */
+    return rc;
 }
 
 /* A new, empty log that has no name yet that anyone looks for. `cache` knows the cache file. */
@@ -191,13 +224,17 @@ static void go_on_with(struct box *b, int fd)
     b->log_named = !b->unsynced && fs_sync(b->dirfd) == 0;
 }
 
-int box_rotate(struct box *b, struct error *err)
+int box_rotate(struct box *b, int old_log, struct error *err)
 {
     struct box cache;
     int fd = -1, rc = cache_compact_begin(b, &cache, err);
     /* Index before log: a crash between them leaves a log whose transactions the index has. */
     if (!rc)
         rc = write_index(b, &cache, err);
+    if (!rc && old_log >= 0 && (rc = end_log(b, old_log, err)))
+        fs_unlink(b->dirfd, "veredus.index.new", 0);
+    if (!rc)
+        rc = name_index(b, err);
     cache_compact_end(b, &cache, rc == OK);
     if (!rc && !b->unsynced && fs_sync(b->dirfd))
         rc = error_sys(err, "syncing a folder");
@@ -277,6 +314,8 @@ static int fold(struct box *b, struct error *err)
     int rc = cache_compact_begin(b, &cache, err);
     if (!rc)
         rc = write_index(b, &cache, err);
+    if (!rc)
+        rc = name_index(b, err);
     if (!rc && fs_sync(b->dirfd))
         rc = error_sys(err, "syncing a folder");
     if (!rc)

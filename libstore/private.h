@@ -197,8 +197,9 @@ int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
 
 /* --- boxwrite.c: snapshots --- */
 /* Locked, or with the directory locked: writes a new index and an empty log, and goes on with
- * them. A box with `keep` keeps its records in memory as they are. */
-int box_rotate(struct box *, struct error *) MUST_USE;
+ * them. A box with `keep` keeps its records in memory as they are. `old_log`: the log that ends with
+ * this, because the index has more than it tells, or -1. */
+int box_rotate(struct box *, int old_log, struct error *) MUST_USE;
 /* The same, not locked: others write meanwhile, and wait only while the logs are swapped. ERR_BUSY:
  * somebody else does it. The box stands where it stood. */
 int box_fold(struct box *, struct error *) MUST_USE;

@@ -296,28 +296,6 @@ static void count_anew(struct box *b)
         box_tally(b, box_rec(b, i), 1);
 }
 
-/* Should we die between the new index and the new log, others go on with the old log. They must not
- * use numbers that the new index has; and who reads that index with that log must find out: the
- * transaction's number is one that neither the index nor the new log has, nor will have before the
- * slowest of those who read it here has noticed. */
-static int mark_old_log(struct box *b, int log, uint64_t previous, struct error *err)
-{
-    struct stat st;
-    const struct disk_txn t = {.uidnext = b->head.uidnext,
-        .reserved = b->head.reserved,
-        .previous = previous,
-        .sequence = b->head.sequence + REPAIR_JUMP / 2};
-    if (fs_fstat(log, &st))
-        return error_sys(err, "veredus.log");
-    txn_start(&b->txn);
-    int rc = txn_seal(&b->txn, &t);
-    if (!rc)
-        rc = io_write(log, buf_slice(&b->txn), (int64_t)st.st_size, err, "veredus.log");
-    if (rc && fs_truncate(log, st.st_size))
-        return rc; /* torn, and cut by the next writer */
-    return rc;
-}
-
 static int rebuild_from(struct box *b, int log, struct error *err)
 {
     struct salvage s = {0};
@@ -335,7 +313,6 @@ static int rebuild_from(struct box *b, int log, struct error *err)
         return rc;
     drop_nameless(b);
     bool fresh = !s.index && !s.log && !s.log_there;
-    uint64_t previous = b->head.sequence;
     b->head.sequence += fresh ? 1 : REPAIR_JUMP;
     b->head.modseq = b->head.sequence;
     if (s.lost || !s.index || !s.log) {
@@ -361,10 +338,8 @@ static int rebuild_from(struct box *b, int log, struct error *err)
     b->head.new_mtime = f.new_mtime;
     foreign_clear(&fo);
     found_clear(&f);
-    if (!rc && s.log && s.lost == 0)
-        rc = mark_old_log(b, log, previous, err);
     b->unsynced = fresh && !numbers;
-    return rc ? rc : box_rotate(b, err);
+    return rc ? rc : box_rotate(b, log, err);
 }
 
 /* Whether somebody repaired it before us. */

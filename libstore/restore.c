@@ -77,7 +77,7 @@ int store_restore_numbers(
         b->head.mailbox_id = mailbox;
     b->head.sequence = MAX(b->head.sequence, modseq + BOOT_JUMP);
     b->head.modseq = b->head.tomb_floor = b->head.sequence;
-    rc = box_rotate(b, err);
+    rc = box_rotate(b, -1, err);
     box_unlock(b);
     store_drop_box(aside);
     return rc;

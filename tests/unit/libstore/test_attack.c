@@ -1,13 +1,15 @@
 /*
  * Ten processes at once in one mail directory, on the real file system: they append, deliver, move
  * both ways, flag, expunge, repair and verify, and one after the other is killed in the middle of
- * it. At the end nothing is lost and nothing there twice. VEREDUS_ATTACK_SECONDS: how long.
+ * it. At the end nothing is lost and nothing there twice. VEREDUS_ATTACK_SECONDS: how long. Syncs
+ * are slow now and then, as on a real disk, so that many die between two steps of a repair.
  */
 #include "libstore/housekeep.h"
 #include "libstore/quota.h"
 #include "tests/unit/libstore/fixture.h"
 
 #include <stdatomic.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 enum { MESSAGES = 20000, UIDS = 1 << 17, PROCESSES = 10, FOLDERS = 2 };
@@ -42,6 +44,25 @@ __attribute__((format(printf, 1, 2))) static void problem(const char *format, ..
     va_start(ap, format);
     vsnprintf(shared->problem, sizeof(shared->problem), format, ap);
     va_end(ap);
+}
+
+static int slowly(long call, int fd)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    if (t.tv_nsec / 1000 % 4 == 0)
+        usleep((useconds_t)(t.tv_nsec / 4000 % 4000));
+    return (int)syscall(call, fd);
+}
+
+int fsync(int fd)
+{
+    return slowly(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+    return slowly(SYS_fdatasync, fd);
 }
 
 struct worker {
