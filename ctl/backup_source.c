@@ -99,20 +99,34 @@ static void send_file(struct source *s, int dir, const char *name)
     fd_close(&fd);
 }
 
-static void send_settings(struct source *s, struct slice folder)
+bool backup_is_of_folder(const char *file)
 {
-    char disk[NAME_DISK_MAX];
-    if (name_to_disk(folder, disk))
-        return;
-    int fd = openat(store_dirfd(s->store), disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return strcmp(file, "veredus.acl") == 0 || strcmp(file, "veredus.metadata") == 0 ||
+           strcmp(file, "veredus.uidl") == 0;
+}
+
+/* Takes the descriptor. */
+static void send_files(struct source *s, int fd, bool of_folder)
+{
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d)
         fd_close(&fd);
     for (struct dirent *e; d && (e = readdir(d));)
-        if (backup_is_setting(e->d_name))
+        if (backup_is_setting(e->d_name) && backup_is_of_folder(e->d_name) == of_folder)
             send_file(s, fd, e->d_name);
     if (d)
         closedir(d);
+}
+
+static void send_settings(struct source *s, struct slice folder)
+{
+    struct error ignored;
+    int fd;
+    if (store_open_place(s->store, folder, &fd, &ignored) == OK)
+        send_files(s, fd, true);
+    if (name_is_inbox(folder))
+        send_files(
+            s, openat(store_dirfd(s->store), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), false);
 }
 
 static int send_folder(struct source *s, struct slice name, struct error *err)

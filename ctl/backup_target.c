@@ -193,19 +193,22 @@ static bool is_wanted(const struct target *t, const char *file)
 /* A setting counts when the folder has none of its own. */
 static int put_setting(struct target *t, const struct entry *e, struct error *err)
 {
-    char disk[NAME_DISK_MAX], *content = xrealloc(NULL, BACKUP_FILE_MAX, 1);
+    char *content = xrealloc(NULL, BACKUP_FILE_MAX, 1);
     int fd = -1, dir = -1, rc = OK;
-    if (!t->folder.name[0] || !backup_is_setting(e->name) || e->size > BACKUP_FILE_MAX ||
-        name_to_disk(slice_of(t->folder.name), disk))
+    if (!t->folder.name[0] || !backup_is_setting(e->name) || e->size > BACKUP_FILE_MAX)
         rc = error_set(err, ERR_CORRUPT, "%.100s: not a setting", e->name);
     else if (fread(content, 1, (size_t)e->size, t->in) != e->size)
         rc = error_set(err, ERR_CLOSED, "the backup ended early");
-    if (!rc && is_wanted(t, e->name)) {
-        int root = store_dirfd(t->store);
-        if (!store_exists(t->store, slice_of(t->folder.name)))
-            rc = store_create(t->store, slice_of(t->folder.name), err);
-        dir = openat(root, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        fd = openat(dir, e->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (!rc && is_wanted(t, e->name) &&
+        (backup_is_of_folder(e->name) || name_is_inbox(slice_of(t->folder.name)))) {
+        struct slice folder = slice_of(t->folder.name);
+        if (!store_exists(t->store, folder))
+            rc = store_create(t->store, folder, err);
+        if (!rc && backup_is_of_folder(e->name))
+            rc = store_open_place(t->store, folder, &dir, err);
+        int at = dir < 0 ? store_dirfd(t->store) : dir;
+        fd = rc ? -1
+                : openat(at, e->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd >= 0 && (write(fd, content, (size_t)e->size) != (ssize_t)e->size || fsync(fd)))
             rc = error_sys(err, "%s", e->name);
         else if (fd < 0 && errno != EEXIST && !rc)

@@ -94,21 +94,12 @@ static int read_list(int dir, struct acl *a, struct error *err)
     return rc == ERR_NOT_FOUND ? OK : rc;
 }
 
-static int open_folder(struct store *s, struct slice folder, int *fd, struct error *err)
-{
-    char disk[NAME_DISK_MAX];
-    int rc = store_folder_dir(s, folder, disk, err);
-    if (rc)
-        return rc;
-    *fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    return *fd < 0 ? error_sys(err, "folder %s", disk) : OK;
-}
 
 int store_acl_get(struct store *s, struct slice folder, struct acl *a, struct error *err)
 {
     int fd = -1;
     *a = (struct acl){0};
-    int rc = open_folder(s, folder, &fd, err);
+    int rc = store_open_place(s, folder, &fd, err);
     if (rc)
         return rc;
     rc = read_list(fd, a, err);
@@ -180,7 +171,7 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
         return error_set(err, ERR_DENIED, "INBOX cannot be shared, since all other folders lie in it");
     if (how != ACL_REMOVE && name[0] != '-' && (rights & ~(unsigned)ACL_GRANTABLE))
         return error_set(err, ERR_DENIED, "rights that only the owner can have");
-    int rc = open_folder(s, folder, &fd, err);
+    int rc = store_open_place(s, folder, &fd, err);
     if (rc)
         return rc;
     rc = lock_lists(s, &lock, err);

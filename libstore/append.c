@@ -177,7 +177,7 @@ static bool can_journal(const struct store_append *a)
 {
     struct stat st;
     return a->in_memory && buf_len(&a->buf) <= JOURNAL_BODY_MAX &&
-           fs_stat(a->box->dirfd, "veredus.acl", &st) != 0;
+           fs_stat(a->box->ixfd, "veredus.acl", &st) != 0;
 }
 
 /* A small delivery to a mailbox of our own is written where it stays, without a way round by tmp/:
@@ -220,7 +220,7 @@ static int prepare(struct store_append *a, const struct store_append_options *op
     }
     a->journaled = opt->durable && can_journal(a);
     if (!rc && opt->durable && !a->journaled)
-        rc = journal_founded(a->store, a->box->dirfd, err);
+        rc = journal_founded(a->store, a->box->ixfd, err);
     if (!rc && opt->durable && !a->journaled && fs_data_sync(a->fd))
         rc = error_sys(err, "syncing a message");
     return rc;
@@ -441,7 +441,7 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
 static int sync_all(struct box *b, const char *where, struct error *err)
 {
     int fd = fs_open(b->dirfd, where, O_RDONLY | O_DIRECTORY, 0);
-    int rc = fd < 0 || fs_sync(fd) || fs_sync(b->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    int rc = fd < 0 || fs_sync(fd) || box_sync_dirs(b) ? error_sys(err, "syncing a folder") : OK;
     fs_close(&fd);
     return rc;
 }
@@ -554,7 +554,7 @@ static int make_durable(struct store_append *a, const struct store_append_option
         .content = buf_slice(&a->buf)};
     int rc = journal_add(a->store, &note, err);
     /* Without a journal the long way does: everything on this file system. */
-    if (rc && fs_sync_all(a->box->dirfd) == 0)
+    if (rc && fs_sync_all(a->box->ixfd) == 0)
         rc = OK;
     if (rc)
         take_back(a->box, op->rec.uid);

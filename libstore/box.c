@@ -11,12 +11,14 @@ enum { NAMES_MAX = 1 << 28, CHANGES_MAX = 1 << 16 };
 
 int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
 {
-    int fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (fd < 0)
-        return error_sys(err, "folder %s", disk);
     struct box *b = NEW(struct box);
-    *b = (struct box){.store = s, .dirfd = fd, .log_fd = -1, .cache_fd = -1};
+    *b = (struct box){.store = s, .log_fd = -1, .cache_fd = -1};
     snprintf(b->disk, sizeof(b->disk), "%s", disk);
+    int rc = box_open_place(b, err);
+    if (rc) {
+        free(b);
+        return rc;
+    }
     buf_init(&b->names, NAMES_MAX);
     buf_init(&b->txn, FORMAT_TXN_MAX);
     buf_init(&b->cached, FORMAT_TXN_MAX);
@@ -31,7 +33,7 @@ void box_close(struct box *b)
     box_unload(b);
     buf_clear(&b->txn);
     buf_clear(&b->cached);
-    fs_close(&b->dirfd);
+    fs_close(&b->ixfd);
     free(b);
 }
 

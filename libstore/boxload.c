@@ -8,7 +8,7 @@
 
 int box_open_log(struct box *b, int *fd, struct disk_log *log, struct error *err)
 {
-    *fd = fs_open(b->dirfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
+    *fd = fs_open(b->ixfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
     if (*fd < 0)
         return error_sys(err, "opening veredus.log");
     int rc = io_read(*fd, log, sizeof(*log), 0, err);
@@ -98,7 +98,7 @@ int box_take_index(struct box *b, bool lenient, struct error *err)
 
 int box_map_index(struct box *b, struct error *err)
 {
-    int fd = fs_open(b->dirfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0), rc = OK;
+    int fd = fs_open(b->ixfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0), rc = OK;
     struct stat st;
     if (fd < 0)
         return error_sys(err, "opening veredus.index");
@@ -204,6 +204,7 @@ static void take_merged(struct box *b, struct disk_rec *all, size_t n)
 static struct box fresh_box(const struct box *b)
 {
     struct box new = {.store = b->store,
+        .ixfd = b->ixfd,
         .dirfd = b->dirfd,
         .log_fd = -1,
         .cache_fd = -1,

@@ -103,7 +103,7 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
     struct disk_index h = b->head;
     struct writer w = {.err = err};
     h.nrecords = h.ntombs = h.ndeliveries = h.names_len = 0;
-    w.fd = fs_open(b->dirfd, "veredus.index.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    w.fd = fs_open(b->ixfd, "veredus.index.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (w.fd < 0)
         return error_sys(err, "creating veredus.index");
     buf_init(&w.buf, 2 * PIECE);
@@ -127,7 +127,7 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
         w.rc = error_sys(err, "syncing veredus.index");
     fs_close(&w.fd);
     if (w.rc)
-        fs_unlink(b->dirfd, "veredus.index.new", 0);
+        fs_unlink(b->ixfd, "veredus.index.new", 0);
     else
         b->head.tomb_floor = h.tomb_floor;
     return w.rc;
@@ -135,10 +135,10 @@ static int write_index(struct box *b, struct box *cache, struct error *err)
 
 static int name_index(struct box *b, struct error *err)
 {
-    if (fs_rename(b->dirfd, "veredus.index.new", b->dirfd, "veredus.index") == 0)
+    if (fs_rename(b->ixfd, "veredus.index.new", b->ixfd, "veredus.index") == 0)
         return OK;
     int rc = error_sys(err, "renaming veredus.index");
-    fs_unlink(b->dirfd, "veredus.index.new", 0);
+    fs_unlink(b->ixfd, "veredus.index.new", 0);
     return rc;
 }
 
@@ -178,14 +178,14 @@ static int start_log(struct box *b, const struct box *cache, int *out, struct er
         .uidvalidity = b->head.uidvalidity,
         .uidnext = b->head.uidnext,
         .reserved = b->head.reserved};
-    fs_unlink(b->dirfd, "veredus.log.new", 0);
-    int fd = fs_open(b->dirfd, "veredus.log.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    fs_unlink(b->ixfd, "veredus.log.new", 0);
+    int fd = fs_open(b->ixfd, "veredus.log.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "creating veredus.log");
     log_seal(&log);
     int rc = io_write(fd, slice_from(&log, sizeof(log)), 0, err, "veredus.log");
     if (rc) {
-        fs_unlink(b->dirfd, "veredus.log.new", 0);
+        fs_unlink(b->ixfd, "veredus.log.new", 0);
         fs_close(&fd);
     }
     *out = fd;
@@ -194,7 +194,7 @@ static int start_log(struct box *b, const struct box *cache, int *out, struct er
 
 static int name_log(struct box *b, struct error *err)
 {
-    return fs_rename(b->dirfd, "veredus.log.new", b->dirfd, "veredus.log")
+    return fs_rename(b->ixfd, "veredus.log.new", b->ixfd, "veredus.log")
                ? error_sys(err, "renaming veredus.log")
                : OK;
 }
@@ -208,7 +208,7 @@ static int new_log(struct box *b, int *out, struct error *err)
     if (!rc)
         rc = name_log(b, err);
     if (rc) {
-        fs_unlink(b->dirfd, "veredus.log.new", 0);
+        fs_unlink(b->ixfd, "veredus.log.new", 0);
         fs_close(&fd);
     }
     *out = fd;
@@ -221,7 +221,7 @@ static void go_on_with(struct box *b, int fd)
     b->log_fd = fd;
     b->log_off = sizeof(struct disk_log);
     b->over.fresh = 0;
-    b->log_named = !b->unsynced && fs_sync(b->dirfd) == 0;
+    b->log_named = !b->unsynced && fs_sync(b->ixfd) == 0;
 }
 
 int box_rotate(struct box *b, int old_log, struct error *err)
@@ -232,11 +232,11 @@ int box_rotate(struct box *b, int old_log, struct error *err)
     if (!rc)
         rc = write_index(b, &cache, err);
     if (!rc && old_log >= 0 && (rc = end_log(b, old_log, err)))
-        fs_unlink(b->dirfd, "veredus.index.new", 0);
+        fs_unlink(b->ixfd, "veredus.index.new", 0);
     if (!rc)
         rc = name_index(b, err);
     cache_compact_end(b, &cache, rc == OK);
-    if (!rc && !b->unsynced && fs_sync(b->dirfd))
+    if (!rc && !b->unsynced && box_sync_dirs(b))
         rc = error_sys(err, "syncing a folder");
     if (!rc)
         rc = new_log(b, &fd, err);
@@ -316,7 +316,7 @@ static int fold(struct box *b, struct error *err)
         rc = write_index(b, &cache, err);
     if (!rc)
         rc = name_index(b, err);
-    if (!rc && fs_sync(b->dirfd))
+    if (!rc && fs_sync(b->ixfd))
         rc = error_sys(err, "syncing a folder");
     if (!rc)
         rc = start_log(b, cache.cache_fd >= 0 ? &cache : b, &t.fd, err);
@@ -330,7 +330,7 @@ static int fold(struct box *b, struct error *err)
         cache_compact_end(b, &cache, false);
     if (rc) {
         if (t.fd >= 0)
-            fs_unlink(b->dirfd, "veredus.log.new", 0);
+            fs_unlink(b->ixfd, "veredus.log.new", 0);
         fs_close(&t.fd);
         return rc;
     }
@@ -344,7 +344,7 @@ int box_sync_log(struct box *b, struct error *err)
 {
     if (fs_data_sync(b->log_fd))
         return error_sys(err, "syncing veredus.log");
-    if (!b->log_named && fs_sync(b->dirfd))
+    if (!b->log_named && fs_sync(b->ixfd))
         return error_sys(err, "syncing a folder");
     b->log_named = true;
     return OK;
@@ -352,7 +352,7 @@ int box_sync_log(struct box *b, struct error *err)
 
 int box_settle(struct box *b, struct error *err)
 {
-    int fd = fs_open(b->dirfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0);
+    int fd = fs_open(b->ixfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0);
     int rc = fd < 0 || fs_data_sync(fd) ? error_sys(err, "syncing veredus.index") : OK;
     fs_close(&fd);
     b->log_named = false;
@@ -363,9 +363,9 @@ int box_fold(struct box *b, struct error *err)
 {
     assert(!b->locked);
     /* With the directory locked nobody else folds or repairs. */
-    if (fs_flock(b->dirfd, LOCK_EX | LOCK_NB))
+    if (fs_flock(b->ixfd, LOCK_EX | LOCK_NB))
         return error_set(err, ERR_BUSY, "another process folds the log");
     int rc = log_replaced(b) ? error_set(err, ERR_BUSY, "veredus.log was replaced") : fold(b, err);
-    dir_unlock(b->dirfd);
+    dir_unlock(b->ixfd);
     return rc;
 }

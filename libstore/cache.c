@@ -140,7 +140,7 @@ static int cache_open(struct box *b, struct error *err)
     struct cache_head h;
     if (b->cache_fd >= 0)
         return OK;
-    int fd = fs_open(b->dirfd, "veredus.cache", O_RDWR | O_NOFOLLOW, 0);
+    int fd = fs_open(b->ixfd, "veredus.cache", O_RDWR | O_NOFOLLOW, 0);
     if (fd < 0)
         return error_sys(err, "opening veredus.cache");
     int rc = io_read(fd, &h, sizeof(h), 0, err);
@@ -162,7 +162,7 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     struct cache_head h = {.version = FORMAT_VERSION, .id = id};
     memcpy(h.magic, cache_magic, sizeof(h.magic));
     h.crc = head_crc(&h);
-    int fd = fs_open(b->dirfd, "veredus.cache.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    int fd = fs_open(b->ixfd, "veredus.cache.new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "creating veredus.cache");
     int rc = io_write(fd, slice_from(&h, sizeof(h)), 0, err, "veredus.cache");
@@ -178,7 +178,7 @@ int cache_put(struct box *b, const struct disk_rec *of, struct slice built, uint
     int rc = cache_open(b, err);
     if (rc == ERR_NOT_FOUND) {
         rc = cache_create(b, b->head.cache_id, &b->cache_fd, err);
-        if (!rc && fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache"))
+        if (!rc && fs_rename(b->ixfd, "veredus.cache.new", b->ixfd, "veredus.cache"))
             rc = error_sys(err, "renaming veredus.cache");
         if (rc)
             fs_close(&b->cache_fd);
@@ -270,7 +270,7 @@ int cache_compact_begin(struct box *b, struct box *to, struct error *err)
 {
     uint64_t used = (uint64_t)b->head.cache_end * UNIT;
     struct error ignored;
-    *to = (struct box){.dirfd = b->dirfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
+    *to = (struct box){.ixfd = b->ixfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
     if (used < COMPACT_SLACK || b->head.cache_records / 2 < b->live)
         return OK;
     if (cache_open(b, &ignored))
@@ -296,8 +296,8 @@ void cache_compact_end(struct box *b, struct box *to, bool good)
 {
     if (to->cache_fd < 0)
         return;
-    if (!good || fs_rename(b->dirfd, "veredus.cache.new", b->dirfd, "veredus.cache")) {
-        fs_unlink(b->dirfd, "veredus.cache.new", 0);
+    if (!good || fs_rename(b->ixfd, "veredus.cache.new", b->ixfd, "veredus.cache")) {
+        fs_unlink(b->ixfd, "veredus.cache.new", 0);
         fs_close(&to->cache_fd);
     }
     if (!good)

@@ -216,10 +216,10 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
 
 static int sync_links(struct box *from, struct box *to, size_t n, struct error *err)
 {
-    if (n > SYNC_EACH_MAX && fs_sync_all(from->dirfd))
+    if (n > SYNC_EACH_MAX && fs_sync_all(from->ixfd))
         return error_sys(err, "syncing messages");
     int fd = fs_open(to->dirfd, "cur", O_RDONLY | O_DIRECTORY, 0);
-    int rc = fd < 0 || fs_sync(fd) || fs_sync(to->dirfd) ? error_sys(err, "syncing a folder") : OK;
+    int rc = fd < 0 || fs_sync(fd) || box_sync_dirs(to) ? error_sys(err, "syncing a folder") : OK;
     fs_close(&fd);
     return rc;
 }
@@ -346,7 +346,7 @@ int store_copy_to(struct store_mailbox *mb, const struct uidset *uids, struct st
     if (!rc)
         rc = maildir_make(to->dirfd, err);
     if (!rc)
-        rc = journal_founded(target, to->dirfd, err);
+        rc = journal_founded(target, to->ixfd, err);
     if (rc)
         return rc;
     rc = box_catch_up(to, err);

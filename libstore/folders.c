@@ -346,7 +346,7 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     else if (fs_rename(s->fd, disk, s->fd, trash))
         rc = error_sys(err, "deleting folder");
     else
-        fs_unlink(b->dirfd, "veredus.log", 0);
+        fs_unlink(b->ixfd, "veredus.log", 0);
     box_close(b);
     if (rc)
         return rc;

@@ -58,16 +58,9 @@ static int parse(struct metadata *m, struct error *err)
 static int open_dir(
     struct store *s, struct slice folder, int *fd, const char **file, struct error *err)
 {
-    char disk[NAME_DISK_MAX];
     *file = folder.n ? of_folder : of_server;
     *fd = s->fd;
-    if (folder.n == 0)
-        return OK;
-    int rc = store_folder_dir(s, folder, disk, err);
-    if (rc)
-        return rc;
-    *fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    return *fd < 0 ? error_sys(err, "folder %s", disk) : OK;
+    return folder.n ? store_open_place(s, folder, fd, err) : OK;
 }
 
 static void close_dir(struct store *s, int fd)

@@ -48,7 +48,9 @@ struct guids {
 struct box {
     struct store *store;
     char disk[NAME_DISK_MAX]; /* directory in the store */
-    int dirfd, log_fd, cache_fd;
+    int ixfd;  /* where index, log and the like lie: ours */
+    int dirfd; /* where cur, new and tmp do: the same, but for INBOX the store's */
+    int log_fd, cache_fd;
     bool locked;
     bool log_named; /* the name of the log that is open is on disk */
     bool unsynced;  /* being made the first time: what is lost with the machine is made again */
@@ -96,6 +98,7 @@ struct journal {
 
 struct store {
     int fd;
+    int maildir; /* INBOX's messages: fd, or what a guest was given; -1: with the index */
     struct journal journal;
     struct store_options opt;
     struct box *box; /* used last for append and status */
@@ -135,6 +138,17 @@ int box_keyword(const struct box *, struct slice name);
 /* Locked: bits of these keywords, adding operations for new ones to the transaction. */
 int box_keywords_define(
     struct box *, const struct slice *names, size_t n, uint64_t *bits, struct error *) MUST_USE;
+
+/* --- place.c: INBOX has all other folders in its directory, so that what belongs to it alone lies in
+ * one beneath: that can be opened to others without the rest (docs/store.md, Sharing) --- */
+/* That directory of a folder, in the store. */
+const char *folder_place(const struct store *, const char *disk);
+/* Sets ixfd and dirfd. */
+int box_open_place(struct box *, struct error *) MUST_USE;
+/* Names in both directories are on disk. -1 and errno. */
+int box_sync_dirs(const struct box *) MUST_USE;
+/* With the directory locked: files that lie beside INBOX's messages go where they belong. */
+int place_move_in(struct box *, struct error *) MUST_USE;
 
 /* --- boxrecs.c: records, names, tombstones --- */
 size_t box_count(const struct box *);

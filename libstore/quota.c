@@ -239,7 +239,7 @@ static int count_folder(struct store *s, struct counted *c, struct error *err)
     char path[NAME_DISK_MAX + 16];
     struct stat log;
     struct store_status status;
-    snprintf(path, sizeof(path), "%s/veredus.log", c->disk);
+    snprintf(path, sizeof(path), "%s/veredus.log", folder_place(s, c->disk));
     bool there = fs_stat(s->fd, path, &log) == 0;
     if (there && !s->opt.coexist && c->ino == log.st_ino && c->size == log.st_size)
         return OK;

@@ -104,7 +104,7 @@ static int salvage_log(struct box *b, struct salvage *s, struct error *err)
     struct disk_log head;
     struct buf bytes;
     buf_init(&bytes, LOG_MAX);
-    int rc = io_slurp(b->dirfd, "veredus.log", &bytes, err);
+    int rc = io_slurp(b->ixfd, "veredus.log", &bytes, err);
     s->log_there = rc == OK;
     if (rc == ERR_NOT_FOUND)
         return OK;
@@ -356,11 +356,11 @@ static bool intact(struct box *b)
 
 /* Locks whatever is called veredus.log, good or not; *fd -1 when there is none. Held until the
  * new log is in place: writers that wait for it find it replaced. */
-static int lock_log(int dirfd, int *fd, struct error *err)
+static int lock_log(int ixfd, int *fd, struct error *err)
 {
     struct stat st;
     for (;;) {
-        *fd = fs_open(dirfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
+        *fd = fs_open(ixfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
         if (*fd < 0)
             return errno == ENOENT ? OK : error_sys(err, "opening veredus.log");
         int rc = io_lock(*fd, err);
@@ -378,17 +378,19 @@ int box_rebuild(struct store *s, const char *disk, bool force, struct error *err
     int rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc;
-    rc = dir_lock(b->dirfd, err);
+    rc = dir_lock(b->ixfd, err);
     if (rc) {
         box_close(b);
         return rc;
     }
-    int log;
-    rc = lock_log(b->dirfd, &log, err);
+    int log = -1;
+    rc = place_move_in(b, err);
+    if (!rc)
+        rc = lock_log(b->ixfd, &log, err);
     if (!rc && (force || !intact(b)))
         rc = rebuild_from(b, log, err);
     fs_close(&log);
-    dir_unlock(b->dirfd);
+    dir_unlock(b->ixfd);
     box_close(b);
     return rc;
 }

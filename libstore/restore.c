@@ -108,8 +108,8 @@ static int move_files(int from, int to, const char *where, struct error *err)
  * refuses that, too, leaves what is found to be damaged at the opening. */
 static void forget_numbers(struct box *to)
 {
-    (void)!fs_unlink(to->dirfd, "veredus.index", 0);
-    (void)!fs_unlink(to->dirfd, "veredus.log", 0);
+    (void)!fs_unlink(to->ixfd, "veredus.index", 0);
+    (void)!fs_unlink(to->ixfd, "veredus.log", 0);
 }
 
 /* Locked. Messages, then the cache and index, and the log last: it is what tells others. Between
@@ -122,12 +122,12 @@ static int take_place(struct box *from, struct box *to, struct error *err)
     if (!rc)
         rc = move_files(from->dirfd, to->dirfd, "new", err);
     for (; !rc && done < ARRAY_LEN(files); done += !rc)
-        if (fs_rename(from->dirfd, files[done], to->dirfd, files[done]) &&
+        if (fs_rename(from->ixfd, files[done], to->ixfd, files[done]) &&
             (done > 0 || errno != ENOENT))
             rc = error_sys(err, "moving %s", files[done]);
     if (rc && done == 2)
         forget_numbers(to);
-    if (!rc && fs_sync(to->dirfd))
+    if (!rc && box_sync_dirs(to))
         rc = error_sys(err, "syncing a folder");
     return rc;
 }
@@ -139,7 +139,7 @@ static int install(struct box *from, struct box *to, struct error *err)
     if (rc)
         return rc;
     /* The directory, too: nobody may be folding its log meanwhile. */
-    rc = dir_lock(to->dirfd, err);
+    rc = dir_lock(to->ixfd, err);
     if (!rc)
         rc = box_lock(to, err);
     if (!rc) {
@@ -152,7 +152,7 @@ static int install(struct box *from, struct box *to, struct error *err)
         to->log_off = 0; /* what `to` knows is of the past: nothing to be folded in */
         box_unlock(to);
     }
-    dir_unlock(to->dirfd);
+    dir_unlock(to->ixfd);
     box_unlock(from);
     return rc;
 }

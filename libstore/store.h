@@ -38,6 +38,9 @@ struct store_options {
     bool coexist;       /* other tools use this Maildir: LF bodies, flags in file names */
     unsigned tomb_days; /* how long expunged UIDs are remembered; 0: 30 */
     bool keep_deleted;  /* expunged mail is put aside (libstore/deleted.h) */
+    bool single; /* no mail directory, but one folder that somebody shares: our INBOX */
+    int maildir; /* single: 0, or where its messages lie, when that is not `path`; to be walked
+                    through only (O_PATH), stays the caller's, is needed until store_close */
     bool create; /* make the directory (0700, and its parents below `at`) when it is not there */
     /* Called after each committed change that others may want to see; for notify_changed. */
     void (*changed)(void *arg, struct slice folder, uint64_t sequence);
@@ -276,6 +279,8 @@ int store_changes_since(struct store_mailbox *, uint64_t modseq, struct uidset *
  * store_close. */
 int store_lock_maildrop(struct store *, struct error *) MUST_USE;
 
+/* Opens the directory where the files of a folder lie that are no messages. To be closed. */
+int store_open_place(struct store *, struct slice folder, int *fd, struct error *) MUST_USE;
 /* The mail directory; stays the store's. */
 int store_dirfd(const struct store *);
 /* Makes everything written to the file system of `dirfd` durable. */

@@ -67,7 +67,7 @@ int uidl_save(struct box *b, const struct foreign *fo, const struct found *f, st
     if (text.failed)
         rc = error_set(err, ERR_LIMIT, "too many unique ids");
     else if (buf_len(&text))
-        rc = io_replace(b->dirfd, "veredus.uidl", buf_slice(&text), err);
+        rc = io_replace(b->ixfd, "veredus.uidl", buf_slice(&text), err);
     buf_clear(&text);
     return rc;
 }
@@ -94,7 +94,7 @@ static struct uidls *uidls_read(const struct box *b)
     struct error ignored; /* without the file there are none */
     map_init(&u->by_guid);
     buf_init(&u->text, UIDLS_MAX);
-    if (io_slurp(b->dirfd, "veredus.uidl", &u->text, &ignored))
+    if (io_slurp(b->ixfd, "veredus.uidl", &u->text, &ignored))
         return u;
     for (char *p = u->text.data, *end = p + u->text.len, *lf; p < end; p = lf + 1) {
         lf = memchr(p, '\n', (size_t)(end - p));

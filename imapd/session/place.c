@@ -53,7 +53,8 @@ void places_close(struct session *s)
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
 {
     struct acl acl;
-    const struct store_options opts = {.changed = notify_changed_share,
+    const struct store_options opts = {.single = true,
+        .changed = notify_changed_share,
         .arg = sh,
         .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = sh->store ? OK : store_open(sh->from->fd, ".", &opts, &sh->store, err);

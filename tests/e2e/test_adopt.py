@@ -161,7 +161,7 @@ def test_old_numbers_are_taken_over_by_delivery_and_only_once(fresh, kind):
     mail = os.path.join(instance.dir, "mail", "example.test", "bob")
     owner = os.stat(mail)
     for name in ("veredus.index", "veredus.log"):
-        os.unlink(os.path.join(mail, name))
+        os.unlink(os.path.join(mail, "veredus.inbox", name))
     for name, text in (("cur/1500000000.M1.host:2,S", "Subject: old\n\nx\n"),
                        ("dovecot-uidlist", "3 V1275660208 N20\n17 :1500000000.M1.host\n")):
         path = os.path.join(mail, name)
@@ -174,7 +174,7 @@ def test_old_numbers_are_taken_over_by_delivery_and_only_once(fresh, kind):
     assert numbers(instance) == (1275660208, 22, [b"17", b"20", b"21"])
     instance.stop()
     for name in ("veredus.index", "veredus.log"):
-        os.unlink(os.path.join(mail, name))
+        os.unlink(os.path.join(mail, "veredus.inbox", name))
     instance.start()
     validity, uidnext, uids = numbers(instance)
     assert validity > 1275660208 and uidnext == 4 and uids == [b"1", b"2", b"3"]

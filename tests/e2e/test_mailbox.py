@@ -40,7 +40,8 @@ def mailbox(instance, verb, *arguments, status=0):
 
 
 def index_files(instance, name):
-    found = glob.glob(os.path.join(instance.dir, "mail", "example.test", "bob", name))
+    found = glob.glob(os.path.join(instance.dir, "mail", "example.test", "bob", "veredus.inbox",
+                                   name))
     assert found, name
     return found
 

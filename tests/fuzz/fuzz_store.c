@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void box_begin_empty(struct box *b)
 {
-    *b = (struct box){.dirfd = -1, .log_fd = -1, .cache_fd = -1};
+    *b = (struct box){.ixfd = -1, .dirfd = -1, .log_fd = -1, .cache_fd = -1};
     buf_init(&b->names, 1 << 20);
     b->head.uidnext = 1;
     b->head.reserved = UINT32_MAX / 2;

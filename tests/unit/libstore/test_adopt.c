@@ -27,8 +27,8 @@ static void folder(struct fixture *f, const char *name)
 /* A store that has none of our files. */
 static int setup_bare(void **state)
 {
-    static const char *const ours[] = {
-        "veredus.index", "veredus.log", "veredus.cache", "veredus.uidvalidity", "veredus.uidlock"};
+    static const char *const ours[] = {"veredus.inbox/veredus.index", "veredus.inbox/veredus.log",
+        "veredus.inbox/veredus.cache", "veredus.uidvalidity", "veredus.uidlock"};
     char path[256];
     int rc = setup(state);
     struct fixture *f = *state;
@@ -148,9 +148,9 @@ static void test_a_lost_index_after_adoption_never_reuses_the_old_numbers(void *
     struct store_mailbox *mb = select_box(f, INBOX);
     store_unselect(mb);
     store_close(f->store);
-    path_of(f, "veredus.index", path);
+    path_of(f, "veredus.inbox/veredus.index", path);
     assert_int_equal(unlink(path), 0);
-    path_of(f, "veredus.log", path);
+    path_of(f, "veredus.inbox/veredus.log", path);
     assert_int_equal(unlink(path), 0);
     open_store(f);
     mb = select_box(f, INBOX);

@@ -179,7 +179,7 @@ static void test_flags_of_many_are_one_transaction_and_names_follow(void **state
     struct store_mailbox *mb = select_box(f, INBOX);
     struct uidset all = uids(1, N);
     struct store_flags seen = {.how = STORE_ADD, .flags = STORE_SEEN};
-    path_of(f, "veredus.log", log);
+    path_of(f, "veredus.inbox/veredus.log", log);
     assert_int_equal(stat(log, &before), 0);
     assert_int_equal(store_change(mb, &all, &seen, NULL, NULL, &f->err), OK);
     assert_int_equal(stat(log, &after), 0);

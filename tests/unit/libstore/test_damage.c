@@ -126,9 +126,9 @@ static void remember(struct fixture *f, struct state_of *s)
     s->uidnext = st.uidnext;
     store_close(f->store);
     f->store = NULL;
-    s->index = load(f, "veredus.index");
-    s->log = load(f, "veredus.log");
-    s->cache = load(f, "veredus.cache");
+    s->index = load(f, "veredus.inbox/veredus.index");
+    s->log = load(f, "veredus.inbox/veredus.log");
+    s->cache = load(f, "veredus.inbox/veredus.cache");
     remember_names(f, s);
 }
 
@@ -146,9 +146,9 @@ static void restore(struct fixture *f, const struct state_of *s)
         assert_int_equal(unlink(full), 0);
     }
     closedir(d);
-    save(f, "veredus.index", s->index.data, s->index.n);
-    save(f, "veredus.log", s->log.data, s->log.n);
-    save(f, "veredus.cache", s->cache.data, s->cache.n);
+    save(f, "veredus.inbox/veredus.index", s->index.data, s->index.n);
+    save(f, "veredus.inbox/veredus.log", s->log.data, s->log.n);
+    save(f, "veredus.inbox/veredus.cache", s->cache.data, s->cache.n);
 }
 
 static void forget(struct state_of *s)
@@ -194,27 +194,27 @@ static void zero_from(struct saved *s, size_t at)
 
 static void test_log_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.log", flip, 5);
+    damage_everywhere(*state, "veredus.inbox/veredus.log", flip, 5);
 }
 
 static void test_log_with_a_zeroed_end(void **state)
 {
-    damage_everywhere(*state, "veredus.log", zero_from, 31);
+    damage_everywhere(*state, "veredus.inbox/veredus.log", zero_from, 31);
 }
 
 static void test_index_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.index", flip, 5);
+    damage_everywhere(*state, "veredus.inbox/veredus.index", flip, 5);
 }
 
 static void test_index_cut_short(void **state)
 {
-    damage_everywhere(*state, "veredus.index", cut, 13);
+    damage_everywhere(*state, "veredus.inbox/veredus.index", cut, 13);
 }
 
 static void test_cache_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.cache", flip, 37);
+    damage_everywhere(*state, "veredus.inbox/veredus.cache", flip, 37);
 }
 
 /* A cut log cannot be told from one that ended there, except inside a transaction; but no mail is
@@ -227,7 +227,7 @@ static void test_log_cut_short_loses_no_mail(void **state)
     remember(f, &s);
     for (size_t at = 0; at < s.log.n; at += 7) {
         restore(f, &s);
-        save(f, "veredus.log", s.log.data, at);
+        save(f, "veredus.inbox/veredus.log", s.log.data, at);
         open_store(f);
         assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
         struct store_status st;
@@ -245,7 +245,8 @@ static void test_missing_files(void **state)
     struct fixture *f = *state;
     struct state_of s;
     char path[256];
-    static const char *const names[] = {"veredus.index", "veredus.log", "veredus.cache"};
+    static const char *const names[] = {
+        "veredus.inbox/veredus.index", "veredus.inbox/veredus.log", "veredus.inbox/veredus.cache"};
     populate(f);
     remember(f, &s);
     for (size_t mask = 1; mask < 8; mask++) {
@@ -265,10 +266,10 @@ static void test_flags_survive_a_damaged_log_where_they_are_whole(void **state)
 {
     struct fixture *f = *state;
     populate(f);
-    struct saved log = load(f, "veredus.log");
+    struct saved log = load(f, "veredus.inbox/veredus.log");
     /* The first transaction of the log: an append. */
     log.data[sizeof(struct disk_log) + 60] ^= 1;
-    save(f, "veredus.log", log.data, log.n);
+    save(f, "veredus.inbox/veredus.log", log.data, log.n);
     free(log.data);
     open_store(f);
     struct store_mailbox *mb = select_box(f, INBOX);
@@ -277,23 +278,51 @@ static void test_flags_survive_a_damaged_log_where_they_are_whole(void **state)
     store_unselect(mb);
 }
 
+/* All of them, or only the log, as when the machine stopped after the others. */
+static void test_index_files_beside_the_messages_of_inbox_go_to_their_place(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const names[] = {"veredus.log", "veredus.index", "veredus.cache"};
+    char place[64], from[256], to[256];
+    struct store_status before, after;
+    populate(f);
+    open_store(f);
+    assert_int_equal(store_status(f->store, INBOX, &before, &f->err), OK);
+    for (size_t n = 1; n <= ARRAY_LEN(names); n += 2) {
+        store_close(f->store);
+        for (size_t i = 0; i < n; i++) {
+            snprintf(place, sizeof(place), "veredus.inbox/%s", names[i]);
+            path_of(f, place, from);
+            path_of(f, names[i], to);
+            assert_int_equal(rename(from, to), 0);
+        }
+        open_store(f);
+        assert_int_equal(store_status(f->store, INBOX, &after, &f->err), OK);
+        assert_int_equal(after.uidvalidity, before.uidvalidity);
+        assert_int_equal(after.uidnext, before.uidnext);
+        assert_int_equal(after.messages, before.messages);
+        assert_int_equal(access(from, F_OK), 0);
+        assert_int_equal(access(to, F_OK), -1);
+    }
+}
+
 static void test_newer_release_is_refused_and_left_alone(void **state)
 {
     struct fixture *f = *state;
     struct store_status st;
     populate(f);
-    struct saved index = load(f, "veredus.index");
+    struct saved index = load(f, "veredus.inbox/veredus.index");
     struct disk_index head;
     memcpy(&head, index.data, sizeof(head));
     index_seal(&head);
     head.version = FORMAT_VERSION + 1;
     head.crc = crc32c(0, slice_from((char *)&head + 12, sizeof(head) - 12));
     memcpy(index.data, &head, sizeof(head));
-    save(f, "veredus.index", index.data, index.n);
+    save(f, "veredus.inbox/veredus.index", index.data, index.n);
     open_store(f);
     assert_int_equal(store_status(f->store, INBOX, &st, &f->err), ERR_VERSION);
     assert_int_equal(store_rebuild(f->store, INBOX, &f->err), ERR_VERSION);
-    struct saved after = load(f, "veredus.index");
+    struct saved after = load(f, "veredus.inbox/veredus.index");
     assert_int_equal(after.n, index.n);
     assert_memory_equal(after.data, index.data, index.n);
     free(after.data);
@@ -325,7 +354,7 @@ static void test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped(void *
     struct fixture *f = *state;
     append(f, INBOX, SLICE_LIT(MAIL));
     store_close(f->store);
-    struct saved log = load(f, "veredus.log");
+    struct saved log = load(f, "veredus.inbox/veredus.log");
     open_store(f);
     uint32_t lost = 0;
     for (int i = 0; i < 5; i++)
@@ -333,16 +362,16 @@ static void test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped(void *
     struct store_status before, after;
     assert_int_equal(store_status(f->store, INBOX, &before, &f->err), OK);
     store_close(f->store);
-    save(f, "veredus.log", log.data, log.n);
+    save(f, "veredus.inbox/veredus.log", log.data, log.n);
     free(log.data);
     /* Another start of the machine, as the index tells it. */
-    struct saved index = load(f, "veredus.index");
+    struct saved index = load(f, "veredus.inbox/veredus.index");
     struct disk_index head;
     memcpy(&head, index.data, sizeof(head));
     head.boot -= 1000;
     index_seal(&head);
     memcpy(index.data, &head, sizeof(head));
-    save(f, "veredus.index", index.data, index.n);
+    save(f, "veredus.inbox/veredus.index", index.data, index.n);
     free(index.data);
     open_store(f);
     assert_true(append(f, INBOX, SLICE_LIT(MAIL)) > lost);
@@ -396,11 +425,11 @@ static void test_redo_after_a_crash_before_the_log_leaves_one_message(void **sta
     struct store_appended out;
     append(f, INBOX, SLICE_LIT("A: 1\r\n\r\nfirst\r\n"));
     store_close(f->store);
-    struct saved log = load(f, "veredus.log");
+    struct saved log = load(f, "veredus.inbox/veredus.log");
     open_store(f);
     assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
     store_close(f->store);
-    save(f, "veredus.log", log.data, log.n);
+    save(f, "veredus.inbox/veredus.log", log.data, log.n);
     free(log.data);
     open_store(f);
     assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
@@ -419,9 +448,9 @@ static void test_redo_after_a_rebuild_finds_the_message(void **state)
     char path[256];
     assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
     store_close(f->store);
-    path_of(f, "veredus.log", path);
+    path_of(f, "veredus.inbox/veredus.log", path);
     unlink(path);
-    path_of(f, "veredus.index", path);
+    path_of(f, "veredus.inbox/veredus.index", path);
     unlink(path);
     open_store(f);
     assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &opt, &out), OK);
@@ -511,6 +540,7 @@ int main(void)
         TEST(test_log_cut_short_loses_no_mail),
         TEST(test_missing_files),
         TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
+        TEST(test_index_files_beside_the_messages_of_inbox_go_to_their_place),
         TEST(test_newer_release_is_refused_and_left_alone),
         TEST(test_open_view_survives_a_rebuild_by_another_process),
         TEST(test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped),
