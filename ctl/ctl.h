@@ -43,6 +43,8 @@ extern const struct ctl_verb init_verbs[], run_verbs[], status_verbs[], log_verb
 int ctl_fail(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Prints the verb's usage line to standard error and returns CTL_USAGE. */
 int ctl_usage(const struct ctl *);
+/* status.c: prints the release. */
+int ctl_version(const struct ctl *);
 /* Loads the configuration once; on errors prints them all and returns NULL. */
 const struct conf *ctl_conf(struct ctl *);
 /* The instance's directory, from the configuration. NULL when that cannot be read. */

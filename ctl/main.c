@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     int opt;
     log_setup("veredus", LOG_WARN);
     find_bin_dir(&c);
-    while ((opt = getopt(argc, argv, "+d:c:h-:")) != -1) {
+    while ((opt = getopt(argc, argv, "+d:c:hV-:")) != -1) {
         if (opt == 'd')
             dir = optarg;
         else if (opt == 'c')
@@ -73,6 +73,8 @@ int main(int argc, char **argv)
             c.json = true;
         else if (opt == 'h' || (opt == '-' && strcmp(optarg, "help") == 0))
             return verbs_help_all(stdout), CTL_OK;
+        else if (opt == 'V' || (opt == '-' && strcmp(optarg, "version") == 0))
+            return ctl_version(&c);
         else
             return verbs_help_all(stderr), CTL_USAGE;
     }

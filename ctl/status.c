@@ -4,6 +4,7 @@
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 #include "libutil/proto/ctl.h"
+#include "libutil/version.h"
 
 enum { ROWS_MAX = 4096 };
 
@@ -105,7 +106,18 @@ static int status(struct ctl *c, int argc, char **argv)
     return result;
 }
 
+int ctl_version(const struct ctl *c)
+{
+    printf(c->json ? "{\"version\":\"%s\"}\n" : "veredus %s\n", VEREDUS_VERSION);
+    return CTL_OK;
+}
+
+static int version(struct ctl *c, int argc, char **argv)
+{
+    return argc ? (void)argv, ctl_usage(c) : ctl_version(c);
+}
+
 const struct ctl_verb status_verbs[] = {
     {"status", NULL, "[--json]", "List every process: role, pid, uid, uptime, restarts, sessions.",
         status},
-    {0}};
+    {"version", NULL, "[--json]", "Print the release, as --version and -V do.", version}, {0}};

@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libutil/conf_place.h"
 #include "libutil/sandbox.h"
+#include "libutil/version.h"
 #include "master/master.h"
 
 /* master --config FILE [--ready-fd N]: started by `veredus start`. */
@@ -20,11 +22,7 @@ static void on_stop(int signo, void *arg)
 static void on_reload(int signo, void *arg)
 {
     (void)signo;
-    struct buf text;
-    buf_init(&text, 32000);
-    if (reload(arg, &text) != OK)
-        log_event(NULL, log_trouble, .what = SLICE_LIT("reload"), .reason = buf_slice(&text));
-    buf_clear(&text);
+    hangup(arg);
 }
 
 static void on_child(int signo, void *arg)
@@ -96,9 +94,14 @@ static void raise_limits(void)
 
 static int open_all(struct master *m, struct error *err)
 {
+    struct buf errors;
     int rc = load(m, err);
     if (rc == OK)
         rc = files_check(m->conf, err);
+    buf_init(&errors, 8192);
+    if (rc == OK)
+        rc = conf_check_mail_root(m->conf, &errors, err);
+    buf_clear(&errors);
     if (rc == OK)
         rc = open_bin_dir(m, err);
     if (rc == OK)
@@ -155,7 +158,8 @@ int main(int argc, char **argv)
     loop_signal(m.loop, SIGINT, on_stop, &m);
     loop_signal(m.loop, SIGHUP, on_reload, &m);
     loop_signal(m.loop, SIGCHLD, on_child, &m);
-    log_event(&m.log, master_start, .what = slice_of(m.conf_path));
+    log_event(
+        &m.log, master_start, .what = slice_of(m.conf_path), .version = SLICE_LIT(VEREDUS_VERSION));
     process_start_all(&m);
     loop_run(m.loop);
     control_close(&m);

@@ -113,12 +113,16 @@ int files_check(const struct conf *, struct error *) MUST_USE;
  * administrator should read goes to out. */
 int reload(struct master *, struct buf *out);
 
+/* hangup.c: the same at SIGHUP, as `veredus reload` does it. */
+void hangup(struct master *);
+
 /* instance.c: the instance's directory and start */
 int instance_open(struct master *, struct error *) MUST_USE;
 void instance_close(struct master *);
 /* Says "ok" or why not to `veredus start`, once. */
 void instance_report(struct master *, const char *text);
 
+#define MASTER_START_FIELDS(F, S) F(S, STR, what, 0) F(S, STR, version, 0)
 #define MASTER_PROC_FIELDS(F, S) \
     F(S, STR, role, 0)           \
     F(S, U32, worker, 0)         \
@@ -127,8 +131,9 @@ void instance_report(struct master *, const char *text);
 #define MASTER_ADMIN_FIELDS(F, S) \
     F(S, STR, verb, 0) F(S, STR, what, 0) F(S, I64, uid, 0) F(S, STR, result, 0)
 #define MASTER_EVENTS(E)                                                                         \
-    E(master_start, "master.start", LOG_INFO, LOG_TEXT_FIELDS, "The system starts.")             \
-    E(master_up, "master.up", LOG_INFO, LOG_TEXT_FIELDS, "Every process is ready.")              \
+    E(master_start, "master.start", LOG_INFO, MASTER_START_FIELDS,                               \
+        "The system starts: into log/stderr, for nobody writes the log yet.")                    \
+    E(master_up, "master.up", LOG_INFO, MASTER_START_FIELDS, "Every process is ready.")          \
     E(master_stop, "master.stop", LOG_INFO, LOG_TEXT_FIELDS, "The system stops.")                \
     E(master_reload, "master.reload", LOG_INFO, LOG_TEXT_FIELDS,                                 \
         "A changed configuration was applied.")                                                  \

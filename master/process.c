@@ -4,6 +4,7 @@
 
 #include "libutil/proto/master.h"
 #include "libutil/sandbox.h"
+#include "libutil/version.h"
 #include "master/master.h"
 #include "master/spawn.h"
 
@@ -80,7 +81,8 @@ static void check_all_ready(struct master *m)
         log_event(
             &m->log, master_socket, .name = slice_of(s->name), .address = slice_of(s->address));
     }
-    log_event(&m->log, master_up);
+    log_event(
+        &m->log, master_up, .what = slice_of(m->conf_path), .version = SLICE_LIT(VEREDUS_VERSION));
     instance_report(m, "ok");
 }
 

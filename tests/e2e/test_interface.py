@@ -1,6 +1,7 @@
 """The standing interface: what scripts and later issues rely on, word for word."""
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -139,6 +140,16 @@ def test_restart_keeps_mail_and_accounts(fresh):
 def test_postmaster_reaches_alice(either):
     either.send("to postmaster", to="postmaster@example.test")
     either.wait_mail("to postmaster", ALICE)
+
+
+def test_postmaster_at_our_address_reaches_alice(either):
+    with either.raw() as client:
+        client.hello()
+        assert client.smtp("MAIL FROM:<>") == 250
+        assert client.smtp("RCPT TO:<postmaster@[127.0.0.1]>") == 250
+        assert client.smtp("DATA") == 354
+        assert client.smtp("Subject: to a literal\r\n\r\nx\r\n.") == 250
+    either.wait_mail("to a literal", ALICE)
 
 
 def test_postmaster_without_a_domain_reaches_alice(either):
@@ -345,6 +356,69 @@ def test_a_mail_root_that_cannot_be_used_is_refused_and_nothing_changes(rooted, 
         instance.wait_mail("still here")
     finally:
         instance.discard()
+
+
+@pytest.mark.parametrize("rooted", [False, True])
+@pytest.mark.parametrize("kind,why", [("file", "Not a directory"), ("closed", "Permission denied"),
+                                      ("missing", "No such file")])
+def test_a_start_names_the_line_of_a_mail_root_that_cannot_be_used(rooted, kind, why):
+    if rooted and os.getuid() != 0:
+        pytest.skip("needs root")
+    instance = make(rooted)
+    try:
+        path = spoiled_mail_root(instance, kind)
+        instance.edit_conf(append=f"mail-root {path}")
+        number = conf_line(instance, f"mail-root {path}")
+        text = refused(instance)
+        assert f"veredus.conf:{number}: mail-root: " in text and why in text
+    finally:
+        instance.discard()
+
+
+# --- SIGHUP ---------------------------------------------------------------------------------------
+def troubles(instance):
+    return [e["reason"] for e in instance.log_find(event="trouble", what="reload")]
+
+
+@pytest.mark.parametrize("line, key", [("hold text:tables/nowhere", "hold"),
+                                       ("nonsense yes", "nonsense")])
+def test_sighup_refuses_what_reload_refuses_and_the_log_says_where(either, line, key):
+    before = either.pids("lookupd"), len(troubles(either))
+    kept = either.read("veredus.conf")
+    try:
+        either.edit_conf(append=line)
+        os.kill(either.pid_file(), signal.SIGHUP)
+        wait_for("the refusal", lambda: len(troubles(either)) > before[1])
+        assert f"veredus.conf:{conf_line(either, line)}: " in troubles(either)[-1]
+        assert key in troubles(either)[-1]
+    finally:
+        either.write("veredus.conf", kept)
+    assert either.pids("lookupd") == before[0]
+    either.send(key + " still here")
+    either.wait_mail(key + " still here")
+
+
+def test_sighup_applies_what_reload_applies(fresh):
+    instance = fresh()
+    instance.start()
+    instance.edit_conf((r"^message-size .*", "message-size 1M"))
+    os.kill(instance.pid_file(), signal.SIGHUP)
+
+    def size():
+        with instance.raw() as client:
+            return "SIZE 1048576" in client.hello()
+    wait_for("the new size in EHLO", size)
+    assert not troubles(instance)
+
+
+def test_the_version_is_told_and_stands_in_the_log(fresh):
+    instance = fresh()
+    told = {instance.run("veredus", word).stdout for word in ("version", "--version", "-V")}
+    assert len(told) == 1
+    release = told.pop().removeprefix("veredus ").strip()
+    assert release[0].isdigit()
+    instance.start()
+    assert instance.log_find(event="master.up")[0]["version"] == release
 
 
 def test_a_missing_table_is_named_with_file_and_line(fresh):
