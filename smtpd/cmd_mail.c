@@ -2,6 +2,7 @@
  * a time so that replies keep their order. */
 #include "libmail/idn.h"
 #include "libmail/proto/route.h"
+#include "smtpd/own_address.h"
 #include "smtpd/verbs.h"
 
 static unsigned offered_extensions(const struct session *s)
@@ -19,17 +20,21 @@ static bool may_lack_domain(const struct session *s, const struct address *a)
            slice_iis(address_local(a), "postmaster"); /* RFC 5321 §4.5.1 */
 }
 
+static struct slice completed(struct session *s, struct slice local)
+{
+    return arena_printf(
+        &s->txn->arena, "%.*s@%.*s", SLICE_FMT(local), SLICE_FMT(s->server->hostname));
+}
+
 /* The address as text in the arena, completed with our host name where it has no domain. p is
  * NULL when the arena is full. */
 static struct slice qualified(struct session *s, const struct address *a)
 {
-    struct arena *arena = &s->txn->arena;
     if (a->len == 0)
         return slice_of("");
     if (address_domain(a).n)
-        return arena_dup(arena, address_text(a));
-    return arena_printf(
-        arena, "%.*s@%.*s", SLICE_FMT(address_text(a)), SLICE_FMT(s->server->hostname));
+        return arena_dup(&s->txn->arena, address_text(a));
+    return completed(s, address_text(a));
 }
 
 static void refuse_why(
@@ -170,7 +175,7 @@ static bool take_recipient(struct session *s, struct slice args)
             SLICE_LIT("Recipient address needs a domain"));
         return false;
     }
-    t->rcpt_text = qualified(s, a);
+    t->rcpt_text = own_address(s, a) ? completed(s, address_local(a)) : qualified(s, a);
     if (!t->rcpt_text.p || t->rcpt_text.n > ENVELOPE_ADDRESS_MAX) {
         t->rcpt_text = slice_of("");
         out_of_room(s, "RCPT");

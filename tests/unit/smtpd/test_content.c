@@ -131,6 +131,24 @@ static void test_a_domain_is_needed_except_for_postmaster(void **state)
     expect("501 250 501 250");
 }
 
+/* RFC 5321 §4.5.1, §4.1.3 */
+static void test_a_literal_of_ours_is_our_host_name(void **state)
+{
+    (void)state;
+    hello(); /* over a pair of sockets: loopback is our end */
+    say("MAIL FROM:<a@b.test>\r\nRCPT TO:<postmaster@[127.0.0.1]>\r\n"
+        "RCPT TO:<bob@[IPv6:::1]>\r\nRCPT TO:<bob@[IPv6:0:0::ffff:127.0.0.1]>\r\n"
+        "RCPT TO:<postmaster@[192.0.2.1]>\r\nRCPT TO:<bob@[IPv6:2001:db8::1]>\r\n"
+        "DATA\r\nA: b\r\n\r\nx\r\n.\r\n");
+    expect("250 250 250 250 554 554 354 250");
+    struct reader r = reader_of(buf_slice(&f.recipients));
+    struct recipient to;
+    assert_int_equal(record_get(&r, &recipient_record, &to), OK);
+    assert_true(slice_is(to.address, "postmaster@mx.example.test"));
+    assert_int_equal(record_get(&r, &recipient_record, &to), OK);
+    assert_true(slice_is(to.address, "bob@mx.example.test"));
+}
+
 static void test_submitted_messages_are_completed(void **state)
 {
     (void)state;
@@ -291,6 +309,7 @@ int main(void)
         TEST(test_rset_lets_qmgr_drop_nothing_it_never_had),
         TEST(test_relaying_is_refused_for_loopback_and_allowed_for_networks),
         TEST(test_a_domain_is_needed_except_for_postmaster),
+        TEST(test_a_literal_of_ours_is_our_host_name),
         TEST(test_submitted_messages_are_completed),
         TEST(test_bcc_of_a_submitted_message_goes_and_stays_in_others),
         TEST(test_text_without_a_header_does_not_become_one),
