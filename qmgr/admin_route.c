@@ -139,7 +139,7 @@ static void apply(struct rerouting *r)
         struct rcpt *rcpt = rcpt_at(r, i);
         char text[ENVELOPE_ADDRESS_MAX + 32];
         if (r->fates[i] == FATE_FAILED)
-            rcpt->st.state = RCPT_FAILED;
+            queue_rcpt_failed(r->q, r->m, rcpt);
         else if (r->fates[i] == FATE_KEPT)
             rcpt->st.next = 0;
         if (r->fates[i] != FATE_REPLACED)
@@ -229,8 +229,10 @@ static void decide(struct rerouting *r, enum fate fate, const struct route_verdi
         if (r->fates[i] != FATE_KEPT)
             r->fates[i] = fate;
         r->changed += r->fates[i] != FATE_LEFT;
-        if (fate == FATE_FAILED)
+        if (fate == FATE_FAILED) {
             rcpt_note(rcpt, FAILED, v->dsn, v->text, SLICE_LIT(""));
+            rcpt->st.last = loop_wall(r->q->loop);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "qmgr/admin.h"
 #include "tests/unit/qmgr/world.h"
 
 enum { PORTION = 10, MANY = 95 };
@@ -209,6 +210,29 @@ static void test_a_slow_destination_delays_a_report_for_an_hour_at_most(void **s
     teardown(&w);
 }
 
+/* The hour counts from here too. */
+static void test_a_recipient_refused_when_routed_again_has_failed_since_then(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    w.answer = DEFERRED;
+    w.refuse_reports = true;
+    inject(&w, 100, "remote", 1);
+    run(&w, 1000, 10);
+    struct peer admin = {.daemon = &w.daemon};
+    struct queue_act again = {.verb = SLICE_LIT("requeue")};
+    struct message *m = queue_find(&w.q, 100);
+    struct error err;
+    w.verdict = 550;
+    assert_int_equal(admin_route(&admin, 1, m, &again, &err), OK);
+    run(&w, 1000, 10);
+    assert_int_equal(w.reports, 1);
+    assert_true(m->failed_since > 0);
+    admin_down(&admin);
+    teardown(&w);
+}
+
 /* --- crashes --------------------------------------------------------------------------------- */
 
 /* The report is durable, the agent's answer and everything behind it is lost. */
@@ -347,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_failures_that_nobody_wants_to_hear_of_are_no_report),
         cmocka_unit_test(test_a_slow_destination_delays_a_report_for_an_hour_at_most),
         cmocka_unit_test(test_a_crash_after_the_report_is_accepted_repeats_nothing),
+        cmocka_unit_test(test_a_recipient_refused_when_routed_again_has_failed_since_then),
         cmocka_unit_test(test_so_it_is_when_others_wait),
         cmocka_unit_test(test_so_it_is_with_the_owner_of_a_list),
         cmocka_unit_test(test_so_it_is_with_a_parked_message_of_few_recipients),
