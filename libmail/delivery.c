@@ -69,6 +69,7 @@ static void child_ended(struct child *c, int status)
     struct delivery_task *t = CONTAINER_OF(c, struct delivery_task, child);
     const struct delivery_kind *kind = t->agent->kind;
     (void)status;
+    t->agent->running--;
     char *answer = xcalloc(1, kind->answer_max);
     ssize_t n = recv(c->fd, answer, kind->answer_max, MSG_DONTWAIT);
     if (n <= 0 && c->late)
@@ -85,7 +86,7 @@ static void run_tasks(void *arg)
     LIST_EACH(it, &a->waiting)
     {
         struct delivery_task *t = LIST_ENTRY(it, struct delivery_task, link);
-        if (a->children.count >= DELIVERY_CHILDREN_MAX)
+        if (a->running >= DELIVERY_CHILDREN_MAX)
             return;
         if (children_of(&a->children, t->account.uid) >= DELIVERY_CHILDREN_EACH)
             continue;
@@ -95,7 +96,9 @@ static void run_tasks(void *arg)
         pid_t pid = child_fork(&a->children, &t->child, t->limit_ms);
         if (pid == 0)
             run_child(t);
-        if (pid < 0)
+        if (pid > 0)
+            a->running++;
+        else
             a->kind->refuse(t, DEFERRED, "4.3.0", "child", "no process for the delivery");
     }
 }

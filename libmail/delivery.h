@@ -38,6 +38,7 @@ struct delivery {
     struct accounts *accounts;
     struct list jobs, waiting;
     struct children children;
+    unsigned running; /* of them deliveries */
 };
 
 /* A deliver_start under way, with copies of what it said. */

@@ -44,7 +44,7 @@ static void on_signal(int signo, void *arg)
         list_remove(&child->link);
         child->pid = 0;
         c->count--;
-        c->ended(child, status);
+        (child->ended ? child->ended : c->ended)(child, status);
     }
     if (c->rest)
         c->rest(c->arg);
@@ -127,7 +127,10 @@ unsigned children_of(const struct children *c, uid_t uid)
 {
     unsigned n = 0;
     LIST_EACH(it, &c->list)
-    n += LIST_ENTRY(it, struct child, link)->uid == uid;
+    {
+        const struct child *child = LIST_ENTRY(it, struct child, link);
+        n += !child->ended && child->uid == uid;
+    }
     return n;
 }
 

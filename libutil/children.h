@@ -16,13 +16,14 @@ typedef void child_ended_fn(struct child *, int status);
 /* Embedded in what the child works at. */
 struct child {
     struct list link;
-    pid_t pid;        /* 0: none */
-    int fd;           /* our end; in the child, its own */
-    uid_t uid;        /* for the status, as what is */
-    const char *what; /* lives as long as the child */
-    int64_t started;  /* seconds since 1970 */
-    int64_t begun;    /* by the loop's clock; 0: it never was */
-    bool late;        /* was killed because it took too long */
+    pid_t pid;             /* 0: none */
+    int fd;                /* our end; in the child, its own */
+    uid_t uid;             /* for the status, as what is */
+    const char *what;      /* lives as long as the child */
+    child_ended_fn *ended; /* NULL: that of all; else it is something aside */
+    int64_t started;       /* seconds since 1970 */
+    int64_t begun;         /* by the loop's clock; 0: it never was */
+    bool late;             /* was killed because it took too long */
     struct timer limit;
 };
 
@@ -52,7 +53,7 @@ void child_reset(int *keep, size_t n);
 /* Its first half. */
 void child_close_others(int *keep, size_t n);
 
-/* How many of an account run. */
+/* How many of an account run, without those aside. */
 unsigned children_of(const struct children *, uid_t);
 /* For daemon_spec.children. */
 void children_list(const struct children *, struct buf *out);

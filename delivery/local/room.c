@@ -1,8 +1,6 @@
 /* Room in an account's mailbox, asked for at RCPT. Only the account's own process may look into its
  * home, so each question is a child, as for a delivery; it looks, says one word, and ends. */
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,10 +10,11 @@
 #include "libstore/mbox_deliver.h"
 #include "libstore/quota.h"
 
-enum { CHILD_SECONDS = 4 }; /* less than lookupd waits */
+enum { CHILD_MS = 4000 }; /* less than lookupd waits */
 
 struct room {
     struct list link; /* in local.rooms */
+    struct child child;
     struct local *local;
     struct peer *peer; /* NULL: gone */
     uint32_t id;
@@ -23,8 +22,6 @@ struct room {
     struct account account;
     char folder[256]; /* that +detail names */
     uint64_t size;
-    int fd;
-    struct io *io;
 };
 
 /* --- in the child ----------------------------------------------------------------------------- */
@@ -117,13 +114,12 @@ uint32_t local_room_check(
     return verdict_of(l, rc);
 }
 
-_Noreturn static void child(const struct room *r, int fd)
+_Noreturn static void child(const struct room *r)
 {
     struct error err = {0};
     uint32_t verdict = QUOTA_UNKNOWN;
-    int keep[] = {fd, log_fd()};
+    int fd = r->child.fd, keep[] = {fd, log_fd()};
     child_reset(keep, ARRAY_LEN(keep));
-    alarm(CHILD_SECONDS);
     if (sandbox_become(r->account.uid, r->account.gid, NULL, &err) == OK)
         verdict = local_room_check(r->local, &r->account, slice_of(r->folder), r->size);
     ssize_t n = send(fd, &verdict, sizeof(verdict), MSG_NOSIGNAL);
@@ -142,37 +138,30 @@ static void answer(struct peer *peer, uint32_t id, uint64_t trace, uint32_t verd
 static void room_free(struct room *r)
 {
     list_remove(&r->link);
-    io_free(r->io);
-    fd_close(&r->fd);
+    fd_close(&r->child.fd);
     r->local->nrooms--;
     free(r);
 }
 
 /* The child has spoken, or ended without a word. */
-static void on_word(int fd, unsigned events, void *arg)
+static void ended(struct child *c, int status)
 {
-    struct room *r = arg;
+    struct room *r = CONTAINER_OF(c, struct room, child);
     uint32_t verdict;
-    (void)events;
-    ssize_t n = recv(fd, &verdict, sizeof(verdict), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    (void)status;
+    ssize_t n = recv(c->fd, &verdict, sizeof(verdict), MSG_DONTWAIT);
     answer(r->peer, r->id, r->trace, n == (ssize_t)sizeof(verdict) ? verdict : QUOTA_UNKNOWN);
     room_free(r);
 }
 
 static bool spawn(struct room *r)
 {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-        return false;
-    pid_t pid = fork();
+    r->child.uid = r->account.uid;
+    r->child.what = r->account.name;
+    r->child.ended = ended;
+    pid_t pid = child_fork(&r->local->agent.children, &r->child, CHILD_MS);
     if (pid == 0)
-        child(r, pair[1]);
-    close(pair[1]);
-    r->fd = pair[0];
-    if (pid > 0)
-        r->io = io_new(r->local->agent.daemon->loop, r->fd, IO_READ, on_word, r);
+        child(r);
     return pid > 0;
 }
 
@@ -197,7 +186,7 @@ void local_room(struct peer *peer, struct ipc_in *in)
     r->size = ask->size;
     r->account = account;
     (void)!slice_to_cstr(ask->folder, r->folder, sizeof(r->folder));
-    r->fd = -1;
+    r->child.fd = -1;
     list_append(&l->rooms, &r->link);
     l->nrooms++;
     if (!spawn(r)) {
