@@ -35,14 +35,37 @@ def load_average():
     return os.getloadavg()[0]
 
 
+def files_in(path):
+    """How many; 0 where there is no such directory."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir(path))
+    return 0
+
+
+def arrived(folders, wanted, limit, quiet=0.03):
+    """When the last of so many files came into the directories folders() names: their modification
+    times tell that, so that nothing is counted while some may still come, which would cost the
+    systems measured one of the processors. limit: when to give up."""
+    while True:
+        last = max((os.stat(folder).st_mtime for folder in folders()), default=0)
+        if time.time() - last > quiet:
+            found = sum(map(files_in, folders()))
+            if found >= wanted:
+                return last
+            if time.time() > limit:
+                raise RuntimeError(f"only {found} of {wanted} messages have arrived")
+        time.sleep(0.005)
+
+
 class Calls:
-    """Counts the system calls of processes inside its block: calls, and syncs (fdatasync). With
+    """Counts the system calls of processes inside its block: calls, syncs (fdatasync) and fsyncs. With
     perf, which hardly slows them; else with strace, which does. None where neither works."""
-    EVENTS = ("raw_syscalls:sys_enter", "syscalls:sys_enter_fdatasync")
+    EVENTS = ("raw_syscalls:sys_enter", "syscalls:sys_enter_fdatasync",
+              "syscalls:sys_enter_fsync")
 
     def __init__(self, pids):
         self.pids = list(map(str, pids))
-        self.calls = self.syncs = self.process = None
+        self.calls = self.syncs = self.fsyncs = self.process = None
 
     def __enter__(self):
         self.out = tempfile.NamedTemporaryFile("r")
@@ -66,10 +89,10 @@ class Calls:
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
         text = self.out.read()
-        rows = ([rf"^\S+ +\S+ +\S+ +(\d+) .*{name}$" for name in ("total", "fdatasync")]
+        rows = ([rf"^\S+ +\S+ +\S+ +(\d+) .*\b{x}$" for x in ("total", "fdatasync", "fsync")]
                 if self.strace else [rf"^(\d+),.*{name}" for name in self.EVENTS])
         found = [re.search(row, text, re.M) for row in rows]
-        self.calls, self.syncs = (int(f.group(1)) if f else None for f in found)
+        self.calls, self.syncs, self.fsyncs = (int(f.group(1)) if f else None for f in found)
 
 
 def disk(program, directory, writers, size, seconds=1.5):

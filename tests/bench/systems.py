@@ -1,20 +1,13 @@
 """The mail systems that are compared, behind one interface: port, start, stop, pids, cpu, and
-count(): messages in its mailboxes. Mail for relay.test goes to the sink."""
-import contextlib
+folders(): the directories that messages end in. Mail for relay.test goes to the sink."""
 import os
 import struct
 import subprocess
 import time
 
-import veredus
-from measure import cpu
-from postfix import Postfix
+from measure import arrived, cpu, files_in
+from place import die_with_parent, end
 from veredus import Instance, free_port, wait_for
-
-
-def keep_in(directory):
-    """Where instances are made from now on."""
-    veredus._tmp = directory  # pylint: disable=protected-access
 
 
 def slow_syncs(library, microseconds):
@@ -37,12 +30,21 @@ class Sink:
 
     def __init__(self, tmp):
         self.port, self.file = free_port(), tmp + "/sink.count"
-        self.process = subprocess.Popen([tmp + "/sink", str(self.port), self.file])
+        self.process = subprocess.Popen([tmp + "/sink", str(self.port), self.file],
+                                        preexec_fn=die_with_parent)
         wait_for("the sink", lambda: listening(self.port))
 
     def count(self):
         with open(self.file, "rb") as file:
             return struct.unpack("=Q", file.read(8))[0]
+
+    def wait(self, wanted, limit):
+        """When so many had come."""
+        while self.count() < wanted:
+            if time.time() > limit:
+                raise RuntimeError(f"{wanted - self.count()} messages have not reached the sink")
+            time.sleep(0.002)
+        return time.time()
 
     def stop(self):
         self.process.kill()
@@ -52,17 +54,30 @@ class Sink:
 class SmtpSink:
     """Postfix's smtp-sink(1), from the package that was unpacked for Postfix."""
 
-    def __init__(self, postfix):
+    def __init__(self, package):
         self.port = free_port()
         self.process = subprocess.Popen(
-            [postfix.dir + "/x/usr/sbin/smtp-sink", "-u", "nobody",
-             f"127.0.0.1:{self.port}", "1000"], env=postfix.environment(),
+            [package.dir + "/usr/sbin/smtp-sink", "-u", "nobody",
+             f"127.0.0.1:{self.port}", "1000"], env=package.environment(),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for("smtp-sink", lambda: listening(self.port))
 
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+
+class Mailboxes:
+    """Counts like a sink what has come into the mailboxes of a system."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def count(self):
+        return sum(map(files_in, self.system.folders()))
+
+    def wait(self, wanted, limit):
+        return arrived(self.system.folders, wanted, limit)
 
 
 class Veredus:
@@ -82,7 +97,7 @@ class Veredus:
         self.instance.start()
 
     def stop(self):
-        self.instance.discard()
+        end(self.instance)
 
     def pids(self):
         return self.instance.family()
@@ -90,33 +105,21 @@ class Veredus:
     def cpu(self):
         return cpu(self.pids())
 
-    def count(self):
-        total = 0
-        for user in self.users:
-            for folder in ("new", "cur"):
-                with contextlib.suppress(FileNotFoundError):
-                    total += len(os.listdir(
-                        self.instance.path(f"mail/example.test/{user}/{folder}")))
-        return total
+    def folders(self):
+        paths = [self.instance.path(f"mail/example.test/{user}/{folder}")
+                 for user in self.users for folder in ("new", "cur")]
+        return list(filter(os.path.isdir, paths))
 
 
-class BesidePostfix(Postfix):
-    name = "postfix"
-
-    def cpu(self):
-        return cpu(self.pids(), reaped=True)
-
-
-def run_load(tmp, port, case, messages, recipients, count=None, size=4096):
-    """(messages a second until all have arrived, and until all were accepted)."""
+def run_load(tmp, port, case, messages, recipients, end_of_way=None, size=4096):
+    """(messages a second until all have arrived, and until all were accepted). end_of_way: where
+    they arrive, with count() and wait(); None: being accepted is the end."""
     connections, per = case
-    before = count() if count else 0
-    started = time.monotonic()
+    before = end_of_way.count() if end_of_way else 0
+    started = time.time()
     subprocess.run([tmp + "/load", *map(str, (port, connections, messages, per, size)),
                     *recipients], check=True, stdout=subprocess.DEVNULL)
-    accepted = time.monotonic() - started
-    while count and count() < before + messages:
-        if time.monotonic() - started > 120:
-            raise RuntimeError(f"only {count() - before} of {messages} arrived")
-        time.sleep(0.005)
-    return messages / (time.monotonic() - started), messages / accepted
+    accepted = last = time.time()
+    if end_of_way:
+        last = max(accepted, end_of_way.wait(before + messages, started + 120))
+    return messages / (last - started), messages / (accepted - started)
