@@ -174,17 +174,24 @@ static struct disk_txn next_txn(const struct box *b)
         .sequence = b->head.sequence + 1};
 }
 
-static bool booted_since(const struct box *b)
+bool box_outdated(const struct box *b)
 {
-    int64_t moved = fs_boot() - b->head.boot;
-    return moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
+    return !witness_holds(&b->head.witness, b->mount);
 }
 
-/* UIDs and sequence numbers handed out before the machine stopped may be unknown now: go past
- * all that can have been used. */
+void box_note_witness(struct box *b)
+{
+    uint64_t size;
+    if (!b->mount && fs_measure(b->ixfd, &size, &b->mount))
+        b->mount = 0;
+    witness_note(&b->head.witness, fs_boot(), b->mount);
+}
+
+/* UIDs and sequence numbers handed out before the machine stopped, or the file system went, may be
+ * unknown now: go past all that can have been used. */
 static int note_boot(struct box *b, struct error *err)
 {
-    if (!booted_since(b))
+    if (!box_outdated(b))
         return OK;
     struct disk_txn t = next_txn(b);
     t.visible = true; /* modseqs that clients know must not be above ours */
@@ -194,7 +201,7 @@ static int note_boot(struct box *b, struct error *err)
     t.uidnext = MAX(t.uidnext, t.reserved + 1);
     t.reserved += UID_BLOCK;
     box_begin(b);
-    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot()});
+    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot(), .b = b->mount});
     int rc = write_txn(b, &t, err);
     return rc ? rc : box_sync_log(b, err);
 }
@@ -270,7 +277,7 @@ static int load_or_rebuild(struct box *b, struct error *err)
      * first one after a stop of the machine brings the numbers up, also when it only wants to read.
      */
     bool torn = state == TXN_TORN;
-    if (!rc && (torn || booted_since(b))) {
+    if (!rc && (torn || box_outdated(b))) {
         rc = box_lock(b, err);
         box_unlock(b);
         if (!torn && (rc == ERR_DENIED || rc == ERR_NO_SPACE || rc == ERR_IO))

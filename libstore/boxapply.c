@@ -114,6 +114,17 @@ static void apply_record(struct box *b, const struct op *op)
     box_tally(b, rec, 1);
 }
 
+/* One gap is remembered; what a repair did not know stays unknown, also when the machine stops once
+ * more while the journal puts back what was lost. */
+void box_note_gap(struct box *b, uint64_t from, uint64_t to)
+{
+    uint64_t last = b->head.lost_to;
+    bool repair = b->head.lost_from == 0 && last >= REPAIR_JUMP;
+    if (!repair || from > last + REPAIR_JUMP)
+        b->head.lost_from = from;
+    b->head.lost_to = to;
+}
+
 static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *op)
 {
     switch (op->type) {
@@ -130,9 +141,8 @@ static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *
         b->head.first_recent = op->number;
         return OK;
     case OP_BOOT:
-        b->head.boot = (int64_t)op->a;
-        b->head.lost_from = b->head.sequence;
-        b->head.lost_to = txn->sequence;
+        witness_note(&b->head.witness, (int64_t)op->a, (uint32_t)op->b);
+        box_note_gap(b, b->head.sequence, txn->sequence);
         return OK;
     case OP_META:
     case OP_FILE:

@@ -99,15 +99,15 @@ int box_take_index(struct box *b, bool lenient, struct error *err)
 int box_map_index(struct box *b, struct error *err)
 {
     int fd = fs_open(b->ixfd, "veredus.index", O_RDONLY | O_NOFOLLOW, 0), rc = OK;
-    struct stat st;
+    uint64_t size;
     if (fd < 0)
         return error_sys(err, "opening veredus.index");
-    if (fs_fstat(fd, &st))
+    if (fs_measure(fd, &size, &b->mount))
         rc = error_sys(err, "veredus.index");
-    else if (st.st_size < (off_t)sizeof(struct disk_index))
+    else if (size < sizeof(struct disk_index))
         rc = error_set(err, ERR_CORRUPT, "veredus.index is too short");
     if (!rc) {
-        b->map_len = (size_t)st.st_size;
+        b->map_len = (size_t)size;
         b->map = fs_map(fd, b->map_len);
         if (!b->map)
             rc = error_sys(err, "mapping veredus.index");
@@ -209,6 +209,7 @@ static struct box fresh_box(const struct box *b)
         .log_fd = -1,
         .cache_fd = -1,
         .keep = b->keep,
+        .mount = b->mount,
         .txn = b->txn,
         .cached = b->cached};
     memcpy(new.disk, b->disk, sizeof(new.disk));
@@ -255,7 +256,7 @@ void box_refold(struct box *b)
     if (!rc)
         rc = box_take_index(&new, false, &ignored);
     if (!rc && new.head.sequence == b->head.sequence &&
-        box_count(b) == new.nbase && new.head.cache_id == b->head.cache_id) {
+        box_count(b) == new.nbase &&new.head.cache_id == b->head.cache_id) {
         size_t n = box_marked(b, REC_DIRTY, &dirty);
         for (size_t i = 0; i < n; i++)
             box_edit(&new, dirty[i])->bits |= REC_DIRTY;

@@ -99,6 +99,7 @@ static void put_payload(struct buf *b, const struct op *op)
         break;
     case OP_BOOT:
         buf_u64(b, op->a);
+        buf_u64(b, op->b);
         break;
     case OP_META:
         buf_u32(b, op->rec.uid);
@@ -260,6 +261,7 @@ static bool get_payload(struct reader *r, struct op *op)
         break;
     case OP_BOOT:
         op->a = get_u64(r);
+        op->b = get_u64(r);
         break;
     case OP_META:
         get_meta(r, op);

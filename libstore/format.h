@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "libstore/witness.h"
 #include "libutil/buf.h"
 #include "libutil/error.h"
 
@@ -67,7 +68,7 @@ struct disk_index {
     uint32_t tail_crc; /* of everything after the records */
     uint64_t sequence, modseq, tomb_floor, cache_id;
     uint64_t cur_mtime, new_mtime; /* ns; when the Maildir was last compared */
-    int64_t boot;
+    struct witness witness;
     uint64_t mailbox_id; /* RFC 8474 */
     /* Totals of the records, so that nobody has to count them. */
     uint64_t bytes; /* of those whose size is known */
@@ -79,7 +80,7 @@ struct disk_index {
     uint32_t first_unseen;  /* no message below this UID is unseen */
     uint32_t cache_end;     /* in units of 8 bytes */
     uint32_t cache_records; /* in the cache file, dead ones included */
-    uint32_t spare[5];
+    uint32_t spare;
 };
 _Static_assert(sizeof(struct disk_index) == 192, "header size is part of the format");
 
@@ -112,7 +113,7 @@ enum op_type {
     OP_KEYWORD,    /* the name of a keyword bit */
     OP_EXPUNGE,    /* ranges */
     OP_RECENT,     /* messages from this UID on are recent */
-    OP_BOOT,       /* first write after the machine started */
+    OP_BOOT,       /* first write after the machine started, or the file system was mounted */
     OP_META,       /* size and cache place found later */
     OP_FILE,       /* the file's name changed */
     OP_SCAN,       /* directory times at the last comparison */
@@ -130,7 +131,7 @@ struct op {
     uint32_t number;     /* RECENT: uid; FLAGS: enum store_how; KEYWORD: bit */
     uint32_t flags;      /* FLAGS */
     uint64_t keywords;   /* FLAGS */
-    uint64_t a, b;       /* SCAN: cur, new; BOOT: a */
+    uint64_t a, b;       /* SCAN: cur, new; BOOT: boot time, mount */
     struct slice ranges; /* FLAGS, EXPUNGE, LOST: packed min, max */
 };
 

@@ -22,6 +22,9 @@ ssize_t fs_write(int fd, const void *from, size_t n);
 ssize_t fs_pwrite(int fd, const void *from, size_t n, off_t);
 int fs_truncate(int fd, off_t);
 int fs_fstat(int fd, struct stat *);
+/* Its size, and the mount through which it was opened: a number that no other mount gets before the
+ * machine stops. 0 where the kernel does not tell; before Linux 6.8 one may come again. */
+int fs_measure(int fd, uint64_t *size, uint32_t *mount);
 /* Never follows a symbolic link. */
 int fs_stat(int dir, const char *path, struct stat *);
 int fs_rename(int from_dir, const char *from, int to_dir, const char *to);
@@ -55,8 +58,8 @@ void fs_dir_close(struct fs_dir *);
 void fs_sleep_ms(int ms);
 /* CLOCK_REALTIME in nanoseconds. */
 int64_t fs_now(void);
-/* When the machine started, in seconds: differs from the last time exactly when page cache may
- * have been lost meanwhile (or the clock was set, which only costs a few numbers). */
+/* When the machine started, in seconds: differs from the last time when page cache may have
+ * been lost meanwhile (or the clock was set, which only costs a few numbers). */
 int64_t fs_boot(void);
 int fs_random(void *to, size_t n);
 

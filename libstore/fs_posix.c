@@ -56,6 +56,19 @@ int fs_fstat(int fd, struct stat *st)
     return fstat(fd, st);
 }
 
+/* Of <linux/stat.h>, where it is new enough. */
+enum { MOUNT_UNIQUE = 0x4000 };
+
+int fs_measure(int fd, uint64_t *size, uint32_t *mount)
+{
+    struct statx st;
+    int rc = statx(fd, "", AT_EMPTY_PATH, STATX_SIZE | STATX_MNT_ID | MOUNT_UNIQUE, &st);
+    *size = rc ? 0 : st.stx_size;
+    /* The unique ones are counted from 2^31 on. */
+    *mount = rc || !(st.stx_mask & (STATX_MNT_ID | MOUNT_UNIQUE)) ? 0 : (uint32_t)st.stx_mnt_id;
+    return rc;
+}
+
 int fs_stat(int dir, const char *path, struct stat *st)
 {
     return fstatat(dir, path, st, AT_SYMLINK_NOFOLLOW);

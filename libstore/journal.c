@@ -13,14 +13,6 @@ enum {
 
 static const char journal_name[] = JOURNAL_NAME, head_magic[8] = "VRDJRNL";
 
-/* Written when the file is filled and its name is on disk: then entries may be relied on. */
-struct journal_head {
-    char magic[8];
-    uint32_t crc; /* of what follows */
-    uint32_t version;
-    uint64_t size;
-};
-
 static uint32_t head_crc(const struct journal_head *h)
 {
     return crc32c(0, slice_from(&h->version, sizeof(*h) - offsetof(struct journal_head, version)));
@@ -37,18 +29,21 @@ static int check_head(const struct journal_head *h, uint64_t file_size, struct e
                                                                                     : ERR_CORRUPT;
 }
 
-int journal_read_head(int fd, uint64_t *size, struct error *err)
+int journal_read_head(int fd, struct journal_head *h, uint32_t *mount, struct error *err)
 {
-    struct journal_head h;
-    struct stat st;
-    if (fs_fstat(fd, &st))
+    uint64_t size;
+    if (fs_measure(fd, &size, mount))
         return error_sys(err, "%s", journal_name);
-    int rc = io_read(fd, &h, sizeof(h), 0, err);
-    if (!rc)
-        rc = check_head(&h, (uint64_t)st.st_size, err);
-    if (!rc)
-        *size = h.size;
-    return rc;
+    int rc = io_read(fd, h, sizeof(*h), 0, err);
+    return rc ? rc : check_head(h, size, err);
+}
+
+int journal_write_head(int fd, struct journal_head *h, struct error *err)
+{
+    memcpy(h->magic, head_magic, sizeof(h->magic));
+    h->version = FORMAT_VERSION;
+    h->crc = head_crc(h);
+    return io_write(fd, slice_from(h, sizeof(*h)), 0, err, journal_name);
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -68,17 +63,16 @@ static int fill(int fd, uint64_t size, struct error *err)
 }
 
 /* Locked. Whatever entries are there, nothing needs them when all is synced. */
-static int make(struct store *s, int fd, uint64_t size, struct error *err)
+static int make(struct store *s, int fd, uint64_t size, uint32_t mount, struct error *err)
 {
-    struct journal_head h = {.version = FORMAT_VERSION, .size = size};
-    memcpy(h.magic, head_magic, sizeof(h.magic));
-    h.crc = head_crc(&h);
+    struct journal_head h = {.size = size};
+    witness_note(&h.witness, fs_boot(), mount);
     if (fs_sync_all(s->fd))
         return error_sys(err, "syncing the mail directory");
     int rc = fill(fd, size, err);
     if (!rc && fs_sync(s->fd))
         rc = error_sys(err, "syncing the mail directory");
-    return rc ? rc : io_write(fd, slice_from(&h, sizeof(h)), 0, err, journal_name);
+    return rc ? rc : journal_write_head(fd, &h, err);
 }
 
 int journal_make(struct store *s, uint64_t size, struct error *err)
@@ -86,13 +80,14 @@ int journal_make(struct store *s, uint64_t size, struct error *err)
     int fd = fs_open(s->fd, journal_name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_sys(err, "opening %s", journal_name);
+    struct journal_head h;
+    uint32_t mount;
     int rc = io_lock(fd, err);
     if (!rc)
-        rc = journal_read_head(fd, &s->journal.size, err);
-    if (rc == ERR_CORRUPT) {
-        s->journal.size = size;
-        rc = make(s, fd, size, err);
-    }
+        rc = journal_read_head(fd, &h, &mount, err);
+    s->journal.size = rc ? size : h.size;
+    if (rc == ERR_CORRUPT)
+        rc = make(s, fd, size, mount, err);
     fs_lock(fd, F_UNLCK);
     if (rc) {
         fs_close(&fd);
@@ -192,7 +187,6 @@ int journal_add(struct store *s, const struct journal_note *n, struct error *err
     struct journal_entry e = {.magic = JOURNAL_MAGIC,
         .version = FORMAT_VERSION,
         .sequence = n->sequence,
-        .boot = fs_boot(),
         .uidvalidity = n->box->head.uidvalidity,
         .mailbox = n->box->head.mailbox_id,
         .n = {(uint32_t)folder.n, (uint32_t)buf_len(&op), (uint32_t)n->keywords.n,

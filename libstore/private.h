@@ -25,8 +25,7 @@ enum {
     FILE_NAME_MAX = 300,
     NAMES_AT_ONCE = 500, /* files renamed while others wait for the lock */
     NAME_HEAD = 3,       /* before a name in the index: length and checksum */
-    LOCK_WAIT_MS = 30 * 1000,
-    BOOT_TOLERANCE = 2 /* seconds */
+    LOCK_WAIT_MS = 30 * 1000
 };
 
 /* Base records as the log changed them. */
@@ -48,8 +47,8 @@ struct guids {
 struct box {
     struct store *store;
     char disk[NAME_DISK_MAX]; /* directory in the store */
-    int ixfd;  /* where index, log and the like lie: ours */
-    int dirfd; /* where cur, new and tmp do: the same, but for INBOX the store's */
+    int ixfd;                 /* where index, log and the like lie: ours */
+    int dirfd;                /* where cur, new and tmp do: the same, but for INBOX the store's */
     int log_fd, cache_fd;
     bool locked;
     bool log_named; /* the name of the log that is open is on disk */
@@ -83,6 +82,7 @@ struct box {
     size_t names_pos;    /* where box_write_names goes on */
     uint32_t names_time; /* when it was called last from box_idle */
 
+    uint32_t mount;         /* through which it was opened; 0: not known */
     struct disk_index head; /* the values after log_off */
     uint64_t log_off;
     struct buf txn;
@@ -133,14 +133,18 @@ int box_commit(struct box *, uint32_t uids, bool visible, struct error *) MUST_U
 /* Locked: makes sure that n UIDs from uidnext on may be used, whatever crashes (I8). */
 int box_reserve(struct box *, uint32_t n, struct error *) MUST_USE;
 void box_announce(struct box *);
+/* What was read may be older than what was promised. */
+bool box_outdated(const struct box *);
+/* From here on it is not. */
+void box_note_witness(struct box *);
 /* Bit of a keyword, any case; -1 when it is not defined. */
 int box_keyword(const struct box *, struct slice name);
 /* Locked: bits of these keywords, adding operations for new ones to the transaction. */
 int box_keywords_define(
     struct box *, const struct slice *names, size_t n, uint64_t *bits, struct error *) MUST_USE;
 
-/* --- place.c: INBOX has all other folders in its directory, so that what belongs to it alone lies in
- * one beneath: that can be opened to others without the rest (docs/store.md, Sharing) --- */
+/* --- place.c: INBOX has all other folders in its directory, so that what belongs to it alone lies
+ * in one beneath: that can be opened to others without the rest (docs/store.md, Sharing) --- */
 /* That directory of a folder, in the store. */
 const char *folder_place(const struct store *, const char *disk);
 /* Sets ixfd and dirfd. */
@@ -209,10 +213,12 @@ uint32_t box_name(struct box *, struct slice name);
 /* Applies the operations of one transaction. */
 int box_apply(struct box *, const struct disk_txn *, struct slice ops) MUST_USE;
 
+void box_note_gap(struct box *, uint64_t from, uint64_t to);
+
 /* --- boxwrite.c: snapshots --- */
 /* Locked, or with the directory locked: writes a new index and an empty log, and goes on with
- * them. A box with `keep` keeps its records in memory as they are. `old_log`: the log that ends with
- * this, because the index has more than it tells, or -1. */
+ * them. A box with `keep` keeps its records in memory as they are. `old_log`: the log that ends
+ * with this, because the index has more than it tells, or -1. */
 int box_rotate(struct box *, int old_log, struct error *) MUST_USE;
 /* The same, not locked: others write meanwhile, and wait only while the logs are swapped. ERR_BUSY:
  * somebody else does it. The box stands where it stood. */

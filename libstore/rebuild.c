@@ -174,8 +174,10 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     if (!known || above > UINT32_MAX / 2)
         return number_anew(b, err);
     /* After a stop of the machine the end of the log may be missing, and nothing tells. */
-    int64_t moved = fs_boot() - b->head.boot;
-    if (blocks || moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE) {
+    bool outdated = box_outdated(b);
+    if (outdated && !blocks)
+        box_note_gap(b, b->head.sequence - REPAIR_JUMP, b->head.sequence);
+    if (blocks || outdated) {
         b->head.uidnext = (uint32_t)above + 1;
         b->head.reserved = (uint32_t)above + UID_BLOCK;
     }
@@ -333,7 +335,7 @@ static int rebuild_from(struct box *b, int log, struct error *err)
     if (b->head.mailbox_id == 0)
         b->head.mailbox_id = b->head.cache_id;
     count_anew(b);
-    b->head.boot = fs_boot();
+    box_note_witness(b);
     b->head.cur_mtime = f.cur_mtime;
     b->head.new_mtime = f.new_mtime;
     foreign_clear(&fo);

@@ -132,6 +132,15 @@ static int put_record(struct box *b, struct lost *l, struct op *op, bool any_uid
     return box_commit(b, uids, true, err);
 }
 
+/* What came before in this recovery, or one before it that was cut off, may have gone on with
+ * greater numbers already. */
+static bool may_be_lost(const struct box *b, const struct lost *l, uint64_t durable)
+{
+    uint64_t is = l->head.sequence;
+    return is > durable || (is > b->head.lost_from && is <= b->head.lost_to) ||
+           l->head.uidvalidity != b->head.uidvalidity;
+}
+
 /* `durable` is the last transaction that the stop of the machine has left; 0: not known. */
 static int put_back(struct box *b, struct lost *l, uint64_t durable, struct error *err)
 {
@@ -142,7 +151,7 @@ static int put_back(struct box *b, struct lost *l, uint64_t durable, struct erro
     const struct disk_rec *rec = find_same(b, &op.rec);
     if (rec)
         return write_file(b, rec, l->content, err);
-    if (l->head.sequence <= durable && l->head.uidvalidity == b->head.uidvalidity)
+    if (!may_be_lost(b, l, durable))
         return OK; /* expunged since */
     if (box_has_tomb(b, op.rec.guid))
         return OK;
@@ -288,22 +297,20 @@ static int by_sequence(const void *a, const void *b)
     return x->head.sequence < y->head.sequence ? -1 : x->head.sequence > y->head.sequence;
 }
 
-static int replay_locked(struct store *s, struct error *err)
+static int replay_entries(struct store *s, struct error *err)
 {
     struct buf image;
     size_t n = 0;
     buf_init(&image, JOURNAL_MAX + 65536);
     int rc = io_slurp(s->fd, JOURNAL_NAME, &image, err);
     struct lost *lost = rc ? NULL : take_entries(buf_slice(&image), &n);
-    int64_t moved = n ? fs_boot() - lost[0].head.boot : 0;
     uint64_t generation = n ? lost[0].head.generation : 0;
     if (n)
         qsort(lost, n, sizeof(*lost), by_sequence);
-    bool needed = moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
-    for (size_t i = 0; needed && !rc && i < n; i++)
+    for (size_t i = 0; !rc && i < n; i++)
         if (!lost[i].done)
             rc = restore_folder(s, &lost[i], lost, n, err);
-    if (needed && !rc) {
+    if (n && !rc) {
         s->journal.generation = generation;
         rc = journal_forget(s, err);
     }
@@ -312,14 +319,18 @@ static int replay_locked(struct store *s, struct error *err)
     return rc;
 }
 
-static bool boot_differs(int fd)
+/* Locked. The witness is noted when nothing needs the entries any more; should that be lost, all is
+ * done once more. */
+static int replay_locked(struct store *s, struct error *err)
 {
-    struct journal_entry e;
-    struct error ignored;
-    if (io_read(fd, &e, sizeof(e), JOURNAL_START, &ignored) || e.magic != JOURNAL_MAGIC)
-        return false;
-    int64_t moved = fs_boot() - e.boot;
-    return moved < -BOOT_TOLERANCE || moved > BOOT_TOLERANCE;
+    struct journal_head h;
+    uint32_t mount;
+    int rc = journal_read_head(s->journal.fd, &h, &mount, err);
+    if (rc || witness_holds(&h.witness, mount))
+        return rc;
+    rc = replay_entries(s, err);
+    witness_note(&h.witness, fs_boot(), mount);
+    return rc ? rc : journal_write_head(s->journal.fd, &h, err);
 }
 
 int journal_replay(struct store *s, struct error *err)
@@ -327,14 +338,15 @@ int journal_replay(struct store *s, struct error *err)
     int fd = fs_open(s->fd, JOURNAL_NAME, O_RDWR | O_NOFOLLOW, 0);
     if (fd < 0)
         return errno == ENOENT ? OK : error_sys(err, "opening %s", JOURNAL_NAME);
-    uint64_t size = 0;
-    int rc = journal_read_head(fd, &size, err);
+    struct journal_head h;
+    uint32_t mount;
+    int rc = journal_read_head(fd, &h, &mount, err);
     if (rc) {
         fs_close(&fd);
         return rc == ERR_CORRUPT ? OK : rc; /* nothing was ever promised by it */
     }
-    s->journal = (struct journal){.fd = fd, .at = JOURNAL_START, .size = size};
-    if (boot_differs(fd)) {
+    s->journal = (struct journal){.fd = fd, .at = JOURNAL_START, .size = h.size};
+    if (!witness_holds(&h.witness, mount)) {
         rc = io_lock(fd, err);
         if (!rc)
             rc = replay_locked(s, err);

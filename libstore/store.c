@@ -220,6 +220,8 @@ static int next_uidvalidity(struct store *s, uint32_t given, uint32_t *out, stru
         bool sync = given || *out != fs_time();
         rc = (sync ? io_replace : io_replace_lazy)(
             s->fd, "veredus.uidvalidity", buf_slice(&text), err);
+        if (!rc && sync && fs_sync(s->fd))
+            rc = error_sys(err, "syncing the mail directory");
     }
     buf_clear(&text);
     return rc;

@@ -80,6 +80,7 @@ static struct {
     struct sim_options opt;
     uint64_t state, operations, stop_at, numbers;
     int64_t now, boot;
+    uint32_t mounts;
     struct inode *all, *root;
     struct change *changes;
     size_t nchanges, cap_changes;
@@ -363,7 +364,7 @@ static void cut_content(struct inode *i, unsigned luck)
         memcpy(i->data, i->disk, i->disk_size);
 }
 
-void sim_power_cut(void)
+static void lose_cache(void)
 {
     static const unsigned luck[] = {0, 30, 80, 100};
     for (int i = 0; i < SIM_PROCESSES; i++)
@@ -388,8 +389,27 @@ void sim_power_cut(void)
     for (struct inode *i = sim.all; i; i = i->next)
         for (size_t k = 0; k < i->names.n; k++)
             i->names.list[k].inode->links++;
+    sim.mounts++;
+}
+
+void sim_power_cut(void)
+{
+    lose_cache();
     sim.now += 60000000000;
     sim.boot = sim.now / 1000000000;
+}
+
+void sim_remount(void)
+{
+    lose_cache();
+    sim.now += 1000000000;
+}
+
+/* Half of the processes may have a mount namespace of their own. */
+static uint32_t mount_here(void)
+{
+    bool apart = sim.opt.namespaces && sim.current != NOBODY && sim.current % 2;
+    return sim.opt.blind ? 0 : 1 + 2 * sim.mounts + apart;
 }
 
 void sim_quiet(bool quiet)
@@ -404,6 +424,7 @@ void sim_init(const struct sim_options *opt)
     sim.state = opt->seed * 0x9e3779b97f4a7c15u + 1;
     sim.now = 1700000000000000000;
     sim.boot = 1690000000;
+    sim.mounts = 0;
     sim.operations = 0;
     sim.root = new_inode(true);
     sim.root->links = 1;
@@ -633,6 +654,15 @@ int fs_fstat(int fd, struct stat *st)
     step(false);
     struct file *f = file_of(fd);
     return f ? stat_of(f->inode, st) : failed(EBADF);
+}
+
+int fs_measure(int fd, uint64_t *size, uint32_t *mount)
+{
+    step(false);
+    struct file *f = file_of(fd);
+    *size = f ? f->inode->size : 0;
+    *mount = f ? mount_here() : 0;
+    return f ? 0 : failed(EBADF);
 }
 
 int fs_stat(int dir, const char *path, struct stat *st)

@@ -21,6 +21,8 @@ struct sim_options {
     uint64_t seed;
     unsigned switch_one_in; /* operations between two changes of process; 0: never */
     unsigned fault_one_in;  /* operations between two ENOSPC or EIO; 0: never */
+    bool namespaces;        /* processes see different mounts of it */
+    bool blind;             /* nobody can tell one mount from another */
     const char *lie_about;  /* a name: syncing it, or (with SIM_NO_FS_SYNC) nothing in particular */
     enum sim_lie lie;
     /* Writes of a process that nobody else ever sees, for planting bugs; may be NULL. */
@@ -42,6 +44,8 @@ bool sim_run(uint64_t operations);
 void sim_kill(int process);
 /* Everyone dies, and the disk has what it has. */
 void sim_power_cut(void);
+/* The same, but the machine runs on: the file system went away and is mounted again. */
+void sim_remount(void);
 /* No faults any more, and nobody else runs. */
 void sim_quiet(bool);
 /* Whether the calling code runs in a process. */

@@ -368,7 +368,7 @@ static void test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped(void *
     struct saved index = load(f, "veredus.inbox/veredus.index");
     struct disk_index head;
     memcpy(&head, index.data, sizeof(head));
-    head.boot -= 1000;
+    head.witness.boot -= 1000;
     index_seal(&head);
     memcpy(index.data, &head, sizeof(head));
     save(f, "veredus.inbox/veredus.index", index.data, index.n);

@@ -1,5 +1,6 @@
 /* Folders that come back from a backup with the numbers that clients know, and files of a release
  * to come. */
+#include "libstore/journalfile.h"
 #include "libstore/restore.h"
 #include "libutil/crc32c.h"
 #include "tests/unit/libstore/fixture.h"
@@ -85,8 +86,8 @@ static void test_journal_of_a_newer_release_is_refused_and_not_touched(void **st
 {
     struct fixture *f = *state;
     struct store_appended out;
-    char path[256], head[24];
-    uint32_t version = 99, crc;
+    char path[256];
+    struct journal_head head;
     assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL),
                          &(struct store_append_options){.durable = true}, &out),
         OK);
@@ -94,11 +95,10 @@ static void test_journal_of_a_newer_release_is_refused_and_not_touched(void **st
     f->store = NULL;
     path_of(f, "veredus.journal", path);
     int fd = open(path, O_RDWR);
-    assert_int_equal(pread(fd, head, sizeof(head), 0), sizeof(head));
-    memcpy(head + 12, &version, sizeof(version));
-    crc = crc32c(0, slice_from(head + 12, sizeof(head) - 12));
-    memcpy(head + 8, &crc, sizeof(crc));
-    assert_int_equal(pwrite(fd, head, sizeof(head), 0), sizeof(head));
+    assert_int_equal(pread(fd, &head, sizeof(head), 0), sizeof(head));
+    head.version = 99;
+    head.crc = crc32c(0, slice_from(&head.version, sizeof(head) - 12));
+    assert_int_equal(pwrite(fd, &head, sizeof(head), 0), sizeof(head));
     close(fd);
     assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &f->store, &f->err), ERR_VERSION);
     assert_non_null(strstr(f->err.text, "newer release"));

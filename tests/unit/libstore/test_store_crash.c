@@ -35,6 +35,14 @@ static void process(void *arg, int number)
     store_close(s.store);
 }
 
+static void open_only(void *arg, int number)
+{
+    struct session s = {.process = number};
+    (void)arg;
+    if (verbs_open(&s))
+        store_close(s.store);
+}
+
 /* --- after a recovery ------------------------------------------------------------------------- */
 
 struct check {
@@ -275,7 +283,27 @@ struct plan {
     const char *lie_about;
     enum sim_lie lie;
     bool (*swallow)(const char *name, struct slice bytes);
+    bool blind;
 };
+
+static void lose_cache(void)
+{
+    bool machine = sim_random(2);
+    TRACE("--- %s\n", machine ? "power cut" : "remount");
+    (machine ? sim_power_cut : sim_remount)();
+    world_power_cut();
+}
+
+/* The next loss comes while what the one before has left is put in order. */
+static void recover_and_lose(void)
+{
+    TRACE("--- recovery\n");
+    for (int i = 0; i < SIM_PROCESSES; i++)
+        if (i == 0 || sim_random(2))
+            sim_start(i, sim_random(3) ? open_only : process, NULL);
+    sim_run(1 + sim_random(sim_random(2) ? 300 : 1500));
+    lose_cache();
+}
 
 static void play_round(void)
 {
@@ -284,9 +312,9 @@ static void play_round(void)
             sim_start(i, process, NULL);
     bool ended = sim_run(100 + sim_random(3000)), cut = sim_random(2);
     if (cut) {
-        sim_power_cut();
-        TRACE("--- power cut\n");
-        world_power_cut();
+        lose_cache();
+        while (sim_random(3) == 0)
+            recover_and_lose();
     } else if (!ended && sim_random(2)) {
         sim_kill((int)sim_random(SIM_PROCESSES));
         TRACE("--- kill\n");
@@ -305,6 +333,8 @@ static const char *history(uint64_t seed, const struct plan *plan)
     struct sim_options opt = {.seed = seed,
         .switch_one_in = (unsigned)(seed % 3 ? 20 : 0),
         .fault_one_in = world.faults ? 150 : 0,
+        .namespaces = seed % 5 == 0,
+        .blind = plan->blind,
         .lie_about = plan->lie_about,
         .lie = plan->lie,
         .swallow = plan->swallow};
@@ -460,6 +490,13 @@ static void test_missing_sync_of_the_file_system_is_found(void **state)
     assert_found(&(struct plan){NULL, SIM_NO_FS_SYNC, NULL}, "I9");
 }
 
+static void test_mount_that_nobody_notices_is_found(void **state)
+{
+    (void)state;
+    assert_found(&(struct plan){.blind = true}, "I8");
+    assert_found(&(struct plan){.blind = true}, "I9: message");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +507,7 @@ int main(void)
         cmocka_unit_test(test_missing_sync_of_files_is_found),
         cmocka_unit_test(test_missing_sync_of_directories_is_found),
         cmocka_unit_test(test_missing_sync_of_the_file_system_is_found),
+        cmocka_unit_test(test_mount_that_nobody_notices_is_found),
         cmocka_unit_test(test_histories_keep_i8_i9_i10),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
