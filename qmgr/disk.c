@@ -35,3 +35,20 @@ int body_crc(struct disk *disk, int fd, uint64_t size, uint32_t *crc)
     free(chunk);
     return got < 0 ? (int)got : 0;
 }
+
+int disk_replace(struct disk *disk, const char *path, struct slice content)
+{
+    char fresh[64];
+    struct iovec iov = {(char *)(uintptr_t)content.p, content.n};
+    snprintf(fresh, sizeof(fresh), "%s.new", path);
+    disk->ops->unlink(disk, fresh);
+    int fd = disk->ops->open(disk, fresh, DISK_CREATE);
+    int rc = fd < 0 ? fd : disk->ops->write(disk, fd, &iov, 1, 0);
+    if (rc == 0)
+        rc = disk->ops->sync(disk, fd);
+    if (fd >= 0)
+        disk->ops->close(disk, fd);
+    if (rc == 0)
+        rc = disk->ops->rename(disk, fresh, path);
+    return rc == 0 ? disk->ops->sync_dir(disk, ".") : rc;
+}

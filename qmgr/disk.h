@@ -64,6 +64,10 @@ struct disk *disk_posix_new(int dir_fd, const char *shown_path, struct error *) 
 struct disk *disk_posix_read_only(int dir_fd) MUST_USE;
 void disk_posix_free(struct disk *);
 
+/* A small file has this content instead of what it had; durable when it returns 0. After a failure
+ * it may have either. Made as PATH.new, in the spool directory itself. */
+int disk_replace(struct disk *, const char *path, struct slice content) MUST_USE;
+
 /* CRC32C of the first size bytes of an open file. Negative errno; -EIO when it is shorter. */
 int body_crc(struct disk *, int fd, uint64_t size, uint32_t *crc) MUST_USE;
 

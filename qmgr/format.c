@@ -6,15 +6,15 @@
 #include <string.h>
 
 /* Frozen: what release 1 wrote. */
-#define ENVELOPE_1_FIELDS(F, S)                                                                    \
-    F(S, STR, sender, 320)                                                                         \
-    F(S, STR, envid, 100)                                                                          \
-    F(S, U32, ret, 0)                                                                              \
-    F(S, U32, body, 0)                                                                             \
-    F(S, BOOL, smtputf8, 0)                                                                        \
-    F(S, I64, received, 0) F(S, U64, session, 0) F(S, STR, client, 64) F(S, STR, client_name, 255) \
-        F(S, STR, helo, 255) F(S, STR, login, 255) F(S, STR, listener, 64)                         \
-            F(S, STR, message_id, 255)
+#define ENVELOPE_1_FIELDS(F, S)                                                                  \
+    F(S, STR, sender, 320)                                                                       \
+    F(S, STR, envid, 100)                                                                        \
+    F(S, U32, ret, 0)                                                                            \
+    F(S, U32, body, 0)                                                                           \
+    F(S, BOOL, smtputf8, 0)                                                                      \
+    F(S, I64, received, 0)                                                                       \
+    F(S, U64, session, 0) F(S, STR, client, 64) F(S, STR, client_name, 255) F(S, STR, helo, 255) \
+        F(S, STR, login, 255) F(S, STR, listener, 64) F(S, STR, message_id, 255)
 #define RECIPIENT_1_FIELDS(F, S) \
     F(S, STR, address, 320)      \
     F(S, STR, original, 320)     \
@@ -92,17 +92,6 @@ int format_write(struct disk *disk, unsigned format, struct error *err)
 {
     char text[64];
     int n = snprintf(text, sizeof(text), "%s%u\n", word_before, format);
-    struct iovec iov = {text, (size_t)n};
-    disk->ops->unlink(disk, "format.new");
-    int fd = disk->ops->open(disk, "format.new", DISK_CREATE);
-    int rc = fd < 0 ? fd : disk->ops->write(disk, fd, &iov, 1, 0);
-    if (rc == 0)
-        rc = disk->ops->sync(disk, fd);
-    if (fd >= 0)
-        disk->ops->close(disk, fd);
-    if (rc == 0)
-        rc = disk->ops->rename(disk, "format.new", "format");
-    if (rc == 0)
-        rc = disk->ops->sync_dir(disk, ".");
+    int rc = disk_replace(disk, "format", slice_from(text, (size_t)n));
     return rc < 0 ? disk_error(err, rc, "cannot write the file that names the spool's format") : OK;
 }

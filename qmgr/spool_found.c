@@ -84,6 +84,8 @@ static void fill_log(struct spool_scan *scan, struct spool_log *log)
         struct segment s = {.number = seg->number,
             .generation = seg->generation,
             .soiled = seg->soiled,
+            .stamped = seg->stamped,
+            .blank = seg->blank,
             .lacks = seg->lacks};
         if (s.generation)
             log->used[log->nused++] = s;

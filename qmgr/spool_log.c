@@ -2,11 +2,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qmgr/spool_private.h"
+#include "qmgr/spool_list.h"
 
 void spool_log_path(unsigned number, char out[SPOOL_PATH])
 {
     snprintf(out, SPOOL_PATH, "log/%05u", number);
+}
+
+/* The head of a segment that was never used: what has nothing but zeros is damaged then. Three
+ * sectors, of which a turn that is cut off leaves two. */
+static int put_stamps(struct spool_log *log, int fd)
+{
+    char head[SECTOR_FIRST][SECTOR];
+    struct iovec iov = {head, sizeof(head)};
+    for (uint32_t i = 0; i < SECTOR_FIRST; i++)
+        sector_fill(head[i], SLICE_LIT(""), 0, i);
+    return log->disk->ops->write(log->disk, fd, &iov, 1, 0);
+}
+
+int spool_log_stamp(struct spool_log *log, struct segment *seg, struct error *err)
+{
+    char path[SPOOL_PATH];
+    spool_log_path(seg->number, path);
+    int fd = log->disk->ops->open(log->disk, path, DISK_WRITE);
+    int rc = fd < 0 ? fd : put_stamps(log, fd);
+    if (rc == 0)
+        rc = log->disk->ops->sync(log->disk, fd);
+    if (fd >= 0)
+        log->disk->ops->close(log->disk, fd);
+    seg->blank = rc < 0;
+    seg->stamped = rc == 0;
+    return rc < 0 ? disk_error(err, rc, "cannot stamp %s, a segment of the spool log", path) : OK;
 }
 
 int spool_log_add(struct spool_log *log, struct error *err)
@@ -20,6 +46,8 @@ int spool_log_add(struct spool_log *log, struct error *err)
     if (fd < 0)
         return disk_error(err, fd, "cannot create %s, a segment of the spool log", fresh);
     int rc = disk->ops->allocate(disk, fd, log->segment_size);
+    if (rc == 0 && log->format > 1)
+        rc = put_stamps(log, fd);
     if (rc == 0)
         rc = disk->ops->sync(disk, fd);
     disk->ops->close(disk, fd);
@@ -40,7 +68,7 @@ int spool_log_add(struct spool_log *log, struct error *err)
     }
     /* Never used: to be taken before those whose old records still explain older ones. */
     memmove(log->spare + 1, log->spare, log->nspare * sizeof(*log->spare));
-    log->spare[0] = (struct segment){.number = log->next_number++};
+    log->spare[0] = (struct segment){.number = log->next_number++, .stamped = log->format > 1};
     log->nspare++;
     return OK;
 }
@@ -171,7 +199,7 @@ static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
         rc = write_at(log, fd, head[0], n, 0);
     if (rc == 0)
         rc = log->disk->ops->sync(log->disk, fd);
-    if (rc == 0 && log->format > 1 && log->spare[0].soiled)
+    if (rc == 0 && (log->format > 1 ? log->spare[0].soiled : log->spare[0].stamped))
         rc = wipe(log, fd);
     if (rc == 0 && log->format > 1)
         rc = write_at(log, fd, head[SECTOR_COPY], 2 * SECTOR, SECTOR_COPY * SECTOR);
@@ -208,6 +236,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     turned.generation = log->sequence;
     turned.live = 0;
     turned.soiled = log->format == 1;
+    turned.stamped = log->format > 1;
     memmove(log->spare, log->spare + 1, --log->nspare * sizeof(*log->spare));
     log->used[log->nused++] = turned;
     /* The one before may have become free now that it is not written to any more. */
@@ -219,10 +248,15 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
  * that cancels it. */
 static void remove_surplus(struct spool_log *log)
 {
-    unsigned first = 0;
+    unsigned first = 0, all = log->nused + log->nspare;
+    unsigned surplus = all > log->nominal ? all - log->nominal : 0;
     while (first < log->nspare && log->spare[first].generation == 0)
         first++;
-    while (log->nused + log->nspare > log->nominal && first < log->nspare) {
+    if (surplus > log->nspare - first)
+        surplus = log->nspare - first;
+    if (surplus == 0 || (log->format > 1 && spool_list_write(log, first, surplus) < 0))
+        return;
+    for (; surplus > 0; surplus--) {
         char path[SPOOL_PATH];
         spool_log_path(log->spare[first].number, path);
         if (log->disk->ops->unlink(log->disk, path) < 0)

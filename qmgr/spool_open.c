@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "qmgr/spool_private.h"
+#include "qmgr/spool_list.h"
 
 static const char *const directories[] = {"log", "big", "parked", "corrupt"};
 
@@ -47,20 +47,69 @@ static void note_any(const char *name, void *arg)
     *(bool *)arg = true;
 }
 
-/* The format to write. A spool that holds nothing begins with the newest. */
-static int choose_format(struct disk *disk, unsigned *format, struct error *err)
+/* What the file `format` says, or, without it, whether it was removed: the list of segments comes
+ * behind it. 0: there is none of either. */
+static int look_at_format(struct disk *disk, const struct spool_found_ops *ops, void *arg,
+    unsigned *format, bool *missing, struct error *err)
 {
-    bool used = false;
     int rc = format_read(disk, format, err);
-    if (rc != OK || *format > 0)
+    *missing = rc == OK && *format == 0;
+    if (!*missing || !spool_list_used(disk))
         return rc;
-    rc = disk->ops->list(disk, "log", note_any, &used);
-    if (rc == 0)
-        rc = disk->ops->list(disk, "parked", note_any, &used);
-    if (rc < 0)
-        return disk_error(err, rc, "cannot list log/ and parked/");
-    *format = used ? SPOOL_FORMAT_OLDEST : SPOOL_FORMAT;
+    *format = SPOOL_FORMAT;
+    ops->trouble("file missing", "format, which names the format of the spool, is missing", arg);
+    return OK;
+}
+
+/* The format to write. A spool that holds nothing begins with the newest. */
+static int choose_format(struct disk *disk, const struct spool_found_ops *ops, void *arg,
+    unsigned *format, struct error *err)
+{
+    bool used = false, missing;
+    int rc = look_at_format(disk, ops, arg, format, &missing, err);
+    if (rc != OK || !missing)
+        return rc;
+    if (*format == 0) {
+        rc = disk->ops->list(disk, "log", note_any, &used);
+        if (rc == 0)
+            rc = disk->ops->list(disk, "parked", note_any, &used);
+        if (rc < 0)
+            return disk_error(err, rc, "cannot list log/ and parked/");
+        *format = used ? SPOOL_FORMAT_OLDEST : SPOOL_FORMAT;
+    }
     return used ? OK : format_write(disk, SPOOL_FORMAT, err);
+}
+
+static int stamp_blank(
+    struct spool_log *log, struct segment *segments, unsigned n, struct error *err)
+{
+    for (unsigned i = 0; i < n; i++)
+        /* One that could not get its size again is reported again, too. */
+        if (segments[i].blank && !segments[i].lacks &&
+            spool_log_stamp(log, &segments[i], err) != OK)
+            return err->code;
+    return OK;
+}
+
+/* Before any is removed, and the list says so. */
+static int prepare_list(struct spool_log *log, struct error *err)
+{
+    if (log->format > 1) {
+        int rc = stamp_blank(log, log->used, log->nused, err);
+        return rc == OK ? stamp_blank(log, log->spare, log->nspare, err) : rc;
+    }
+    int rc = spool_list_empty(log->disk);
+    return rc < 0 ? disk_error(err, rc, "cannot write segments, the list of log segments") : OK;
+}
+
+/* What the next start has to find. */
+static int write_list(struct spool_log *log, struct error *err)
+{
+    int rc = log->format > 1 ? spool_list_write(log, 0, 0) : 0;
+    /* The list as it was is true, and what waits on a full disk has to be worked off. */
+    if (rc < 0 && rc != -ENOSPC && rc != -EDQUOT)
+        return disk_error(err, rc, "cannot write segments, the list of log segments");
+    return OK;
 }
 
 /* As many segments as configured, and always one to begin with. */
@@ -70,13 +119,14 @@ static int complete_log(struct spool_log *log, struct error *err)
         spool_log_mend(log, &log->used[i]);
     for (unsigned i = 0; i < log->nspare; i++)
         spool_log_mend(log, &log->spare[i]);
-    spool_log_release(log, 0);
-    while (log->nused + log->nspare < log->nominal || log->nspare == 0) {
-        int rc = spool_log_add(log, err);
-        if (rc != OK)
-            return rc;
-    }
-    return spool_log_turn(log, false, err);
+    int rc = prepare_list(log, err);
+    if (rc == OK)
+        spool_log_release(log, 0);
+    while (rc == OK && (log->nused + log->nspare < log->nominal || log->nspare == 0))
+        rc = spool_log_add(log, err);
+    if (rc == OK)
+        rc = write_list(log, err);
+    return rc == OK ? spool_log_turn(log, false, err) : rc;
 }
 
 struct spool *spool_open(struct disk *disk, const struct spool_config *config,
@@ -92,7 +142,7 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
         .fd = -1};
     int rc = make_directories(disk, err);
     if (rc == OK)
-        rc = choose_format(disk, &spool->log.format, err);
+        rc = choose_format(disk, ops, arg, &spool->log.format, err);
     if (rc == OK)
         rc = settle(disk, err);
     struct spool_scan *scan = rc == OK ? spool_scan_run(disk, false, ops, arg, err) : NULL;
@@ -117,7 +167,8 @@ struct spool *spool_open(struct disk *disk, const struct spool_config *config,
 int spool_peek(struct disk *disk, const struct spool_found_ops *ops, void *arg, struct error *err)
 {
     unsigned format;
-    int rc = format_read(disk, &format, err);
+    bool missing;
+    int rc = look_at_format(disk, ops, arg, &format, &missing, err);
     if (rc != OK)
         return rc;
     struct spool_scan *scan = spool_scan_run(disk, true, ops, arg, err);

@@ -13,6 +13,8 @@ struct segment {
     uint64_t generation; /* sequence of its first record; 0: never used */
     uint32_t live;       /* messages whose ACCEPT is here */
     bool soiled;         /* bytes of format 1, or what a failed write left, could pass for damage */
+    bool stamped;        /* not of format 1 */
+    bool blank;          /* nothing but zeros: made by format 1, or damaged */
     int64_t lacks;       /* it is shorter than this, which it has been; 0: it is not */
 };
 
@@ -30,6 +32,7 @@ struct spool_log {
     uint64_t sequence;  /* the last one given out */
     uint64_t committed; /* the last one durable */
     uint64_t marked;    /* the last one that the current segment's MARK vouches for */
+    bool list_unsure;   /* the list of segments may not be durable as it is */
     bool names_changed; /* a segment was removed, but not durably: no other may be used again */
     struct spool_figures figures;
 };
@@ -39,6 +42,8 @@ void spool_log_path(unsigned number, char out[SPOOL_PATH]);
 int spool_log_add(struct spool_log *, struct error *) MUST_USE;
 /* Lets a segment that somebody has cut have its size again, if the disk lets it. */
 void spool_log_mend(struct spool_log *, struct segment *);
+/* A segment with zeros only gets the stamps of one that was never used, durably. */
+int spool_log_stamp(struct spool_log *, struct segment *, struct error *) MUST_USE;
 /* Begins a new segment. reserve: leave the last spare one for DONE and FORGET records. */
 int spool_log_turn(struct spool_log *, bool reserve, struct error *) MUST_USE;
 /* Appends the records of these jobs (those with code == OK and a record) and syncs once a
@@ -98,5 +103,5 @@ void spool_scan_free(struct spool_scan *);
 int spool_scan_report(struct spool_scan *, struct spool_log *log, struct error *) MUST_USE;
 /* Moves the FORGET jobs for what the parked files override to out. */
 void spool_scan_overridden(struct spool_scan *, struct list *out);
-/* Removes all segments, oldest first; durable when it returns 0. */
+/* Removes all segments, oldest first, and their list; durable when it returns 0. */
 int spool_scan_remove_log(struct spool_scan *) MUST_USE;

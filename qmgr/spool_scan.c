@@ -14,7 +14,7 @@
 
 #include "libutil/log.h"
 #include "libutil/map.h"
-#include "qmgr/spool_scan.h"
+#include "qmgr/spool_list.h"
 
 /* SEGMENT_LEAST: no configuration makes smaller ones. */
 enum { SEGMENT_READ_MAX = 1 << 30, SEGMENT_LEAST = 16384 };
@@ -148,6 +148,8 @@ static int look_at(struct spool_scan *scan, struct found_segment *seg)
         check_strange(scan, seg, &bytes);
         check_size(scan, seg);
     }
+    seg->stamped = bytes.stamps != NULL;
+    seg->blank = !bytes.stamps && all_zero(all);
     seg->soiled = bytes.stamps ? sectors_damaged(&bytes, 0, bytes.count) : !all_zero(all);
     sectors_clear(&bytes);
     return scan->error.code;
@@ -383,12 +385,14 @@ static int vouch(struct spool_scan *scan)
 int spool_scan_remove_log(struct spool_scan *scan)
 {
     char path[SPOOL_PATH];
-    int rc = 0;
+    int rc = spool_list_empty(scan->disk);
     for (size_t i = 0; i < scan->nsegments && rc == 0; i++) {
         spool_log_path(scan->segments[i].number, path);
         rc = scan->disk->ops->unlink(scan->disk, path);
     }
-    return rc == 0 ? scan->disk->ops->sync_dir(scan->disk, "log") : rc;
+    if (rc == 0)
+        rc = scan->disk->ops->sync_dir(scan->disk, "log");
+    return rc == 0 ? spool_list_remove(scan->disk) : rc;
 }
 
 struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
@@ -408,6 +412,8 @@ struct spool_scan *spool_scan_run(struct disk *disk, bool read_only,
         rc = disk_error(&scan->error, rc, "cannot list log/, the spool log");
     for (size_t i = 0; i < scan->nsegments && rc == OK; i++)
         rc = look_at(scan, &scan->segments[i]);
+    if (rc == OK)
+        rc = spool_list_check(scan);
     if (rc == OK && scan->nsegments > 0)
         qsort(scan->segments, scan->nsegments, sizeof(*scan->segments), by_generation);
     if (rc == OK)

@@ -18,6 +18,8 @@ struct found_segment {
     int64_t lacks;       /* as struct segment */
     size_t start;        /* where its first sound record is */
     bool copy;           /* that is the copy of its SEGMENT record */
+    bool stamped;        /* in sectors */
+    bool blank;          /* nothing but zeros */
     bool rotten;         /* there are unsound ones before that, which were sound once */
 };
 

@@ -104,6 +104,24 @@ def test_a_message_damaged_in_its_file_is_held_reported_and_not_delivered(stuck)
     assert "2 damaged" in stuck.veredus("queue", "summary").stdout
 
 
+def test_segments_of_the_log_that_are_gone_are_reported_and_mail_goes_on(stuck):
+    names = sorted(os.listdir(stuck.path("spool/log")))
+    found = lambda **how: json.loads(stuck.veredus("queue", "verify", "--json", **how).stdout)
+    os.unlink(stuck.path("spool/log/" + names[-1]))
+    said = found(status=1)["findings"]
+    assert len(said) == 1 and f"log/{names[-1]}," in said[0]["reason"]
+    stuck.stop()
+    for name in names[:-1]:
+        os.unlink(stuck.path("spool/log/" + name))
+    assert len(found(status=1)["findings"]) == len(names)
+    stuck.start()
+    lost = {e["reason"].split()[0] for e in stuck.log_find(event="spool.trouble")}
+    assert {f"log/{name}," for name in names} <= lost
+    assert os.listdir(stuck.path("spool/corrupt"))
+    enqueue(stuck, "after it")
+    assert {f["kind"] for f in found(status=0)["findings"]} == {"note"}  # what was set aside
+
+
 def moved(source, rooted, keep_times):
     """A second instance on a copy of the spool: other ports, perhaps another owner."""
     other = make(rooted)

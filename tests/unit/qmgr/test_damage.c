@@ -299,6 +299,122 @@ static void test_a_segment_that_was_removed_from_the_middle_is_reported(void **s
     simdisk_free(sim);
 }
 
+struct names {
+    char list[16][64];
+    size_t n;
+};
+
+static void note_name(const char *name, void *arg)
+{
+    struct names *names = arg;
+    assert_in_range(names->n, 0, 15);
+    snprintf(names->list[names->n++], 64, "log/%.32s", name);
+}
+
+static void overwrite(struct simdisk *sim, const char *path, char with)
+{
+    static char bytes[SEGMENT];
+    struct disk *disk = simdisk_disk(sim);
+    struct iovec iov = {bytes, SEGMENT};
+    memset(bytes, with, SEGMENT);
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    assert_int_equal(disk->ops->write(disk, fd, &iov, 1, 0), 0);
+    disk->ops->close(disk, fd);
+}
+
+static void lose(struct simdisk *sim, const char *path, bool zeros)
+{
+    if (zeros)
+        overwrite(sim, path, 0);
+    else
+        assert_int_equal(simdisk_disk(sim)->ops->unlink(simdisk_disk(sim), path), 0);
+}
+
+/* The oldest, the newest, and those that were never used. */
+static void test_any_segment_that_is_removed_or_all_zeros_is_reported_once(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 8; round++) {
+        struct simdisk *sim = filled();
+        struct found found;
+        struct names names = {.n = 0};
+        char aside[80];
+        spool_close(open_spool(sim, &found)); /* begins a segment of its own */
+        struct disk *disk = simdisk_disk(sim);
+        assert_int_equal(disk->ops->list(disk, "log", note_name, &names), 0);
+        assert_int_equal(names.n, 4);
+        const char *path = names.list[round / 2];
+        lose(sim, path, round % 2);
+        struct spool *spool = open_spool(sim, &found);
+        assert_int_equal(found.troubles, 1);
+        assert_non_null(strstr(found.first, "segment lost: "));
+        assert_non_null(strstr(found.first, path));
+        snprintf(aside, sizeof(aside), "corrupt/log-%s-lost", strrchr(path, '/') + 1);
+        assert_true(exists(sim, aside));
+        accept(spool, 1);
+        spool_close(spool);
+        spool_close(open_spool(sim, &found));
+        assert_int_equal(found.troubles, 0);
+        assert_true(found.message[1]);
+        simdisk_free(sim);
+    }
+}
+
+static void test_a_log_of_which_nothing_is_left_is_reported_segment_by_segment(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct found found;
+    struct names names = {.n = 0};
+    struct disk *disk = simdisk_disk(sim);
+    assert_int_equal(disk->ops->list(disk, "log", note_name, &names), 0);
+    for (size_t i = 0; i < names.n; i++)
+        lose(sim, names.list[i], false);
+    struct spool *spool = open_spool(sim, &found);
+    assert_int_equal(found.troubles, names.n);
+    assert_int_equal(found.messages, 0);
+    accept(spool, 1);
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
+/* Whatever is wrong with it: mail goes on, and the next start finds a sound one. */
+static void test_a_list_of_segments_that_is_gone_or_damaged_is_reported_once(void **state)
+{
+    (void)state;
+    for (uint64_t at = 0; at < 80; at++) {
+        struct simdisk *sim = filled();
+        struct found found;
+        if (at == 0)
+            lose(sim, "segments", false);
+        else
+            assert_true(simdisk_flip(sim, "segments", at));
+        spool_close(open_spool(sim, &found));
+        assert_int_equal(found.troubles, 1);
+        assert_non_null(strstr(found.first, "segments"));
+        assert_int_equal(found.messages, MESSAGES);
+        spool_close(open_spool(sim, &found));
+        assert_int_equal(found.troubles, 0);
+        simdisk_free(sim);
+    }
+}
+
+static void test_a_spool_without_the_file_format_keeps_its_format_and_says_so(void **state)
+{
+    (void)state;
+    struct simdisk *sim = filled();
+    struct found found;
+    lose(sim, "format", false);
+    struct spool *spool = open_spool(sim, &found);
+    assert_int_equal(found.troubles, 1);
+    assert_non_null(strstr(found.first, "format"));
+    assert_int_equal(spool_format(spool), SPOOL_FORMAT);
+    spool_close(spool);
+    spool_close(open_spool(sim, &found));
+    assert_int_equal(found.troubles, 0);
+    simdisk_free(sim);
+}
+
 static void test_a_segment_whose_making_was_cut_off_is_removed(void **state)
 {
     (void)state;
@@ -322,12 +438,8 @@ static void test_a_segment_overwritten_as_a_whole_is_reported_and_kept(void **st
     char path[64];
     written_segment(sim, path);
     assert_int_equal(disk->ops->stat(disk, path, &st), 0);
-    char *junk = malloc((size_t)st.size);
-    memset(junk, 'x', (size_t)st.size);
-    struct iovec iov = {junk, (size_t)st.size};
-    int fd = disk->ops->open(disk, path, DISK_WRITE);
-    assert_int_equal(disk->ops->write(disk, fd, &iov, 1, 0), 0);
-    disk->ops->close(disk, fd);
+    assert_int_equal(st.size, SEGMENT);
+    overwrite(sim, path, 'x');
     struct spool *spool = open_spool(sim, &found);
     assert_non_null(spool);
     assert_int_equal(found.messages, 0);
@@ -337,7 +449,6 @@ static void test_a_segment_overwritten_as_a_whole_is_reported_and_kept(void **st
     assert_int_equal(disk->ops->stat(disk, aside, &st), 0);
     spool_close(spool);
     simdisk_free(sim);
-    free(junk);
 }
 
 static void test_foreign_files_are_reported_and_left_alone(void **state)
@@ -451,6 +562,10 @@ int main(void)
         cmocka_unit_test(test_a_segment_that_was_cut_is_reported_once),
         cmocka_unit_test(test_a_body_that_a_cut_segment_may_have_named_is_kept),
         cmocka_unit_test(test_a_segment_that_was_removed_from_the_middle_is_reported),
+        cmocka_unit_test(test_any_segment_that_is_removed_or_all_zeros_is_reported_once),
+        cmocka_unit_test(test_a_log_of_which_nothing_is_left_is_reported_segment_by_segment),
+        cmocka_unit_test(test_a_list_of_segments_that_is_gone_or_damaged_is_reported_once),
+        cmocka_unit_test(test_a_spool_without_the_file_format_keeps_its_format_and_says_so),
         cmocka_unit_test(test_a_segment_whose_making_was_cut_off_is_removed),
         cmocka_unit_test(test_a_segment_overwritten_as_a_whole_is_reported_and_kept),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),

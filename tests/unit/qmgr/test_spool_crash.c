@@ -34,7 +34,8 @@ enum {
 #else
     HISTORIES = 20000,
 #endif
-    BATCH = 10
+    BATCH = 10,
+    LOST_MAX = 32
 };
 
 enum life { UNKNOWN_YET, MAYBE, LIVE, ENDING, ENDED };
@@ -71,6 +72,8 @@ struct history {
     bool old;           /* parts of it were written in format 1 */
     char flipped[128];  /* the file with that bit, or empty */
     unsigned named;     /* troubles that name the flipped file */
+    char lost[LOST_MAX][SPOOL_PATH]; /* segments that somebody removed or overwrote with zeros */
+    unsigned nlost, lost_named;
 };
 
 static void wrong(struct history *h, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -598,6 +601,8 @@ static void found_trouble(const char *what, const char *reason, void *arg)
     struct history *h = arg;
     h->troubles++;
     h->named += h->flipped[0] && strstr(reason, h->flipped) != NULL;
+    for (unsigned i = 0; i < h->nlost; i++)
+        h->lost_named += strcmp(what, "segment lost") == 0 && strstr(reason, h->lost[i]) != NULL;
     STORY(h, "  %s: %s\n", what, reason);
     /* A body that its client's refused message left without is no damage. */
     if (strcmp(what, "body missing") != 0 && !h->damaged)
@@ -606,8 +611,10 @@ static void found_trouble(const char *what, const char *reason, void *arg)
 
 static struct spool *try_open(struct history *h)
 {
-    static const struct spool_config config = {.segment_size = 16384, .segments = 4};
     static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
+    /* Sometimes the administrator has changed his mind. */
+    struct spool_config config = {
+        .segment_size = 16384, .segments = dice(h, 8) == 0 ? 3 + (unsigned)dice(h, 4) : 4};
     struct error err = {.text = ""};
     for (size_t i = 0; i < h->n; i++)
         h->list[i].found = false;
@@ -723,6 +730,78 @@ static void damage_sector(struct history *h)
     damage(h, h->old ? NULL : simdisk_lose_sector(h->sim, "log", simdisk_random(h->sim)));
 }
 
+static void note_segment(const char *name, void *arg)
+{
+    struct history *h = arg;
+    assert_true(h->nlost < LOST_MAX);
+    snprintf(h->lost[h->nlost++], SPOOL_PATH, "log/%.32s", name);
+}
+
+/* One that is about to be removed, since there are too many, is not on the list any more. */
+static unsigned count_listed(struct history *h)
+{
+    char text[1024] = "", line[SPOOL_PATH];
+    unsigned n = 0;
+    int fd = h->disk->ops->open(h->disk, "segments", DISK_READ);
+    assert_true(h->disk->ops->read(h->disk, fd, text, sizeof(text) - 1, 0) > 0);
+    h->disk->ops->close(h->disk, fd);
+    for (unsigned i = 0; i < h->nlost; i++) {
+        snprintf(line, sizeof(line), "\n%.5s\n", strchr(h->lost[i], '/') + 1);
+        n += strstr(text, line) != NULL;
+    }
+    return n;
+}
+
+static void destroy(struct history *h, const char *path, bool zeros)
+{
+    static char nothing[65536];
+    struct disk_stat st;
+    STORY(h, "%s %s\n", zeros ? "zeros over" : "removal of", path);
+    if (!zeros) {
+        assert_int_equal(h->disk->ops->unlink(h->disk, path), 0);
+        return;
+    }
+    assert_int_equal(h->disk->ops->stat(h->disk, path, &st), 0);
+    assert_true(st.size <= (int64_t)sizeof(nothing));
+    struct iovec iov = {nothing, (size_t)st.size};
+    int fd = h->disk->ops->open(h->disk, path, DISK_WRITE);
+    assert_int_equal(h->disk->ops->write(h->disk, fd, &iov, 1, 0), 0);
+    h->disk->ops->close(h->disk, fd);
+}
+
+/* Somebody removes one segment of the log or all, the oldest and the newest like any other, or
+ * there are only zeros in it. Each has to be reported by its name, whatever it held; and once. */
+static void lose_segments(struct history *h)
+{
+    end(h, dice(h, 2) == 0);
+    if (h->format == 1)
+        return;
+    assert_int_equal(h->disk->ops->list(h->disk, "log", note_segment, h), 0);
+    bool zeros = dice(h, 2) == 0;
+    if (dice(h, 4) > 0) {
+        memcpy(h->lost[0], h->lost[dice(h, h->nlost)], SPOOL_PATH);
+        h->nlost = 1;
+    }
+    unsigned listed = count_listed(h);
+    for (unsigned i = 0; i < h->nlost; i++)
+        destroy(h, h->lost[i], zeros);
+    h->damaged = true;
+    h->spool = try_open(h);
+    settle_model(h);
+    if (!h->spool || h->lost_named != listed) {
+        h->wrong[0] = '\0';
+        wrong(h, "%u segments are lost, %u are reported", listed, h->lost_named);
+    }
+    if (!h->spool || h->lost_named != listed || listed == 0)
+        return;
+    spool_close(h->spool);
+    h->lost_named = 0;
+    h->spool = try_open(h);
+    h->wrong[0] = '\0';
+    if (h->lost_named > 0)
+        wrong(h, "what was lost is reported again");
+}
+
 /* --- bugs planted on purpose ----------------------------------------------------------------- */
 
 /* A disk that forgets syncs; others are below. */
@@ -788,10 +867,13 @@ static bool run_history(uint64_t seed, const char *lie, bool told, struct histor
     if (!h->spool)
         wrong(h, "the spool does not open");
     else if ((!lie || no_marks) && !h->wrong[0] && dice(h, 3) == 0) {
-        if (dice(h, 3) > 0)
-            damage_bit(h);
-        else
+        unsigned kind = (unsigned)dice(h, 4);
+        if (no_marks || kind == 0)
             damage_sector(h);
+        else if (kind == 1)
+            lose_segments(h);
+        else
+            damage_bit(h);
     }
     spool_close(h->spool);
     simdisk_free(h->sim);
@@ -905,6 +987,15 @@ static void test_what_is_read_at_start_has_to_be_synced_first(void **state)
     finds_missing_sync("all");
 }
 
+/* A segment that was removed because there are too many would pass for lost, or the list would be
+ * one that cannot be read. */
+static void test_a_missing_sync_of_the_list_of_segments_is_found(void **state)
+{
+    (void)state;
+    finds_missing_sync("segments.new");
+    finds_missing_sync("dir:.");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -916,6 +1007,7 @@ int main(void)
         cmocka_unit_test(test_a_segment_given_up_before_parked_files_are_durable_is_found),
         cmocka_unit_test(test_a_mark_that_is_written_before_its_records_is_found),
         cmocka_unit_test(test_a_missing_sync_of_large_bodies_is_found),
+        cmocka_unit_test(test_a_missing_sync_of_the_list_of_segments_is_found),
         cmocka_unit_test(test_what_is_read_at_start_has_to_be_synced_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,18 @@ static void test_segments_that_were_emptied_are_damage_and_named(void **state)
     }
 }
 
+static void test_a_segment_that_is_gone_is_damage_while_running_and_while_down(void **state)
+{
+    struct world *w = *state;
+    for (int running = 0; running < 2; running++) {
+        if (!running)
+            assert_int_equal(w->disk->ops->unlink(w->disk, "log/00002"), 0);
+        verify(w, running);
+        assert_int_equal(w->sum.damaged, 1);
+        assert_non_null(strstr(w->last, "segment lost: log/00002"));
+    }
+}
+
 static void test_a_file_that_the_spools_account_cannot_write_is_damage(void **state)
 {
     struct world *w = *state;
@@ -248,6 +260,8 @@ int main(void)
             test_lasting_damage_is_found_while_running_too, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_segments_that_were_emptied_are_damage_and_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_segment_that_is_gone_is_damage_while_running_and_while_down, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_a_file_that_the_spools_account_cannot_write_is_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(
