@@ -19,6 +19,17 @@ int queue_filter_options(int *argc, char **argv, struct buf *out);
 /* "90", "15m", "2h", "3d", "1w" as ms: a number of seconds, minutes, hours, days, weeks. */
 int queue_age_parse(struct slice, int64_t *ms) MUST_USE;
 
+/* Local time by strftime's format; empty for 0. */
+void queue_print_time(int64_t ms, const char *format, char out[32]);
+/* What strangers wrote goes to a terminal: no control characters. */
+void queue_print_clean(struct slice);
+
+/* queue_list.c */
+int queue_list_verb(struct ctl *, int argc, char **argv);
+
+/* queue_show.c */
+int queue_show_verb(struct ctl *, int argc, char **argv);
+
 /* The verbs of queue_act.c. */
 int queue_act_verb(struct ctl *, int argc, char **argv);
 int queue_retry(struct ctl *, int argc, char **argv);

@@ -158,7 +158,8 @@ static void remember(const struct queue_entry *e, void *arg)
     add_id(arg, e->qid);
 }
 
-static int export_all(struct ctl *c, struct ids *ids, struct slice filter, const char *dir)
+/* filter: what is to be exported beside ids; NULL: nothing. */
+static int export_all(struct ctl *c, struct ids *ids, const struct slice *filter, const char *dir)
 {
     struct ipc_sync s;
     if (mkdir(dir, 0700) != 0 && errno != EEXIST)
@@ -166,8 +167,8 @@ static int export_all(struct ctl *c, struct ids *ids, struct slice filter, const
     int status = queue_open(c, &s, true);
     if (status != CTL_OK)
         return status;
-    if (filter.n > 0)
-        status = queue_each(&s, filter, remember, ids);
+    if (filter)
+        status = queue_each(&s, *filter, remember, ids);
     size_t good = 0;
     for (size_t i = 0; i < ids->n; i++) {
         int result = export_one(c, &s, ids->qids[i], dir);
@@ -186,10 +187,11 @@ int queue_export(struct ctl *c, int argc, char **argv)
     struct ids ids = {0};
     buf_init(&filter, 1024);
     int status = queue_filter_options(&argc, argv, &filter);
-    bool filtered = buf_len(&filter) > 0;
+    struct slice fits = buf_slice(&filter);
+    bool filtered = fits.n > 0, all = !filtered && argc == 2 && strcmp(argv[0], "all") == 0;
     if (status == CTL_OK && (filtered ? argc != 1 : argc < 2))
         status = ctl_usage(c);
-    for (int i = 0; status == CTL_OK && i < argc - 1; i++) {
+    for (int i = 0; status == CTL_OK && !all && i < argc - 1; i++) {
         uint64_t qid;
         if (id_parse(slice_of(argv[i]), &qid) != OK)
             status = ctl_fail(CTL_USAGE, "%s: not a queue id", argv[i]);
@@ -197,7 +199,7 @@ int queue_export(struct ctl *c, int argc, char **argv)
             add_id(&ids, qid);
     }
     if (status == CTL_OK)
-        status = export_all(c, &ids, buf_slice(&filter), argv[argc - 1]);
+        status = export_all(c, &ids, filtered || all ? &fits : NULL, argv[argc - 1]);
     free(ids.qids);
     buf_clear(&filter);
     return status;

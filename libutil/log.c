@@ -214,6 +214,8 @@ int id_parse(struct slice s, uint64_t *id)
             return ERR_SYNTAX;
         v = v << 5 | (uint64_t)(d - digits);
     }
+    if (v == 0)
+        return ERR_SYNTAX; /* "none" everywhere, and "all" where messages are acted on */
     *id = v;
     return OK;
 }

@@ -90,6 +90,7 @@ bool log_tracing(const char *what);
 /* Ids: 64-bit values printed in 32 digits and letters, for sid and qid. */
 enum { ID_TEXT = 14 };
 void id_print(uint64_t id, char out[ID_TEXT]);
+/* ERR_SYNTAX for 0 too, which is no id. */
 int id_parse(struct slice s, uint64_t *id) MUST_USE;
 /* A new random id, never 0. */
 uint64_t id_new(void);

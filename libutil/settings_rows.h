@@ -20,6 +20,12 @@
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 
+/* settings_listen.c */
+extern const struct conf_schema listen_schema, imap_schema, pop3_schema;
+/* settings_domain.c */
+extern const struct conf_schema domain_schema, local_schema;
+/* settings_outbound.c */
+extern const struct conf_schema outbound_schema, dns_schema;
 /* settings_mailbox.c */
 extern const struct conf_schema mailbox_schema, expire_schema, housekeeping_schema;
 /* settings_queue.c */

@@ -23,7 +23,7 @@ bool parked_parse_name(const char *name, uint64_t *qid, uint64_t *size)
 {
     struct slice rest = slice_of(name);
     struct slice id = slice_cut(&rest, '-');
-    if (!rest.p || id_parse(id, qid) != OK || *qid == 0)
+    if (!rest.p || id_parse(id, qid) != OK)
         return false;
     if (slice_u64(rest, 0, INT64_MAX, size) != OK)
         return false;

@@ -88,6 +88,22 @@ def test_a_verb_without_ids_or_filter_does_nothing(stuck):
     stuck.veredus("queue", "delete", entry["qid"])
 
 
+def test_an_id_of_zeros_is_no_way_to_say_all(stuck):
+    entry = enqueue(stuck)
+    for word in ("0", "0000000000000"):
+        assert stuck.veredus("queue", "delete", word, status=None).returncode == 2
+    assert entry["qid"] in ids(stuck)
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def test_all_can_be_exported(stuck):
+    entry = enqueue(stuck)
+    there = os.path.join(stuck.parent, unique("all"))
+    stuck.veredus("queue", "export", "all", there)
+    assert f"{entry['qid']}.eml" in os.listdir(there)
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
 def test_a_dry_run_only_names_what_a_filter_finds(stuck):
     domain = f"{unique('d')}.test"
     entry = enqueue(stuck, f"a@{domain}")

@@ -170,6 +170,8 @@ static void test_ids_survive_printing_and_parsing(void **state)
     }
     uint64_t none;
     assert_int_equal(id_parse(SLICE_LIT(""), &none), ERR_SYNTAX);
+    assert_int_equal(id_parse(SLICE_LIT("0"), &none), ERR_SYNTAX); /* would mean all messages */
+    assert_int_equal(id_parse(SLICE_LIT("0000000000000"), &none), ERR_SYNTAX);
     assert_int_equal(id_parse(SLICE_LIT("AB"), &none), ERR_SYNTAX);
     assert_int_equal(id_parse(SLICE_LIT("zzzzzzzzzzzzz"), &none), ERR_SYNTAX); /* over 64 bits */
 }
