@@ -25,11 +25,13 @@
 
 /* A folder of another user that this one may look at. */
 struct session_share {
-    const char *owner;     /* canonical name */
-    const char *mail;      /* his mail directory, as authd grants it */
-    const char *directory; /* what the folder's is called in the owner's mail directory */
-    int fd;                /* that directory */
-    bool is_public;        /* the owner holds the domain's public folders */
+    const char *owner; /* canonical name */
+    const char *mail;  /* his mail directory, as authd grants it */
+    const char
+        *directory; /* what the folder's is called in the owner's mail directory; INBOX: "." */
+    int fd;         /* that directory; INBOX: the one that it has for itself */
+    int maildir;    /* INBOX: the mail directory, to walk through to the messages; else 0 */
+    bool is_public; /* the owner holds the domain's public folders */
 };
 
 /* What a session is given. Everything lives as long as the process. */

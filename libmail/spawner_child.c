@@ -95,8 +95,7 @@ _Noreturn void spawner_child_main(struct spawner *s, const struct spawner_ask *a
     const struct spawner_place *place, int notify, int room)
 {
     struct error err = {0};
-    struct shares shares = {.n = 0};
-    int trees[1 + SHARES_MAX];
+    struct shares shares = {.ntrees = 1};
     struct session_env env = {.fd = a->fd,
         .notify = notify,
         .wake = place->below_root ? s->wake[1] : -1,
@@ -120,12 +119,10 @@ _Noreturn void spawner_child_main(struct spawner *s, const struct spawner_ask *a
         shares_gather(s, place->user, &shares);
     env.mail = settle(s, place, &err);
     fd_close(&s->root_fd);
-    trees[0] = env.mail;
-    for (size_t i = 0; i < shares.n; i++)
-        trees[i + 1] = shares.list[i].fd;
+    shares.trees[0] = env.mail;
     env.shares = shares.list;
     env.nshares = shares.n;
-    if (env.mail < 0 || sandbox_tighten_to(s->filter, trees, shares.n + 1, &err) != OK) {
+    if (env.mail < 0 || sandbox_tighten_to(s->filter, shares.trees, shares.ntrees, &err) != OK) {
         log_event(&env.log, session_refuse, .user = slice_of(env.user),
             .rule = SLICE_LIT("sandbox"), .why = slice_of(err.text));
         _exit(1);

@@ -6,7 +6,7 @@
 #include "libutil/map.h"
 
 #define SHARES_REGISTRY "veredus.shares"
-enum { SPAWNER_TREES = 16, SHARES_MAX = 200 };
+enum { SPAWNER_TREES = 16, SHARES_MAX = 200, SHARE_TREES = 4 };
 
 struct spawner {
     struct daemon *daemon;
@@ -63,6 +63,8 @@ struct spawner_place {
 struct shares {
     struct session_share list[SHARES_MAX];
     size_t n;
+    int trees[1 + SHARES_MAX * SHARE_TREES]; /* the first is the user's own */
+    size_t ntrees;
 };
 
 /* --- spawner_shares.c --- */
@@ -70,7 +72,8 @@ int shares_configure(struct spawner *, struct error *) MUST_USE;
 void shares_start(struct spawner *);
 /* Takes what sessions told; before any of them is forgotten. */
 void shares_read(struct spawner *);
-/* In the child, before it is closed in: opens what others share with this user. */
+/* In the child, before it is closed in: opens what others share with this user, and adds the trees
+ * that have to be open to it. */
 void shares_gather(struct spawner *, const char *user, struct shares *);
 /* Whether this owner shares the folder in this directory with the user; his mail directory. */
 bool shares_allow(const struct spawner *, const char *user, struct slice owner,

@@ -5,7 +5,8 @@
  *
  * A session cannot leave its mail directory, so it tells the spawner by a pipe that something
  * changed. At a login the child opens, before it is closed in, the directories of folders that are
- * shared with its user, and nothing else of anybody's: what is not open cannot be reached.
+ * shared with its user, and nothing else of anybody's: what is not open cannot be reached. INBOX is
+ * four trees, since its directory holds all other folders.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -176,6 +177,36 @@ static bool is_folder_directory(struct slice name)
            slice_chr(name, '/') < 0;
 }
 
+static bool open_folder(struct shares *out, int mail, const char *name, struct session_share *sh)
+{
+    sh->fd = openat(mail, name, OPEN_DIR);
+    if (sh->fd < 0)
+        return false; /* renamed or deleted since */
+    out->trees[out->ntrees++] = sh->fd;
+    return true;
+}
+
+/* The mail directory itself only as a place to begin paths from: a descriptor that reads nothing.
+ */
+static bool open_inbox(struct shares *out, int mail, struct session_share *sh)
+{
+    static const char *const parts[SHARE_TREES] = {"veredus.inbox", "cur", "new", "tmp"};
+    int fds[SHARE_TREES];
+    size_t n = 0;
+    while (n < SHARE_TREES && (fds[n] = openat(mail, parts[n], OPEN_DIR)) >= 0)
+        n++;
+    sh->maildir = n < SHARE_TREES ? -1 : openat(mail, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (sh->maildir < 0) {
+        while (n)
+            close(fds[--n]);
+        return false;
+    }
+    sh->fd = fds[0];
+    memcpy(&out->trees[out->ntrees], fds, sizeof(fds));
+    out->ntrees += SHARE_TREES;
+    return true;
+}
+
 static void take_folder(struct gathering *g, int mail, struct slice disk)
 {
     struct shares *out = g->out;
@@ -184,17 +215,17 @@ static void take_folder(struct gathering *g, int mail, struct slice disk)
     /* Lines of one folder stand together. */
     if (last && slice_is(disk, last->directory) && slice_is(g->owner, last->owner))
         return;
-    if (out->n == SHARES_MAX || !is_folder_directory(disk) ||
+    bool inbox = slice_is(disk, ".");
+    if (out->n == SHARES_MAX || !(inbox || is_folder_directory(disk)) ||
         !slice_to_cstr(disk, name, sizeof(name)))
         return;
-    int fd = openat(mail, name, OPEN_DIR);
-    if (fd < 0)
-        return; /* renamed or deleted since */
-    out->list[out->n++] = (struct session_share){.owner = xmemdup0(g->owner.p, g->owner.n),
-        .mail = xmemdup0(g->path.p, g->path.n),
-        .directory = xstrdup(name),
-        .fd = fd,
-        .is_public = g->is_public};
+    struct session_share sh = {.is_public = g->is_public};
+    if (inbox ? !open_inbox(out, mail, &sh) : !open_folder(out, mail, name, &sh))
+        return;
+    sh.owner = xmemdup0(g->owner.p, g->owner.n);
+    sh.mail = xmemdup0(g->path.p, g->path.n);
+    sh.directory = xstrdup(name);
+    out->list[out->n++] = sh;
 }
 
 static void take_owner(struct gathering *g, int root)

@@ -94,7 +94,6 @@ static int read_list(int dir, struct acl *a, struct error *err)
     return rc == ERR_NOT_FOUND ? OK : rc;
 }
 
-
 int store_acl_get(struct store *s, struct slice folder, struct acl *a, struct error *err)
 {
     int fd = -1;
@@ -167,11 +166,13 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
     if (!who_ok(who) || !slice_to_cstr(who, name, sizeof(name)))
         return error_set(err, ERR_SYNTAX, "not an identifier");
     ascii_lower(name, strlen(name));
-    if (name_is_inbox(folder))
-        return error_set(err, ERR_DENIED, "INBOX cannot be shared, since all other folders lie in it");
     if (how != ACL_REMOVE && name[0] != '-' && (rights & ~(unsigned)ACL_GRANTABLE))
         return error_set(err, ERR_DENIED, "rights that only the owner can have");
-    int rc = store_open_place(s, folder, &fd, err);
+    /* What others find is complete, and has its numbers: they see too little to give any. */
+    struct box *ready;
+    int rc = store_exists(s, folder) ? store_box(s, folder, &ready, err) : OK;
+    if (!rc)
+        rc = store_open_place(s, folder, &fd, err);
     if (rc)
         return rc;
     rc = lock_lists(s, &lock, err);
@@ -181,6 +182,8 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
             rc = OK;         /* begun anew */
         if (!rc && a.n == 0) /* what the journal has for it, others would not find */
             rc = journal_settle(s, err);
+        if (!rc && a.n == 0 && fs_sync_all(fd))
+            rc = error_sys(err, "syncing the mail directory");
         if (!rc)
             rc = apply(&a, name, how, rights, err);
         if (!rc)
@@ -199,8 +202,7 @@ static void put_folder(struct store *s, struct slice folder, struct buf *out)
     char disk[NAME_DISK_MAX];
     struct acl a;
     struct error ignored;
-    if (name_is_inbox(folder) || store_folder_dir(s, folder, disk, &ignored) ||
-        store_acl_get(s, folder, &a, &ignored))
+    if (store_folder_dir(s, folder, disk, &ignored) || store_acl_get(s, folder, &a, &ignored))
         return;
     for (size_t i = 0; i < a.n; i++)
         if (a.entries[i].who[0] != '-' && a.entries[i].rights)

@@ -49,8 +49,8 @@ void acl_clear(struct acl *);
 /* A folder without a list has none. */
 int store_acl_get(struct store *, struct slice folder, struct acl *, struct error *) MUST_USE;
 enum acl_how { ACL_SET, ACL_ADD, ACL_REMOVE };
-/* Changes one entry; without rights left it goes. Durable. ERR_DENIED: INBOX, or rights that
- * cannot be given; ERR_LIMIT; ERR_SYNTAX: who. Afterwards the summary is written. */
+/* Changes one entry; without rights left it goes. Durable. ERR_DENIED: rights that cannot
+ * be given; ERR_LIMIT; ERR_SYNTAX: who. Afterwards the summary is written. */
 int store_acl_change(struct store *, struct slice folder, struct slice who, enum acl_how,
     unsigned rights, struct error *) MUST_USE;
 /* Writes veredus.shared in the mail directory anew: for each folder that others may look up, lines

@@ -35,7 +35,7 @@ struct sandbox_filter {
 /* Installs the filter; no_new_privs must be set. all_threads: of the process. */
 int sandbox_filter_load(const struct sandbox_filter *, bool all_threads, struct error *);
 
-enum { SANDBOX_TREES_MAX = 256 };
+enum { SANDBOX_TREES_MAX = 1024 };
 
 /* Directories and files opened with O_PATH while that was still possible. */
 struct sandbox_trees {

@@ -113,8 +113,8 @@ static const struct conf_key imap_keys[] = {
         .type = CONF_BOOL,
         .def = "yes",
         .readers = R(IMAP_SESSION),
-        .help = "Whether users may share folders with others (RFC 4314). Virtual users only; new "
-                "shares are seen from the next login on."},
+        .help = "Whether users may share folders, INBOX too, with others (RFC 4314). Virtual users "
+                "only; new shares are seen from the next login on."},
     {0}};
 const struct conf_schema imap_schema = {imap_keys};
 

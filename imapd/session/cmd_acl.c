@@ -182,8 +182,7 @@ void cmd_listrights(struct command *c)
     if (is_owner(c->s, who))
         put_rights(out, ACL_ALL);
     else
-        buf_puts(out,
-            c->s->env->wake < 0 || slice_iis(name, "INBOX") ? "\"\"" : "\"\" l r s w i p t e d");
+        buf_puts(out, c->s->env->wake < 0 ? "\"\"" : "\"\" l r s w i p t e d");
     buf_puts(out, "\r\n");
     command_ok(c, "LISTRIGHTS completed");
 }

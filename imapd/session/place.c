@@ -18,12 +18,19 @@ void places_open(struct session *s)
         const struct session_share *from = &s->env->shares[i];
         buf_reset(&folder);
         buf_reset(&name);
+        bool inbox = strcmp(from->directory, ".") == 0;
         if (from->is_public)
             buf_puts(&name, PLACE_PUBLIC);
         else
             buf_printf(&name, "%s%s/", PLACE_OTHERS, from->owner);
-        if (name_from_disk(slice_of(from->directory), &folder) ||
-            buf_put(&name, buf_slice(&folder)))
+        if (inbox)
+            buf_puts(&folder, "INBOX");
+        else if (name_from_disk(slice_of(from->directory), &folder))
+            continue;
+        /* The owner's name alone is his INBOX, above the others. */
+        if (inbox)
+            buf_truncate(&name, buf_len(&name) - 1);
+        else if (buf_put(&name, buf_slice(&folder)))
             continue;
         s->shares[s->nshares++] =
             (struct share){.name = xmemdup0(buf_slice(&name).p, buf_len(&name)),
@@ -54,6 +61,7 @@ static int open_share(struct session *s, struct share *sh, struct place *p, stru
 {
     struct acl acl;
     const struct store_options opts = {.single = true,
+        .maildir = sh->from->maildir,
         .changed = notify_changed_share,
         .arg = sh,
         .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};

@@ -1,6 +1,7 @@
 /*
  * Mailbox names: our own folders, those of other users ("Other Users/alice@example.org/Projects")
- * and public ones ("Public/News"), and what we may do there (RFC 2342, RFC 4314).
+ * and public ones ("Public/News"), and what we may do there (RFC 2342, RFC 4314). The INBOX of a user
+ * has his name alone: "Other Users/alice@example.org", "Public".
  *
  * The spawner opened the folders that others share with us, and nothing else of theirs; what we
  * may do in them is read from their lists each time, so that a right taken away is gone at once.

@@ -17,6 +17,7 @@
 #include "libmail/proto/room.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner.h"
+#include "tests/unit/spawner/inbox_probe.h"
 
 #include <cmocka.h>
 
@@ -91,6 +92,8 @@ static int session(struct session_env *env)
                 return 5;
             continue;
         }
+        if (c == 'i' && tell_inbox(env))
+            continue;
         if (c == 's' && socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){0}) == 0)
             return 4;
         if (write(env->fd, &c, 1) != 1)
@@ -504,6 +507,11 @@ static int room_case(struct rig *r)
     return 0;
 }
 
+static void give(const char *full)
+{
+    assert_true(geteuid() != 0 || chown(full, NOBODY, (gid_t)-1) == 0);
+}
+
 static void put_file(const char *path, const char *text)
 {
     char full[256];
@@ -511,23 +519,52 @@ static void put_file(const char *path, const char *text)
     int fd = open(full, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
     assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
+    give(full);
+}
+
+static void make_dir(const char *path)
+{
+    char full[256];
+    snprintf(full, sizeof(full), "%s/%s", root, path);
+    mkdir(full, 0755);
+    give(full);
 }
 
 static void test_a_session_asks_only_about_folders_that_are_shared_with_its_user(void **state)
 {
     static const char *const dirs[] = {"veredus.shares", "example.test", "example.test/carol"};
-    char full[256];
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-        snprintf(full, sizeof(full), "%s/%s", root, dirs[i]);
-        mkdir(full, 0755);
-        if (geteuid() == 0)
-            assert_int_equal(chown(full, NOBODY, (gid_t)-1), 0);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+        make_dir(dirs[i]);
     put_file("veredus.shares/carol@example.test", "example.test/carol");
     put_file("example.test/carol/veredus.shared",
         ".Team alice@example.test\n.Secret bob@example.test\n");
     each_way(room_case);
+}
+
+static int inbox_case(struct rig *r)
+{
+    char line[512];
+    CHECK(ask(r, "ticket") == OK);
+    CHECK(hear(r, line, sizeof(line)) > 10);
+    CHECK(write(r->fd, "i", 1) == 1 && hear(r, line, sizeof(line)) == 2);
+    if (strcmp(line, "00") != 0)
+        dprintf(2, "missing: %d, open: %d\n", line[0] - '0', line[1] - '0');
+    CHECK(strcmp(line, "00") == 0);
+    fd_close(&r->fd);
+    CHECK(gone(r));
+    return 0;
+}
+
+static void test_a_shared_inbox_opens_nothing_else_of_its_owner(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(inbox_dirs); i++)
+        make_dir(inbox_dirs[i]);
+    for (size_t i = 0; i < ARRAY_LEN(inbox_files); i++)
+        put_file(inbox_files[i], "example.test/carol");
+    put_file("example.test/carol/veredus.shared", ". alice@example.test\n.Sent bob@x\n");
+    each_way(inbox_case);
 }
 
 static int make_root(void **state)
@@ -557,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_a_session_that_makes_a_forbidden_call_dies_alone),
         cmocka_unit_test(test_sessions_of_one_user_are_limited_but_for_this_host),
         cmocka_unit_test(test_a_session_asks_only_about_folders_that_are_shared_with_its_user),
+        cmocka_unit_test(test_a_shared_inbox_opens_nothing_else_of_its_owner),
     };
     return cmocka_run_group_tests_name("spawner", tests, make_root, remove_root);
 }
