@@ -26,6 +26,7 @@ struct store_append {
     bool in_place;    /* tmp is where the message stays, and nothing was there before */
     bool journaled;   /* the journal makes it durable */
     bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
+    bool gone;        /* the folder was deleted: another may have its name now */
     int failed;       /* error of an earlier write */
 };
 
@@ -52,7 +53,7 @@ static void end(struct store_append *a)
         fs_unlink(a->box->dirfd, a->tmp, 0);
     fs_close(&a->fd);
     buf_clear(&a->buf);
-    if (a->store->box)
+    if (a->store->box || a->gone)
         box_close(a->box);
     else
         a->store->box = a->box;
@@ -554,7 +555,7 @@ static int make_durable(struct store_append *a, const struct store_append_option
         .content = buf_slice(&a->buf)};
     int rc = journal_add(a->store, &note, err);
     /* Without a journal the long way does: everything on this file system. */
-    if (rc && fs_sync_all(a->box->ixfd) == 0)
+    if (rc && rc != ERR_NOT_FOUND && fs_sync_all(a->box->ixfd) == 0)
         rc = OK;
     if (rc)
         take_back(a->box, op->rec.uid);
@@ -590,6 +591,7 @@ int store_append_commit(struct store_append *a, const struct store_append_option
         rc = make_durable(a, opt, &op, sequence, err);
     if (!rc && !before)
         box_announce(a->box);
+    a->gone = rc == ERR_NOT_FOUND;
     end(a);
     return rc;
 }

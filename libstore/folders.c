@@ -331,8 +331,9 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
     guid_new(s, guid);
     guid_hex(guid, hex);
     snprintf(trash, sizeof(trash), "%s%s", trash_prefix, hex);
-    /* Writers that have it open find their log gone, and then the folder. One that cannot be
-     * locked because it is damaged goes all the same. */
+    /* Writers that have it open find their log gone, and then the folder: in this order, so that
+     * nobody who dies in between leaves them one that works and is to be removed. One that cannot
+     * be locked because it is damaged goes all the same. */
     struct error ignored;
     int lock_rc = box_load(b, &ignored);
     if (!lock_rc)
@@ -343,11 +344,13 @@ int store_delete(struct store *s, struct slice folder, struct error *err)
         deleted_keep_all(b, lock_rc == OK);
     if (lock_rc == ERR_BUSY)
         rc = error_set(err, lock_rc, "another process is writing to the folder");
-    else if (fs_rename(s->fd, disk, s->fd, trash))
+    else if ((fs_unlink(b->ixfd, "veredus.log", 0) && errno != ENOENT) ||
+             fs_rename(s->fd, disk, s->fd, trash))
         rc = error_sys(err, "deleting folder");
-    else
-        fs_unlink(b->ixfd, "veredus.log", 0);
     box_close(b);
+    /* An append that came before may have noted itself since; one that does it now finds no log. */
+    if (!rc)
+        rc = journal_settle(s, err);
     if (rc)
         return rc;
     fs_sync(s->fd);

@@ -178,6 +178,15 @@ static int put_entry(struct store *s, struct buf *image, struct error *err)
     return rc;
 }
 
+/* Locked. Whoever deletes a folder removes its log, and then settles the journal: an entry that
+ * comes behind that would bring the folder back. */
+static int folder_there(const struct box *b, struct error *err)
+{
+    struct stat st;
+    return fs_stat(b->ixfd, "veredus.log", &st) == 0 ? OK
+                                                     : error_sys(err, "the folder of a message");
+}
+
 int journal_add(struct store *s, const struct journal_note *n, struct error *err)
 {
     struct buf image, op;
@@ -205,7 +214,9 @@ int journal_add(struct store *s, const struct journal_note *n, struct error *err
     if (!rc)
         rc = io_lock(s->journal.fd, err);
     if (!rc) {
-        rc = put_entry(s, &image, err);
+        rc = folder_there(n->box, err);
+        if (!rc)
+            rc = put_entry(s, &image, err);
         fs_lock(s->journal.fd, F_UNLCK);
     }
     if (!rc && fs_data_sync(s->journal.fd))

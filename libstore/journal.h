@@ -26,7 +26,7 @@ int journal_make(struct store *, uint64_t size, struct error *) MUST_USE;
 /* Whatever is there is on disk, the mail directory itself included: for what is made durable in
  * other ways in the directory of a folder. */
 int journal_founded(struct store *, int folder, struct error *) MUST_USE;
-/* Durable when it returns OK. */
+/* Durable when it returns OK. ERR_NOT_FOUND: the folder was deleted. */
 int journal_add(struct store *, const struct journal_note *, struct error *) MUST_USE;
 /* Once for each opening: puts back what a stop of the machine has lost. */
 int journal_replay(struct store *, struct error *) MUST_USE;

@@ -39,6 +39,7 @@ void dir_unlock(int dirfd)
 struct salvage {
     bool index, log; /* which header is good */
     bool log_there;
+    bool apart;    /* each has its own UIDVALIDITY: numbers of one mean nothing in the other */
     uint64_t lost; /* bytes of the log that are no transaction */
 };
 
@@ -119,8 +120,10 @@ static int salvage_log(struct box *b, struct salvage *s, struct error *err)
         rc = error_set(err, check, "veredus.log was written by a newer release");
         goto out;
     }
-    if (check == OK && s->index && head.uidvalidity != b->head.uidvalidity)
+    if (check == OK && s->index && head.uidvalidity != b->head.uidvalidity) {
+        s->apart = true;
         check = ERR_CORRUPT;
+    }
     s->log = check == OK;
     if (!s->log)
         s->lost += sizeof(head);
@@ -169,7 +172,7 @@ static int number_anew(struct box *b, struct error *err)
 static int choose_numbers(struct box *b, const struct salvage *s, struct error *err)
 {
     uint64_t blocks = s->lost ? 1 + s->lost / LEAST_TXN : 0;
-    bool known = (s->index || s->log) && s->log_there && b->head.uidvalidity;
+    bool known = (s->index || s->log) && s->log_there && !s->apart && b->head.uidvalidity;
     uint64_t above = b->head.reserved + blocks * UID_BLOCK;
     if (!known || above > UINT32_MAX / 2)
         return number_anew(b, err);

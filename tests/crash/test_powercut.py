@@ -3,8 +3,9 @@
 The whole directory of an instance lies on an ext4 of its own. In the middle of mail coming in, over
 SMTP and by IMAP APPEND, that file system is told to shut down without flushing its journal: what
 had not been synced is gone, as when the power fails. Then every process is killed, the file system
-is mounted again (its journal is replayed) and the instance started, in a time namespace whose clock
-says that the machine was booted since.
+is mounted again (its journal is replayed) and the instance started: half of the times in a time
+namespace whose clock says that the machine was booted since, and otherwise as it is, as after a disk
+that dropped off and came back.
 """
 import collections
 import contextlib
@@ -271,7 +272,7 @@ class Cuttable:
     def power_on(self):
         self.disk.unmount()
         self.disk.mount(self.instance.dir, self.source.choice(OPTIONS))
-        self.boots += 1
+        self.boots += self.source.randrange(2)
 
     def cut(self):
         """The power fails; the machine comes back, and nothing runs yet."""

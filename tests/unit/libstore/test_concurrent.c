@@ -237,6 +237,28 @@ static void test_folder_deleted_under_a_writer_is_not_found(void **state)
     assert_false(store_exists(f->store, SLICE_LIT("x")));
 }
 
+/* A handle that has the folder open finds the new one of that name, once it was told of the old. */
+static void test_folder_deleted_and_made_again_takes_appends_again(void **state)
+{
+    struct fixture *f = *state;
+    struct store *other;
+    struct store_appended out;
+    const struct store_append_options durable = {.durable = true};
+    const struct slice x = SLICE_LIT("x");
+    assert_int_equal(store_create(f->store, x, &f->err), OK);
+    assert_int_equal(append_opt(f, x, SLICE_LIT(MAIL), &durable, &out), OK);
+    uint32_t before = out.uidvalidity;
+    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err), OK);
+    assert_int_equal(store_delete(other, x, &f->err), OK);
+    assert_int_equal(append_opt(f, x, SLICE_LIT(MAIL), &durable, &out), ERR_NOT_FOUND);
+    assert_false(store_exists(f->store, x));
+    assert_int_equal(store_create(other, x, &f->err), OK);
+    store_close(other);
+    assert_int_equal(append_opt(f, x, SLICE_LIT(MAIL), &durable, &out), OK);
+    assert_true(out.uidvalidity > before);
+    assert_int_equal(files_in(f, ".x/cur"), 1);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -247,6 +269,7 @@ int main(void)
         TEST(test_writer_killed_at_any_moment_loses_nothing_acknowledged),
         TEST(test_repair_that_dies_between_index_and_log_lets_no_uid_come_in_below),
         TEST(test_folder_deleted_under_a_writer_is_not_found),
+        TEST(test_folder_deleted_and_made_again_takes_appends_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,8 +149,7 @@ static void check_counts(const struct check *c, int place)
     const struct place *p = &world.place[place];
     if (p->state == PLACE_THERE && !p->doomed && !c->found[place])
         world_problem("I9: folder %s is lost", p->name[0]);
-    /* An append that was acknowledged while the folder went brings it back after a stop. */
-    if (p->state == PLACE_GONE && c->found[place] && !world.faults && !world.cut)
+    if (p->state == PLACE_GONE && c->found[place] && !world.faults)
         world_problem("I9: folder %s was deleted and is there", p->name[0]);
     for (int i = 0; i < world.messages; i++) {
         int is = c->count[place][i], must = world_must(place, i);
