@@ -255,50 +255,6 @@ static int create_direct(struct store_append *a, uint64_t delivery, struct error
     return rc ? rc : write_memory(a, err);
 }
 
-static const struct disk_delivery *find_delivery(const struct box *b, uint64_t id)
-{
-    for (size_t i = b->ndeliveries; i--;)
-        if (b->deliveries[i].id == id)
-            return &b->deliveries[i];
-    return NULL;
-}
-
-/* The last position in [first, end) with this GUID, or `end`. A GUID never changes, so it is looked
- * at where it was read, at the least cost: this is done at every delivery. */
-static size_t last_with(
-    const struct disk_rec *recs, size_t first, size_t end, const unsigned char guid[STORE_GUID])
-{
-    uint64_t want, have;
-    memcpy(&want, guid, sizeof(want));
-    for (size_t i = end; i-- > first;) {
-        memcpy(&have, recs[i].guid, sizeof(have));
-        if (have == want && memcmp(recs[i].guid, guid, STORE_GUID) == 0)
-            return i;
-    }
-    return end;
-}
-
-static const struct disk_rec *live_with(
-    struct box *b, size_t first, const unsigned char guid[STORE_GUID])
-{
-    size_t end = box_count(b);
-    while (end > first) {
-        bool base = end <= b->nbase;
-        size_t shift = base ? 0 : b->nbase, from = first > shift ? first - shift : 0;
-        const struct disk_rec *recs = base ? b->base : b->extra;
-        size_t at = last_with(recs, from, end - shift, guid);
-        if (at == end - shift) {
-            end = base ? first : MIN(b->nbase, end);
-            continue;
-        }
-        const struct disk_rec *rec = box_rec(b, at + shift);
-        if (!(rec->bits & REC_GONE) && memcmp(rec->guid, guid, STORE_GUID) == 0)
-            return rec;
-        end = at + shift;
-    }
-    return NULL;
-}
-
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
  * mailbox of our own its file would be where we are going to put ours; if that was lost, too, only
  * the newest records can be meant. */
@@ -308,12 +264,12 @@ static const struct disk_rec *find_guid(
     char path[FILE_NAME_MAX];
     struct disk_rec ours = {0};
     struct stat st;
-    size_t first = 0, count = box_count(b);
+    size_t count = box_count(b), newest = count > NEWEST ? count - NEWEST : 0;
+    if (no_file || b->store->opt.coexist)
+        return guids_find(b, newest, guid);
     memcpy(ours.guid, guid, STORE_GUID);
     file_path(b, &ours, path);
-    if (no_file || b->store->opt.coexist || fs_stat(b->dirfd, path, &st))
-        first = count > NEWEST ? count - NEWEST : 0;
-    return live_with(b, first, guid);
+    return guids_find(b, fs_stat(b->dirfd, path, &st) ? newest : 0, guid);
 }
 
 enum likeness { SAME, BROKEN, OTHER };
@@ -386,13 +342,10 @@ static int rename_over(struct store_append *a, const struct disk_rec *rec, struc
 }
 
 /* A delivery that was found by its file after a repair, and that the user did not want. */
-static bool expunged_lately(const struct box *b, const unsigned char guid[STORE_GUID])
+static bool expunged_lately(struct box *b, const unsigned char guid[STORE_GUID])
 {
-    size_t n = box_tombs(b), first = n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0;
-    for (size_t i = n; i-- > first;)
-        if (memcmp(box_tomb(b, i)->guid, guid, STORE_GUID) == 0)
-            return true;
-    return false;
+    size_t n = box_tombs(b);
+    return tombs_have(b, n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0, guid);
 }
 
 /* Locked. Somebody may have measured what is replaced now. */
@@ -417,9 +370,9 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
     struct box *b = a->box;
     unsigned char guid[STORE_GUID];
     guid_of_delivery(id, guid);
-    const struct disk_delivery *d = find_delivery(b, id);
+    const struct disk_delivery *d = deliveries_find(b, id);
     const struct disk_rec *rec = d                             ? box_find_rec(b, d->uid)
-                                 : opt->import && !a->in_place ? guids_find(b, guid)
+                                 : opt->import && !a->in_place ? guids_find(b, 0, guid)
                                                                : find_guid(b, guid, a->in_place);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)

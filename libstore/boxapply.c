@@ -7,6 +7,7 @@ static void add_delivery(struct box *b, const struct op *op)
         b->ndeliveries = DELIVERIES_MAX;
         memmove(
             b->deliveries, b->deliveries + DELIVERIES_MAX, DELIVERIES_MAX * sizeof(*b->deliveries));
+        deliveries_moved(b);
     }
     if (b->ndeliveries == b->cap_deliveries) {
         b->cap_deliveries = b->cap_deliveries ? b->cap_deliveries * 2 : 16;

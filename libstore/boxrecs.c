@@ -321,6 +321,7 @@ void box_lose(struct box *b, struct disk_rec *rec, uint32_t time)
         if (b->deliveries[i].uid != rec->uid)
             b->deliveries[kept++] = b->deliveries[i];
     b->ndeliveries = kept;
+    deliveries_moved(b);
 }
 
 bool box_has_tomb(const struct box *b, const unsigned char guid[STORE_GUID])

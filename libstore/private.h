@@ -38,10 +38,10 @@ struct overlay {
     size_t fresh; /* how many came since the last rotation */
 };
 
-/* Positions + 1 of records by GUID; empty until it is asked for. */
-struct guids {
+/* Places + 1 in a list by what the list is asked for; empty until that happens. */
+struct places {
     uint32_t *slots;
-    size_t nslots, upto;
+    size_t nslots, from, upto; /* what it covers */
 };
 
 struct box {
@@ -62,7 +62,7 @@ struct box {
     size_t nbase, nextra, cap_extra;
     bool base_heap;
     struct overlay over;
-    struct guids guids;
+    struct places guids, by_delivery, by_tomb;
     unsigned char *checked; /* a bit for each 64 base records; NULL: nothing to be checked */
     bool damaged;           /* a record did not check: time to rebuild */
     bool stale_places;      /* the cache was replaced: base records do not know where */
@@ -179,8 +179,17 @@ size_t box_tombs(const struct box *);
 const struct disk_tomb *box_tomb(const struct box *, size_t i);
 
 /* --- guids.c --- */
-/* The live record with this GUID, or NULL. The first call reads all records. */
-const struct disk_rec *guids_find(struct box *, const unsigned char guid[STORE_GUID]);
+/* The live record with this GUID, or NULL. Looks at records from position `first` on, and reads
+ * them the first time. */
+const struct disk_rec *guids_find(
+    struct box *, size_t first, const unsigned char guid[STORE_GUID]);
+/* The last one of this id that is remembered, or NULL. */
+const struct disk_delivery *deliveries_find(struct box *, uint64_t id);
+/* After one was taken out of the list. */
+void deliveries_moved(struct box *);
+/* Whether a message of this GUID was expunged; looks at tombstones from number `first` on. */
+bool tombs_have(struct box *, size_t first, const unsigned char guid[STORE_GUID]);
+/* After records were loaded anew. */
 void guids_clear(struct box *);
 
 /* --- boxload.c --- */

@@ -325,8 +325,5 @@ bool store_delivered(struct store *s, struct slice folder, uint64_t delivery)
     struct error ignored;
     if (!delivery || store_box(s, folder, &b, &ignored) || box_catch_up(b, &ignored))
         return false;
-    for (size_t i = b->ndeliveries; i--;)
-        if (b->deliveries[i].id == delivery)
-            return true;
-    return false;
+    return deliveries_find(b, delivery) != NULL;
 }

@@ -85,7 +85,7 @@ static void fill(const char *dir, uint32_t n)
         box_unlock(b);
     }
     check(box_lock(b, &err), &err);
-    check(box_rotate(b, &err), &err);
+    check(box_rotate(b, -1, &err), &err);
     store_close(s);
 }
 
@@ -171,7 +171,7 @@ static void bytes(const char *dir)
     struct box *b;
     check(store_box(s, SLICE_LIT("INBOX"), &b, &err), &err);
     check(box_lock(b, &err), &err);
-    check(box_rotate(b, &err), &err);
+    check(box_rotate(b, -1, &err), &err);
     printf("index %.1f\n",
         (double)(sizeof(struct disk_index) + b->live * sizeof(struct disk_rec)) / (double)b->live);
     printf("cache %.1f\n", (double)b->head.cache_end * 8 / (double)b->live);
