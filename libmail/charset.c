@@ -163,9 +163,14 @@ static size_t ascii_length(struct slice s)
     return n;
 }
 
+bool charset_is_utf8(const struct charset *cs)
+{
+    return cs && cs->utf8;
+}
+
 void charset_to_utf8(const struct charset *cs, struct slice text, struct buf *out)
 {
-    bool utf8 = cs && cs->utf8;
+    bool utf8 = charset_is_utf8(cs);
     const uint16_t *upper = upper_half(cs);
     while (text.n && !out->failed) {
         size_t ascii = ascii_length(text);

@@ -14,6 +14,8 @@ struct charset;
 
 /* The set of this name (any case); empty means US-ASCII; NULL when it is not known. */
 const struct charset *charset_find(struct slice name);
+/* Whether text in it can be read with utf8_take as it stands. */
+bool charset_is_utf8(const struct charset *);
 /* Appends text as valid UTF-8; NULL reads it as ISO-8859-1. Bytes that are malformed in the set
  * become U+FFFD. The only failure is out's maximum, left in out->failed. */
 void charset_to_utf8(const struct charset *, struct slice text, struct buf *out);

@@ -5,15 +5,20 @@
 
 enum { QUOTED_MAX = 1000 }; /* a longer string goes as a literal */
 
+enum form { PLAIN, ESCAPED, LITERAL };
+
 /* RFC 3501 §9: quoted strings hold 7-bit text without CR and LF. */
-static bool may_quote(struct slice s)
+static enum form form_of(struct slice s)
 {
-    for (size_t i = 0; i < s.n; i++) {
+    enum form form = s.n > QUOTED_MAX ? LITERAL : PLAIN;
+    for (size_t i = 0; i < s.n && form != LITERAL; i++) {
         unsigned char c = (unsigned char)s.p[i];
         if (c == 0 || c == '\r' || c == '\n' || c >= 0x80)
-            return false;
+            form = LITERAL;
+        else if (c == '"' || c == '\\')
+            form = ESCAPED;
     }
-    return s.n <= QUOTED_MAX;
+    return form;
 }
 
 static int put_literal(struct buf *out, struct slice s)
@@ -32,16 +37,16 @@ static int put_literal(struct buf *out, struct slice s)
 
 int imap_put_string(struct buf *out, struct slice s)
 {
-    if (!may_quote(s))
+    enum form form = form_of(s);
+    if (form == LITERAL)
         return put_literal(out, s);
     buf_putc(out, '"');
-    for (size_t i = 0, from = 0; i <= s.n; i++) {
-        if (i < s.n && s.p[i] != '"' && s.p[i] != '\\')
-            continue;
-        buf_put(out, slice_first(slice_from_index(s, from), i - from));
-        if (i < s.n)
+    if (form == PLAIN)
+        buf_put(out, s);
+    for (size_t i = 0; form == ESCAPED && i < s.n; i++) {
+        if (s.p[i] == '"' || s.p[i] == '\\')
             buf_putc(out, '\\');
-        from = i;
+        buf_putc(out, s.p[i]);
     }
     return buf_putc(out, '"');
 }
@@ -58,18 +63,26 @@ static void put_text(struct buf *out, struct slice value)
         buf_puts(out, "NIL");
         return;
     }
+    value = slice_trim(slice_first(value, IMAP_STRING_MAX));
+    if (slice_chr(value, '\r') < 0 && slice_chr(value, '\n') < 0) {
+        imap_put_string(out, value);
+        return;
+    }
     struct buf text;
     buf_init(&text, IMAP_STRING_MAX);
-    header_unfold(slice_first(value, IMAP_STRING_MAX), &text);
-    struct slice s = buf_slice(&text);
-    imap_put_string(out, s.n ? s : SLICE_LIT(""));
+    header_unfold(value, &text);
+    imap_put_string(out, buf_slice(&text));
     buf_clear(&text);
 }
 
-static void put_field_text(struct slice header, const char *name, struct buf *out)
+static void put_number(struct buf *out, uint64_t n)
 {
-    struct header_field f;
-    put_text(out, mime_field_find(header, name, &f) ? f.body : (struct slice){NULL, 0});
+    char digits[20];
+    size_t at = sizeof(digits);
+    do
+        digits[--at] = (char)('0' + n % 10);
+    while (n /= 10);
+    buf_put(out, slice_from(digits + at, sizeof(digits) - at));
 }
 
 static void put_address(struct buf *out, const struct address_item *a)
@@ -91,30 +104,65 @@ static void put_address(struct buf *out, const struct address_item *a)
     buf_putc(out, ')');
 }
 
-/* The addresses of every field of this name; false when there is none, and nothing is put. */
+/* The fields of an envelope, in its order. */
+enum { DATE, SUBJECT, FROM, SENDER, REPLY_TO, TO, CC, BCC, IN_REPLY_TO, MESSAGE_ID, FIELDS };
+static const char *const field_names[FIELDS] = {"Date", "Subject", "From", "Sender", "Reply-To",
+    "To", "Cc", "Bcc", "In-Reply-To", "Message-ID"};
+
+struct fields {
+    struct slice header;
+    struct slice first[FIELDS]; /* body of the first one; p == NULL: there is none */
+    bool repeated[FIELDS];
+};
+
+static void find_fields(struct slice header, struct fields *found)
+{
+    struct header_iter it;
+    struct header_field f;
+    *found = (struct fields){.header = header};
+    header_iter_init(&it, header);
+    while (mime_field_next(&it, &f))
+        for (size_t i = 0; i < FIELDS; i++)
+            if (slice_iis(f.name, field_names[i])) {
+                found->repeated[i] = found->first[i].p != NULL;
+                if (!found->repeated[i])
+                    found->first[i] = f.body;
+                break;
+            }
+}
+
+/* The addresses in one field; *count goes on. */
+static void put_list(struct slice body, struct arena *arena, unsigned *count, struct buf *out)
+{
+    struct address_iter addresses;
+    struct address_item item;
+    int rc;
+    address_iter_init(&addresses, body, arena);
+    while (*count < IMAP_ADDRESSES_MAX && (rc = address_iter_next(&addresses, &item)) != 0) {
+        if (rc == ERR_LIMIT)
+            break;
+        if (rc < 0)
+            continue;
+        if ((*count)++ == 0)
+            buf_putc(out, '(');
+        put_address(out, &item);
+    }
+}
+
+/* The addresses of every field of this kind; false when there is none, and nothing is put. */
 static bool put_addresses(
-    struct slice header, const char *name, struct arena *arena, struct buf *out)
+    const struct fields *found, size_t which, struct arena *arena, struct buf *out)
 {
     struct header_iter it;
     struct header_field f;
     unsigned count = 0;
-    header_iter_init(&it, header);
-    while (mime_field_next(&it, &f)) {
-        if (!slice_iis(f.name, name))
-            continue;
-        struct address_iter addresses;
-        struct address_item item;
-        int rc;
-        address_iter_init(&addresses, f.body, arena);
-        while (count < IMAP_ADDRESSES_MAX && (rc = address_iter_next(&addresses, &item)) != 0) {
-            if (rc == ERR_LIMIT)
-                break;
-            if (rc < 0)
-                continue;
-            if (count++ == 0)
-                buf_putc(out, '(');
-            put_address(out, &item);
-        }
+    header_iter_init(&it, found->header);
+    if (found->repeated[which]) {
+        while (mime_field_next(&it, &f))
+            if (slice_iis(f.name, field_names[which]))
+                put_list(f.body, arena, &count, out);
+    } else if (found->first[which].p) {
+        put_list(found->first[which], arena, &count, out);
     }
     if (count)
         buf_putc(out, ')');
@@ -133,29 +181,26 @@ static void put_again(struct buf *out, size_t from, size_t n)
 
 int imap_put_envelope(struct slice header, struct arena *arena, struct buf *out)
 {
-    static const char *const lists[] = {"From", "Sender", "Reply-To", "To", "Cc", "Bcc"};
+    struct fields found;
     size_t from = 0, from_len = 0;
-    buf_putc(out, '(');
-    put_field_text(header, "Date", out);
-    buf_putc(out, ' ');
-    put_field_text(header, "Subject", out);
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        buf_putc(out, ' ');
+    find_fields(header, &found);
+    for (size_t i = 0; i < FIELDS; i++) {
+        buf_putc(out, i ? ' ' : '(');
+        if (i < FROM || i > BCC) {
+            put_text(out, found.first[i]);
+            continue;
+        }
         size_t at = buf_len(out);
-        bool any = put_addresses(header, lists[i], arena, out);
-        if (any && i == 0) {
+        bool any = put_addresses(&found, i, arena, out);
+        if (any && i == FROM) {
             from = at;
             from_len = buf_len(out) - at;
-        } else if (!any && (i == 1 || i == 2) && from_len) {
+        } else if (!any && (i == SENDER || i == REPLY_TO) && from_len) {
             put_again(out, from, from_len); /* they default to From (RFC 3501 §7.4.2) */
         } else if (!any) {
             buf_puts(out, "NIL");
         }
     }
-    buf_putc(out, ' ');
-    put_field_text(header, "In-Reply-To", out);
-    buf_putc(out, ' ');
-    put_field_text(header, "Message-ID", out);
     buf_putc(out, ')');
     return out->failed ? ERR_LIMIT : OK;
 }
@@ -225,7 +270,8 @@ static void put_leaf(struct slice message, const struct mime_part *part, struct 
     put_text(out, part->description);
     buf_putc(out, ' ');
     put_text(out, part->encoding.n ? part->encoding : SLICE_LIT("7BIT"));
-    buf_printf(out, " %llu", (unsigned long long)part->body_size);
+    buf_putc(out, ' ');
+    put_number(out, part->body_size);
     if (part->kind == MIME_MESSAGE) {
         buf_putc(out, ' ');
         if (imap_put_envelope(mime_header(message, part->first), arena, out))
@@ -234,8 +280,10 @@ static void put_leaf(struct slice message, const struct mime_part *part, struct 
         if (imap_put_body(message, part->first, arena, extended, out))
             return;
     }
-    if (text || part->kind == MIME_MESSAGE)
-        buf_printf(out, " %llu", (unsigned long long)part->lines);
+    if (text || part->kind == MIME_MESSAGE) {
+        buf_putc(out, ' ');
+        put_number(out, part->lines);
+    }
     if (extended) {
         buf_putc(out, ' ');
         put_text(out, part->md5);

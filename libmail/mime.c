@@ -96,11 +96,26 @@ static struct mark before_line_end(const struct parser *p, struct mark m, size_t
     return m;
 }
 
+/* Passes everything that is left. */
+static void pass_rest(struct parser *p)
+{
+    struct slice all = p->message;
+    const char *lf = NULL;
+    for (size_t at = p->pos; at < all.n && (lf = memchr(all.p + at, '\n', all.n - at));) {
+        p->newlines++;
+        p->bare += lf == all.p + p->pos || lf[-1] != '\r';
+        at = (size_t)(lf - all.p) + 1;
+    }
+    p->pos = all.n;
+}
+
 /* Passes lines up to a delimiter or the end; returns where the text before it ends, which is not
  * before `begin`. */
 static struct mark scan_body(struct parser *p, size_t begin)
 {
     p->hit = false;
+    if (p->nopen == 0)
+        pass_rest(p);
     while (p->pos < p->message.n) {
         struct mark m = here(p);
         if (is_delimiter(p, take_line(p)))
@@ -354,15 +369,26 @@ struct mime_part *mime_child(const struct mime_part *part, uint64_t n)
     return child;
 }
 
+size_t mime_bare_lf(struct slice text)
+{
+    for (size_t at = 0; at < text.n; at++) {
+        const char *lf = memchr(text.p + at, '\n', text.n - at);
+        if (!lf)
+            break;
+        at = (size_t)(lf - text.p);
+        if (at == 0 || lf[-1] != '\r')
+            return at;
+    }
+    return text.n;
+}
+
 uint64_t mime_crlf_size(struct slice text)
 {
     uint64_t size = text.n;
-    for (size_t i = 0; i < text.n; i++) {
-        const char *hit = memchr(text.p + i, '\n', text.n - i);
-        if (!hit)
-            break;
-        i = (size_t)(hit - text.p);
-        size += i == 0 || text.p[i - 1] != '\r';
+    while (text.n) {
+        size_t n = mime_bare_lf(text);
+        size += n < text.n;
+        text = slice_from_index(text, n + 1);
     }
     return size;
 }
@@ -370,13 +396,11 @@ uint64_t mime_crlf_size(struct slice text)
 int mime_put_crlf(struct buf *out, struct slice text)
 {
     while (text.n) {
-        ptrdiff_t n = slice_chr(text, '\n');
-        size_t line = n < 0 ? text.n : (size_t)n;
-        bool bare = n >= 0 && (line == 0 || text.p[line - 1] != '\r');
-        buf_put(out, slice_first(text, line));
-        if (n >= 0)
-            buf_puts(out, bare ? "\r\n" : "\n");
-        text = slice_from_index(text, line + (n >= 0));
+        size_t n = mime_bare_lf(text);
+        buf_put(out, slice_first(text, n));
+        if (n < text.n)
+            buf_puts(out, "\r\n");
+        text = slice_from_index(text, n + 1);
     }
     return out->failed ? ERR_LIMIT : OK;
 }

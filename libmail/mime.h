@@ -71,6 +71,8 @@ bool mime_field_find(struct slice header, const char *name, struct header_field 
  * Returns the parameters in their order, NULL when there are none. */
 struct mime_param *mime_params_parse(struct slice value, struct slice *word, struct arena *);
 
+/* Index of the first LF without a CR before it in this text; its length when there is none. */
+size_t mime_bare_lf(struct slice text);
 /* Appends stored text with every bare LF made CRLF. */
 int mime_put_crlf(struct buf *out, struct slice text);
 /* The length that would have. */

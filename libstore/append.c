@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "libmail/mime.h"
 #include "libstore/journal.h"
 
 enum {
@@ -100,39 +101,57 @@ static int flush(struct store_append *a, struct error *err)
     return rc;
 }
 
-/* A line up to its LF, or the start of one without. */
+/* With coexistence: a line up to its LF, or the start of one without. */
 static void put_piece(struct store_append *a, struct slice piece, bool whole)
 {
-    bool lf_mode = a->store->opt.coexist, cr = a->held_cr;
-    if (lf_mode && cr && !(whole && piece.n == 0)) {
+    if (a->held_cr && !(whole && piece.n == 0)) {
         buf_putc(&a->buf, '\r');
         a->size++;
     }
     if (piece.n)
-        cr = piece.p[piece.n - 1] == '\r';
-    if (lf_mode && piece.n && cr)
+        a->held_cr = piece.p[piece.n - 1] == '\r';
+    if (piece.n && a->held_cr)
         piece.n--;
     buf_put(&a->buf, piece);
     a->size += piece.n;
-    a->held_cr = cr;
     if (!whole)
         return;
-    if (!lf_mode && !cr)
-        buf_putc(&a->buf, '\r');
     buf_putc(&a->buf, '\n');
-    a->size += !lf_mode && cr ? 1 : 2;
+    a->size += 2;
     a->held_cr = false;
+}
+
+/* As it goes over the wire: takes what is so already, and then the LF that has no CR. Returns how
+ * much that was. */
+static size_t put_crlf(struct store_append *a, struct slice part)
+{
+    bool split = a->held_cr && part.p[0] == '\n';
+    size_t n = split + mime_bare_lf(slice_from_index(part, split));
+    buf_put(&a->buf, slice_first(part, n));
+    a->size += n;
+    if (n == part.n) {
+        a->held_cr = part.p[n - 1] == '\r';
+        return n;
+    }
+    buf_puts(&a->buf, "\r\n");
+    a->size += 2;
+    a->held_cr = false;
+    return n + 1;
 }
 
 int store_append_write(struct store_append *a, struct slice s, struct error *err)
 {
     while (s.n && !a->failed) {
-        /* At most twice the size, when every byte is a line end. */
         struct slice part = slice_first(s, MEMORY);
-        ptrdiff_t lf = slice_chr(part, '\n');
-        struct slice piece = lf < 0 ? part : slice_first(part, (size_t)lf);
-        put_piece(a, piece, lf >= 0);
-        s = slice_from_index(s, piece.n + (lf >= 0));
+        size_t taken = part.n;
+        if (a->store->opt.coexist) {
+            ptrdiff_t lf = slice_chr(part, '\n');
+            taken = lf < 0 ? part.n : (size_t)lf + 1;
+            put_piece(a, slice_first(part, lf < 0 ? part.n : (size_t)lf), lf >= 0);
+        } else {
+            taken = put_crlf(a, part);
+        }
+        s = slice_from_index(s, taken);
         if (buf_len(&a->buf) >= MEMORY)
             a->failed = flush(a, err);
     }
@@ -443,7 +462,7 @@ static int fill_record(struct store_append *a, const struct store_append_options
 
 /* Locked: the file gets its name, the log its record. */
 static int place(struct store_append *a, const struct store_append_options *opt, bool fixed,
-    struct slice texts, struct op *op, struct error *err)
+    struct buf *texts, struct op *op, struct error *err)
 {
     struct box *b = a->box;
     bool sync = opt->durable && !a->journaled;
@@ -459,7 +478,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     rec->uid = b->head.uidnext + skip;
     box_begin(b);
     rc = box_keywords_define(b, opt->keywords, opt->nkeywords, &rec->keywords, err);
-    if (!rc && texts.n)
+    if (!rc && buf_len(texts))
         rc = cache_put(b, rec, texts, &rec->cache, &op->cache_end, err);
     if (!rc && sync)
         rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
@@ -533,7 +552,7 @@ int store_append_commit(struct store_append *a, const struct store_append_option
         if (!rc && opt->delivery)
             before = delivered_before(a, opt, out, &collision, err, &rc);
         if (!rc && !before) {
-            rc = place(a, opt, opt->delivery && !collision, buf_slice(&texts), &op, err);
+            rc = place(a, opt, opt->delivery && !collision, &texts, &op, err);
             sequence = a->box->head.sequence;
             *out = (struct store_appended){a->box->head.uidvalidity, op.rec.uid, false};
         }

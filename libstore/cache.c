@@ -40,86 +40,111 @@ struct cache_rec {
 
 static const char cache_magic[8] = "VRDCACH";
 
-static void put_header_fields(struct slice header, struct buf *out)
+/* The fields that clients ask for, and what tells the thread, in one pass. Messages belong together
+ * that name the same first message: the oldest of References, else of In-Reply-To, else the message
+ * itself (RFC 5322 §3.6.4). *thread is 0 when none of them is there. */
+static void put_header_fields(struct slice header, uint64_t *thread, struct buf *out)
 {
-    static const char *const wanted[] = {"Date", "From", "Sender", "Reply-To", "To", "Cc", "Bcc",
-        "Subject", "Message-ID", "In-Reply-To", "References"};
+    enum { IDS = 3 };
+    static const char *const wanted[] = {"References", "In-Reply-To", "Message-ID", "Date", "From",
+        "Sender", "Reply-To", "To", "Cc", "Bcc", "Subject"};
+    struct slice id[IDS] = {0};
+    bool found[IDS] = {0};
     struct header_iter it;
     struct header_field field;
     header_iter_init(&it, header);
-    while (mime_field_next(&it, &field))
-        for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
-            if (slice_iis(field.name, wanted[i]))
-                mime_put_crlf(out, field.raw);
+    while (mime_field_next(&it, &field)) {
+        size_t i = 0;
+        while (i < ARRAY_LEN(wanted) && !slice_iis(field.name, wanted[i]))
+            i++;
+        if (i == ARRAY_LEN(wanted))
+            continue;
+        mime_put_crlf(out, field.raw);
+        if (i < IDS && !found[i]) {
+            found[i] = true;
+            id[i] = msgid_find(field.body);
+        }
+    }
     buf_puts(out, "\r\n");
-}
-
-/* Messages belong together that name the same first message: the oldest of References, else of
- * In-Reply-To, else the message itself (RFC 5322 §3.6.4). 0: none of them is there. */
-static uint64_t thread_of(struct slice header)
-{
-    static const char *const names[] = {"References", "In-Reply-To", "Message-ID"};
-    struct slice id[ARRAY_LEN(names)] = {0};
-    bool found[ARRAY_LEN(names)] = {0};
-    struct header_iter it;
-    struct header_field field;
-    header_iter_init(&it, header);
-    while (mime_field_next(&it, &field))
-        for (size_t i = 0; i < ARRAY_LEN(names); i++)
-            if (!found[i] && slice_iis(field.name, names[i])) {
-                found[i] = true;
-                id[i] = msgid_find(field.body);
-            }
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+    *thread = 0;
+    for (size_t i = IDS; i-- > 0;)
         if (id[i].n)
-            return slice_hash(id[i]);
-    return 0;
+            *thread = slice_hash(id[i]);
 }
 
-/* What a message gets whose structure is too large to be told: one opaque text. */
-static void put_fallback(struct slice content, struct buf *texts)
+/* Ends the text that begins at `from`; what did not fit is nothing. */
+static bool end_text(struct buf *out, size_t from, uint32_t *n)
 {
-    static const char nil_envelope[] = "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)";
-    for (size_t i = 0; i < 3; i++)
-        buf_reset(&texts[i]);
-    buf_puts(&texts[0], nil_envelope);
+    bool good = !out->failed;
+    if (!good)
+        buf_truncate(out, from);
+    out->failed = false;
+    *n = (uint32_t)(buf_len(out) - from);
+    return good;
+}
+
+/* Envelope, body, body structure; false when they are too large to be told. */
+static bool put_structure(struct slice content, const struct mime_part *root, struct arena *arena,
+    struct cache_rec *rec, struct buf *out)
+{
+    for (size_t i = 0; i < 3; i++) {
+        size_t from = buf_len(out);
+        out->max = from + TEXT_MAX;
+        int rc = i == 0 ? imap_put_envelope(mime_header(content, root), arena, out)
+                        : imap_put_body(content, root, arena, i == 2, out);
+        if (!end_text(out, from, &rec->n[i]) || rc)
+            return false;
+    }
+    return true;
+}
+
+/* What a message gets instead: one opaque text. */
+static void put_fallback(struct slice content, struct cache_rec *rec, struct buf *out)
+{
+    static const char *const ends[] = {"", " NIL NIL NIL NIL"};
     unsigned long long size = mime_crlf_size(content);
-    buf_printf(&texts[1], "(\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"8BIT\" %llu)", size);
-    buf_printf(&texts[2],
-        "(\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"8BIT\" %llu NIL NIL NIL NIL)", size);
+    size_t from = sizeof(*rec);
+    buf_truncate(out, from);
+    out->max = from + TEXT_MAX;
+    buf_puts(out, "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
+    end_text(out, from, &rec->n[0]);
+    for (size_t i = 0; i < 2; i++) {
+        from = buf_len(out);
+        buf_printf(
+            out, "(\"APPLICATION\" \"OCTET-STREAM\" NIL NIL NIL \"8BIT\" %llu%s)", size, ends[i]);
+        end_text(out, from, &rec->n[1 + i]);
+    }
 }
 
 void cache_build(struct slice content, struct buf *out)
 {
-    struct buf texts[5];
-    struct arena arena;
-    arena_init(&arena, ARENA_MAX);
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-        buf_init(&texts[i], TEXT_MAX);
-    struct mime_part *root = mime_parse(content, &arena);
-    if (!root || imap_put_envelope(mime_header(content, root), &arena, &texts[0]) ||
-        imap_put_body(content, root, &arena, false, &texts[1]) ||
-        imap_put_body(content, root, &arena, true, &texts[2]))
-        put_fallback(content, texts);
+    enum { USUAL = 2048 };
     struct cache_rec rec = {.version = CACHE_RECORD_VERSION};
-    if (root) {
-        rec.header_size = (uint32_t)root->header_size;
-        put_header_fields(mime_header(content, root), &texts[3]);
-        preview_put(content, root, &arena, &texts[4]);
-        uint64_t thread = thread_of(mime_header(content, root));
-        memcpy(rec.thread, &thread, sizeof(thread));
-    }
-    if (texts[3].failed)
-        buf_reset(&texts[3]);
-    rec.length = sizeof(rec);
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-        rec.length += rec.n[i] = (uint32_t)buf_len(&texts[i]);
+    struct arena arena;
+    size_t max = out->max;
+    arena_init(&arena, ARENA_MAX);
     buf_reset(out);
+    buf_reserve(out, USUAL);
     buf_put(out, slice_from(&rec, sizeof(rec)));
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        buf_put(out, buf_slice(&texts[i]));
-        buf_clear(&texts[i]);
+    struct mime_part *root = mime_parse(content, &arena);
+    if (!root || !put_structure(content, root, &arena, &rec, out))
+        put_fallback(content, &rec, out);
+    if (root) {
+        uint64_t thread;
+        size_t from = buf_len(out);
+        rec.header_size = (uint32_t)root->header_size;
+        out->max = from + TEXT_MAX;
+        put_header_fields(mime_header(content, root), &thread, out);
+        memcpy(rec.thread, &thread, sizeof(thread));
+        end_text(out, from, &rec.n[3]);
+        from = buf_len(out);
+        out->max = from + TEXT_MAX;
+        preview_put(content, root, &arena, out);
+        end_text(out, from, &rec.n[4]);
     }
+    out->max = max;
+    rec.length = (uint32_t)buf_len(out);
+    memcpy(out->data + out->off, &rec, sizeof(rec));
     arena_reset(&arena);
 }
 
@@ -172,7 +197,7 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     return rc;
 }
 
-int cache_put(struct box *b, const struct disk_rec *of, struct slice built, uint32_t *place,
+int cache_put(struct box *b, const struct disk_rec *of, struct buf *built, uint32_t *place,
     uint32_t *end, struct error *err)
 {
     int rc = cache_open(b, err);
@@ -186,25 +211,18 @@ int cache_put(struct box *b, const struct disk_rec *of, struct slice built, uint
     if (rc)
         return rc;
     uint64_t units = MAX(b->head.cache_end, sizeof(struct cache_head) / UNIT);
-    uint64_t after = units + (built.n + UNIT - 1) / UNIT;
+    uint64_t after = units + (buf_len(built) + UNIT - 1) / UNIT;
     if (after > UINT32_MAX)
         return error_set(err, ERR_LIMIT, "veredus.cache is full");
     struct cache_rec rec;
-    assert(built.n >= sizeof(rec));
-    memcpy(&rec, built.p, sizeof(rec));
+    assert(buf_len(built) >= sizeof(rec));
+    memcpy(&rec, built->data + built->off, sizeof(rec));
     rec.uid = of->uid;
+    memcpy(built->data + built->off, &rec, sizeof(rec));
     size_t from = offsetof(struct cache_rec, crc) + 4;
-    rec.crc = crc32c(guid_crc(of), slice_from((const char *)&rec + from, sizeof(rec) - from));
-    rec.crc = crc32c(rec.crc, slice_from_index(built, sizeof(rec)));
-    struct buf whole;
-    buf_init(&whole, built.n);
-    rc = buf_put(&whole, slice_from(&rec, sizeof(rec)));
-    if (!rc)
-        rc = buf_put(&whole, slice_from_index(built, sizeof(rec)));
-    if (!rc)
-        rc =
-            io_write(b->cache_fd, buf_slice(&whole), (int64_t)(units * UNIT), err, "veredus.cache");
-    buf_clear(&whole);
+    rec.crc = crc32c(guid_crc(of), slice_from_index(buf_slice(built), from));
+    memcpy(built->data + built->off, &rec, sizeof(rec));
+    rc = io_write(b->cache_fd, buf_slice(built), (int64_t)(units * UNIT), err, "veredus.cache");
     *place = (uint32_t)units;
     *end = (uint32_t)after;
     return rc;
@@ -286,7 +304,7 @@ int cache_compact_one(struct box *b, struct box *to, struct disk_rec *rec, struc
         return OK;
     }
     const struct disk_rec was = *rec;
-    int rc = cache_put(to, &was, buf_slice(&b->cached), &rec->cache, &end, err);
+    int rc = cache_put(to, &was, &b->cached, &rec->cache, &end, err);
     to->head.cache_end = end;
     to->head.cache_records++;
     return rc;

@@ -305,8 +305,8 @@ static int commit_copies(
         const struct disk_rec *source = box_find_rec(from, c[i].from);
         c[i].op.rec.uid = to->head.uidnext + used++;
         if (source && cache_get(from, source, &ignored) == OK) {
-            rc = cache_put(to, &c[i].op.rec, buf_slice(&from->cached), &c[i].op.rec.cache,
-                &c[i].op.cache_end, err);
+            rc = cache_put(
+                to, &c[i].op.rec, &from->cached, &c[i].op.rec.cache, &c[i].op.cache_end, err);
             if (!rc)
                 to->head.cache_end = c[i].op.cache_end;
         }

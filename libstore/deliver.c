@@ -5,11 +5,14 @@
 static void put_field(
     struct buf *out, const char *name, const char *open, struct slice value, const char *close)
 {
-    buf_printf(out, "%s: %s", name, open);
+    buf_puts(out, name);
+    buf_puts(out, ": ");
+    buf_puts(out, open);
     /* An address holds no line end; make sure that none can ever begin a field here. */
     for (size_t i = 0; i < value.n; i++)
         buf_putc(out, value.p[i] == '\r' || value.p[i] == '\n' ? ' ' : value.p[i]);
-    buf_printf(out, "%s\r\n", close);
+    buf_puts(out, close);
+    buf_puts(out, "\r\n");
 }
 
 /* The last one on top, as if each had been added on the way. */

@@ -362,7 +362,7 @@ int store_body(struct store_mailbox *mb, uint32_t uid, struct store_body *body, 
 }
 
 /* Keeps what was made, so that it is made once. Failing is no harm. */
-static void keep_cache(struct box *b, uint32_t uid, struct slice built)
+static void keep_cache(struct box *b, uint32_t uid, struct buf *built)
 {
     struct error ignored;
     if (box_lock(b, &ignored))
@@ -403,7 +403,7 @@ int store_cached(struct store_mailbox *mb, uint32_t uid, struct store_cache *c, 
     buf_init(&built, b->cached.max);
     cache_build(body.content, &built);
     store_body_release(&body);
-    keep_cache(b, uid, buf_slice(&built));
+    keep_cache(b, uid, &built);
     buf_reset(&b->cached);
     rc = buf_put(&b->cached, buf_slice(&built));
     buf_clear(&built);

@@ -48,10 +48,9 @@ static const char own_suffix[] = ".veredus";
 
 void file_base(const struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MAX])
 {
-    char hex[2 * STORE_GUID + 1];
     if (rec->name == 0) {
-        guid_hex(rec->guid, hex);
-        snprintf(out, FILE_NAME_MAX, "%s%s", hex, own_suffix);
+        guid_hex(rec->guid, out);
+        memcpy(out + 2 * (size_t)STORE_GUID, own_suffix, sizeof(own_suffix));
         return;
     }
     if (!slice_to_cstr(box_name_at(b, rec->name), out, FILE_NAME_MAX))
@@ -60,12 +59,19 @@ void file_base(const struct box *b, const struct disk_rec *rec, char out[FILE_NA
 
 void file_path(const struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MAX])
 {
+    static const char where[][5] = {"cur/", "new/"};
     char base[FILE_NAME_MAX], info[8];
+    bool new = rec->bits &REC_NEW;
     file_base(b, rec, base);
+    size_t n = strlen(base);
+    assert(n + 4 + 3 + sizeof(info) <= FILE_NAME_MAX);
+    memcpy(out, where[new], 4);
+    memcpy(out + 4, base, n + 1);
+    if (new)
+        return;
     info_of(rec->file_flags, info);
-    int n = rec->bits & REC_NEW ? snprintf(out, FILE_NAME_MAX, "new/%s", base)
-                                : snprintf(out, FILE_NAME_MAX, "cur/%s:2,%s", base, info);
-    assert(n < FILE_NAME_MAX);
+    memcpy(out + 4 + n, ":2,", 3);
+    memcpy(out + 4 + n + 3, info, strlen(info) + 1);
 }
 
 static bool is_file(const struct fs_entry *e)

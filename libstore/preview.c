@@ -61,11 +61,30 @@ static void skip_tag(struct slice *s)
     }
 }
 
+/* How many characters at the front are plain ones of a word. */
+static size_t word_length(struct slice s, bool html)
+{
+    size_t n = 0;
+    while (n < s.n && s.p[n] > ' ' && s.p[n] < 0x7f && !(html && (s.p[n] == '<' || s.p[n] == '&')))
+        n++;
+    return n;
+}
+
 static void put_words(struct slice text, bool html, struct buf *out)
 {
     size_t chars = 0;
     bool gap = false, line_start = true;
     while (text.n && chars < STORE_PREVIEW) {
+        size_t word = line_start && !html && text.p[0] == '>' ? 0 : word_length(text, html);
+        if (word) {
+            if (gap && chars && chars++ < STORE_PREVIEW - 1)
+                buf_putc(out, ' ');
+            gap = line_start = false;
+            buf_put(out, slice_first(text, MIN(word, STORE_PREVIEW - chars)));
+            chars += word;
+            text = slice_from_index(text, word);
+            continue;
+        }
         uint32_t c = utf8_take(&text);
         if (line_start && !html && c == '>') {
             ptrdiff_t lf = slice_chr(text, '\n');
@@ -85,7 +104,7 @@ static void put_words(struct slice text, bool html, struct buf *out)
             gap = true;
             continue;
         }
-        if (gap && buf_len(out) && chars++ < STORE_PREVIEW - 1)
+        if (gap && chars && chars++ < STORE_PREVIEW - 1)
             buf_putc(out, ' ');
         gap = false;
         if (chars++ < STORE_PREVIEW)
@@ -111,8 +130,12 @@ void preview_put(
         encoding_decode(encoding, body, &plain);
         body = buf_slice(&plain);
     }
-    charset_to_utf8(charset_find(mime_param(p->params, "charset", arena)), body, &text);
-    put_words(buf_slice(&text), html, out);
+    const struct charset *set = charset_find(mime_param(p->params, "charset", arena));
+    if (!charset_is_utf8(set)) {
+        charset_to_utf8(set, body, &text);
+        body = buf_slice(&text);
+    }
+    put_words(body, html, out);
     buf_clear(&plain);
     buf_clear(&text);
 }

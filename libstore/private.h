@@ -309,10 +309,10 @@ void preview_put(struct slice content, const struct mime_part *root, struct aren
 void box_sweep(struct box *);
 
 /* --- cache.c --- */
-/* Makes the texts of a message (either line end) into box->txn's sibling buffer. */
+/* Makes the texts of a message (either line end). */
 void cache_build(struct slice content, struct buf *out);
-/* Locked: writes built texts; *place and *end are for the operation. */
-int cache_put(struct box *, const struct disk_rec *of, struct slice built, uint32_t *place,
+/* Locked: writes built texts, completing them; *place and *end are for the operation. */
+int cache_put(struct box *, const struct disk_rec *of, struct buf *built, uint32_t *place,
     uint32_t *end, struct error *) MUST_USE;
 /* The record's texts from the file into box->cached; ERR_NOT_FOUND when there are none. */
 int cache_get(struct box *, const struct disk_rec *, struct store_cache *) MUST_USE;
