@@ -25,6 +25,8 @@
 
 /* Zeroed memory for n objects of size bytes; the product is checked. Free with free(3). */
 void *xcalloc(size_t n, size_t size) MUST_USE;
+/* n bytes, not zeroed, at a multiple of align, a power of two. Free with free(3). */
+void *xaligned(size_t align, size_t n) MUST_USE;
 /* Grows p to n * size bytes; the product is checked; new bytes are not zeroed. */
 void *xrealloc(void *p, size_t n, size_t size) MUST_USE;
 /* A NUL-terminated copy of s; free with free(3). */

@@ -22,7 +22,15 @@ struct disk_stat {
     bool foreign; /* the spool's account may not read and write it: another owner, or its mode */
 };
 
-enum disk_open { DISK_READ, DISK_WRITE, DISK_CREATE /* must not exist; read and write */ };
+enum disk_open {
+    DISK_READ,
+    DISK_WRITE,
+    DISK_CREATE, /* must not exist; read and write */
+    /* Read and write; past the system's cache where memory, length and place of a write are
+     * multiples of DISK_SECTOR: nobody is going to read that soon. */
+    DISK_DIRECT
+};
+enum { DISK_SECTOR = 512 };
 
 typedef void disk_name_fn(const char *name, void *arg);
 
@@ -32,7 +40,8 @@ struct disk_ops {
     ssize_t (*read)(struct disk *, int fd, void *to, size_t n, int64_t offset);
     /* Writes everything or fails. */
     int (*write)(struct disk *, int fd, const struct iovec *, int n, int64_t offset);
-    /* Extends the file to size bytes with the space really reserved. */
+    /* Extends the file to size bytes with zeros that are really written, so that a later write
+     * there changes nothing but content, and its sync has nothing else to wait for. */
     int (*allocate)(struct disk *, int fd, int64_t size);
     int (*truncate)(struct disk *, int fd, int64_t size);
     /* The file's content (and what is needed to read it) is durable. */

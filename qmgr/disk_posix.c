@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,8 +34,12 @@ static int posix_open(struct disk *d, const char *path, enum disk_open how)
         [DISK_READ] = O_RDONLY,
         [DISK_WRITE] = O_RDWR,
         [DISK_CREATE] = O_RDWR | O_CREAT | O_EXCL,
+        [DISK_DIRECT] = O_RDWR | O_DIRECT,
     };
-    return result(openat(dir_of(d), path, flags[how] | O_CLOEXEC | O_NOFOLLOW, 0600));
+    int fd = openat(dir_of(d), path, flags[how] | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno == EINVAL && how == DISK_DIRECT)
+        return posix_open(d, path, DISK_WRITE); /* not on this file system */
+    return result(fd);
 }
 
 static void posix_close(struct disk *d, int fd)
@@ -60,12 +65,20 @@ static ssize_t posix_read(struct disk *d, int fd, void *to, size_t n, int64_t of
     return (ssize_t)got;
 }
 
+/* A disk may want more than multiples of DISK_SECTOR, and a write may have stopped between two:
+ * then through the cache, as any other file. */
+static bool gave_up_direct(int fd)
+{
+    int flags = errno == EINVAL ? fcntl(fd, F_GETFL) : 0;
+    return flags > 0 && (flags & O_DIRECT) && fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;
+}
+
 /* The rest of one vector after a short write. */
 static int write_rest(int fd, const char *p, size_t n, int64_t offset)
 {
     while (n > 0) {
         ssize_t w = pwrite(fd, p, n, offset);
-        if (w < 0 && errno == EINTR)
+        if (w < 0 && (errno == EINTR || gave_up_direct(fd)))
             continue;
         if (w < 0)
             return -errno;
@@ -79,7 +92,7 @@ static int write_rest(int fd, const char *p, size_t n, int64_t offset)
 static int write_some(int fd, const struct iovec *iov, int n, int64_t *offset)
 {
     ssize_t w = pwritev(fd, iov, n, *offset);
-    if (w < 0 && errno != EINTR)
+    if (w < 0 && errno != EINTR && !gave_up_direct(fd))
         return -errno;
     size_t done = w < 0 ? 0 : (size_t)w;
     for (int i = 0; i < n; i++) {
@@ -103,11 +116,29 @@ static int posix_write(struct disk *d, int fd, const struct iovec *iov, int n, i
     return rc;
 }
 
+static int write_zeros(struct disk *d, int fd, int64_t from, int64_t to)
+{
+    enum { STEP = 1024 * 1024, PAGE = 4096 };
+    char *zeros = xaligned(PAGE, STEP);
+    int flags = fcntl(fd, F_GETFL), rc = 0;
+    memset(zeros, 0, STEP);
+    (void)fcntl(fd, F_SETFL, flags | O_DIRECT); /* where that works: they need no cache */
+    for (int64_t at = from; rc == 0 && at < to; at += STEP) {
+        struct iovec iov = {zeros, (size_t)MIN(to - at, (int64_t)STEP)};
+        rc = posix_write(d, fd, &iov, 1, at);
+    }
+    (void)fcntl(fd, F_SETFL, flags);
+    free(zeros);
+    return rc;
+}
+
 static int posix_allocate(struct disk *d, int fd, int64_t size)
 {
-    (void)d;
-    int rc = posix_fallocate(fd, 0, size);
-    return rc ? -rc : 0;
+    struct stat s;
+    int rc = result(fstat(fd, &s));
+    if (rc == 0)
+        rc = -posix_fallocate(fd, 0, size); /* whether there is room shows before all the work */
+    return rc == 0 ? write_zeros(d, fd, s.st_size, size) : rc;
 }
 
 static int posix_truncate(struct disk *d, int fd, int64_t size)

@@ -74,7 +74,7 @@ int sectors_write(struct disk *disk, int fd, int64_t offset, const struct iovec 
         bytes += iov[i].iov_len;
     uint32_t count = sectors_of(bytes);
     struct source from = {iov, n, 0};
-    char *chunk = xcalloc(MIN(count, (uint32_t)CHUNK), SECTOR);
+    char *chunk = xaligned(DISK_SECTOR, (size_t)MIN(count, (uint32_t)CHUNK) * SECTOR);
     int rc = 0;
     for (uint32_t done = 0; rc == 0 && done < count;) {
         uint32_t part = MIN(count - done, (uint32_t)CHUNK);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,7 +98,7 @@ void spool_log_put_mark(char out[SECTOR], unsigned format, uint64_t generation, 
 
 void spool_log_mark(struct spool_log *log)
 {
-    char mark[SECTOR];
+    alignas(SECTOR) char mark[SECTOR];
     struct iovec iov = {mark, sizeof(mark)};
     spool_log_put_mark(mark, log->format, log->used[log->nused - 1].generation, log->committed);
     /* A failure costs nothing but the mark, which has a sector of its own. */
@@ -127,9 +128,10 @@ static int write_at(struct spool_log *log, int fd, char *bytes, size_t n, uint32
 static int wipe(struct spool_log *log, int fd)
 {
     enum { STEP = 256 * 1024 };
-    char *zeros = xcalloc(1, STEP);
+    char *zeros = xaligned(DISK_SECTOR, STEP);
     int64_t size = log->segment_size;
     int rc = 0;
+    memset(zeros, 0, STEP);
     for (int64_t at = SECTOR; rc == 0 && at < size; at += STEP) {
         struct iovec iov = {zeros, (size_t)MIN(size - at, (int64_t)STEP)};
         rc = log->disk->ops->write(log->disk, fd, &iov, 1, at);
@@ -173,7 +175,7 @@ void spool_log_mend(struct spool_log *log, struct segment *seg)
  * could be missed. */
 static int begin_segment(struct spool_log *log, int fd, uint32_t *offset)
 {
-    char head[3][SECTOR] = {{0}};
+    alignas(SECTOR) char head[3][SECTOR] = {{0}};
     struct buf record;
     uint64_t generation = log->sequence + 1, size = log->segment_size;
     buf_init(&record, SECTOR);
@@ -215,7 +217,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     log->names_changed = false;
     char path[SPOOL_PATH];
     spool_log_path(log->spare[0].number, path);
-    int fd = log->disk->ops->open(log->disk, path, DISK_WRITE);
+    int fd = log->disk->ops->open(log->disk, path, DISK_DIRECT);
     if (fd < 0)
         return disk_error(err, fd, "cannot open %s, a segment of the spool log", path);
     uint32_t offset = 0;

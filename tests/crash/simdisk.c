@@ -181,7 +181,7 @@ static int sim_open(struct disk *d, const char *path, enum disk_open how)
     if (how != DISK_CREATE && !n)
         return -ENOENT;
     if (how != DISK_CREATE)
-        return new_fd(s, n->inode, how == DISK_WRITE);
+        return new_fd(s, n->inode, how != DISK_READ);
     struct inode *inode = NEW(struct inode);
     snprintf(inode->path, sizeof(inode->path), "%s", path);
     s->inodes = xrealloc(s->inodes, s->ninodes + 1, sizeof(struct inode *));
