@@ -11,6 +11,11 @@ void buf_init(struct buf *b, size_t max)
     *b = (struct buf){.max = max};
 }
 
+void buf_over(struct buf *b, char *memory, size_t n)
+{
+    *b = (struct buf){.data = memory, .cap = n, .max = n};
+}
+
 void buf_clear(struct buf *b)
 {
     free(b->data);
@@ -71,7 +76,7 @@ char *buf_reserve(struct buf *b, size_t n)
     compact(b);
     size_t need = b->len + n;
     if (need > b->cap || !b->data) {
-        size_t cap = b->cap ? b->cap : 128;
+        size_t cap = b->cap ? b->cap : MAX(need, (size_t)128); /* who asks first may know it all */
         while (cap < need)
             cap *= 2;
         b->cap = MIN(cap, MAX(b->max, need));
@@ -104,12 +109,19 @@ int buf_puts(struct buf *b, const char *s)
 
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
-    char small[512];
+    char small[512] __attribute__((uninitialized));
+    /* In its place where there is room for it and the NUL. */
+    size_t free_now = b->failed ? 0 : MIN(b->cap - b->len, b->max - buf_len(b));
+    bool in_place = free_now >= sizeof(small);
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(small, sizeof(small), fmt, ap);
+    int n = vsnprintf(
+        in_place ? b->data + b->len : small, in_place ? free_now : sizeof(small), fmt, ap);
     int rc = ERR_LIMIT;
-    if (n >= 0 && (size_t)n < sizeof(small)) {
+    if (n >= 0 && in_place && (size_t)n < free_now) {
+        b->len += (size_t)n;
+        rc = OK;
+    } else if (n >= 0 && !in_place && (size_t)n < sizeof(small)) {
         rc = buf_put(b, (struct slice){small, (size_t)n});
     } else if (n >= 0) {
         char *room = buf_reserve(b, (size_t)n + 1);
@@ -132,7 +144,7 @@ int buf_printf(struct buf *b, const char *fmt, ...)
     return rc;
 }
 
-static int put_le(struct buf *b, uint64_t v, size_t bytes)
+static inline int put_le(struct buf *b, uint64_t v, size_t bytes)
 {
     char le[8];
     for (size_t i = 0; i < bytes; i++)
@@ -186,7 +198,7 @@ struct slice get_bytes(struct reader *r, size_t n)
     return got;
 }
 
-static uint64_t get_le(struct reader *r, size_t bytes)
+static inline uint64_t get_le(struct reader *r, size_t bytes)
 {
     struct slice s = get_bytes(r, bytes);
     uint64_t v = 0;

@@ -20,6 +20,9 @@ struct buf {
 
 /* An empty buffer holding at most max bytes; nothing is allocated yet. */
 void buf_init(struct buf *b, size_t max);
+/* On n bytes of the caller's, which is also its maximum: nothing is allocated, and it is not to be
+ * cleared. */
+void buf_over(struct buf *b, char *memory, size_t n);
 /* Frees the memory; the buffer may be used again with the same maximum. */
 void buf_clear(struct buf *b);
 /* As buf_clear, after wiping the memory. */

@@ -30,6 +30,19 @@ static int put_field(struct buf *b, const struct field *f, const void *at)
     return s->n > f->max ? ERR_LIMIT : buf_lv(b, *s);
 }
 
+size_t record_space(const struct record *rec, const void *value)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < rec->nfields; i++) {
+        const struct field *f = &rec->fields[i];
+        bool number = f->kind == FIELD_U32 || f->kind == FIELD_U64 || f->kind == FIELD_I64 ||
+                      f->kind == FIELD_BOOL;
+        n += sizeof(uint64_t);
+        n += number ? 0 : ((const struct slice *)member(f, value))->n;
+    }
+    return n;
+}
+
 int record_put(struct buf *b, const struct record *rec, const void *value)
 {
     for (size_t i = 0; i < rec->nfields; i++) {

@@ -67,6 +67,8 @@ struct record {
     const struct record S##_record = {                                                \
         #S, S##_record_fields, ARRAY_LEN(S##_record_fields) - 1, sizeof(struct S)};
 
+/* Bytes that record_put adds at most. */
+size_t record_space(const struct record *rec, const void *value);
 /* Appends the encoding of *value. ERR_LIMIT when a string is over its maximum, holds a NUL
  * where it may not, or the buffer is full. */
 int record_put(struct buf *b, const struct record *rec, const void *value) MUST_USE;

@@ -11,8 +11,9 @@
 #include "libutil/map.h"
 
 enum {
-    BATCHES_PER_WAKE = 8,           /* so that one busy peer does not starve the others */
-    QUEUE_MAX = 32 * 1024 * 1024,   /* unsent bytes; a peer that far behind is as good as dead */
+    BATCHES_PER_WAKE = 8,         /* so that one busy peer does not starve the others */
+    QUEUE_MAX = 32 * 1024 * 1024, /* unsent bytes; a peer that far behind is as good as dead */
+    IPC_HEADER_ROOM = 32,
     SOCKET_BUFFER = 4 * 1024 * 1024 /* asked for; the kernel may give less */
 };
 
@@ -219,10 +220,22 @@ static struct unsent *new_record(struct ipc *ipc, int fd)
     return u;
 }
 
+/* At once for the whole message, and when there is a second for all that may follow. */
+static void make_room(struct ipc *ipc, struct buf *b, const struct record *rec, const void *msg)
+{
+    size_t n = IPC_HEADER_ROOM + record_space(rec, msg), len = buf_len(b);
+    if (len > 0 && ipc->pack && b->cap - b->len < n)
+        (void)buf_reserve(b, b->max - len);
+    else if (n <= b->max - len)
+        (void)buf_reserve(b, n);
+}
+
 /* Puts the message behind what u holds, or leaves u as it was. */
 static int put_message(struct ipc *ipc, struct unsent *u, const struct ipc_in *in)
 {
     size_t before = buf_len(&u->record);
+    if (in->type)
+        make_room(ipc, &u->record, &ipc->proto->msgs[in->type - 1].rec, in->msg);
     int rc = ipc_encode(ipc->proto, in->type, in->id, in->trace, in->msg, &u->record);
     size_t added = buf_len(&u->record) - before;
     if (!rc && ipc->queued + added > QUEUE_MAX) {

@@ -166,8 +166,9 @@ void log_emit(const struct log *log, const struct log_event *event, const void *
     if (event->level < logger.least)
         return;
     int saved = errno;
+    char line[LINE_MAX_BYTES] __attribute__((uninitialized));
     struct buf b;
-    buf_init(&b, LINE_MAX_BYTES - 1);
+    buf_over(&b, line, LINE_MAX_BYTES - 1);
     buf_puts(&b, "event=");
     buf_puts(&b, event->name);
     if (event->level != LOG_INFO)
@@ -183,7 +184,6 @@ void log_emit(const struct log *log, const struct log_event *event, const void *
         send_record(buf_slice(&b), event->level);
     else
         write_stderr(&b);
-    buf_clear(&b);
     errno = saved;
 }
 

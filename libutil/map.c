@@ -4,8 +4,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-static char gone_mark;
+static char gone_mark, id_mark;
 #define MAP_GONE (&gone_mark)
+#define MAP_ID (&id_mark)
 
 static uint64_t rotl(uint64_t v, int n)
 {
@@ -59,11 +60,34 @@ static bool is_live(const struct map_entry *e)
     return e->key && e->key != MAP_GONE;
 }
 
+/* Ids are the keys of most maps, and need no memory of their own. */
+static struct slice key_of(const struct map_entry *e)
+{
+    return e->key == MAP_ID ? slice_from(&e->id, sizeof(e->id)) : slice_from(e->key, e->key_len);
+}
+
+static void set_key(struct map_entry *e, struct slice key)
+{
+    if (key.n == sizeof(e->id)) {
+        e->key = MAP_ID;
+        memcpy(&e->id, key.p, sizeof(e->id));
+    } else {
+        e->key = xmemdup0(key.p, key.n);
+        e->key_len = key.n;
+    }
+}
+
+static void free_key(struct map_entry *e)
+{
+    if (e->key != MAP_ID)
+        free(e->key);
+}
+
 void map_clear(struct map *m)
 {
     for (size_t i = 0; i < m->cap; i++)
         if (is_live(&m->entries[i]))
-            free(m->entries[i].key);
+            free_key(&m->entries[i]);
     free(m->entries);
     map_init(m);
 }
@@ -77,7 +101,7 @@ static struct map_entry *find(const struct map *m, struct slice key, uint64_t ha
         struct map_entry *e = &m->entries[i];
         if (!e->key)
             return NULL;
-        if (is_live(e) && e->hash == hash && slice_eq((struct slice){e->key, e->key_len}, key))
+        if (is_live(e) && e->hash == hash && slice_eq(key_of(e), key))
             return e;
     }
 }
@@ -125,7 +149,9 @@ void *map_set(struct map *m, struct slice key, void *value)
     }
     if ((m->filled + 1) * 4 > m->cap * 3)
         resize(m);
-    place(m, (struct map_entry){hash, xmemdup0(key.p, key.n), key.n, value});
+    struct map_entry entry = {.hash = hash, .value = value};
+    set_key(&entry, key);
+    place(m, entry);
     m->used++;
     return NULL;
 }
@@ -136,8 +162,11 @@ void *map_remove(struct map *m, struct slice key)
     if (!e)
         return NULL;
     void *value = e->value;
-    free(e->key);
-    *e = (struct map_entry){.key = MAP_GONE};
+    /* Nobody looks behind it for another when nothing follows. */
+    bool last = !m->entries[(size_t)(e - m->entries + 1) & (m->cap - 1)].key;
+    free_key(e);
+    *e = (struct map_entry){.key = last ? NULL : MAP_GONE};
+    m->filled -= last;
     m->used--;
     return value;
 }
@@ -154,7 +183,7 @@ bool map_next(const struct map *m, size_t *pos, struct slice *key, void **value)
         if (!is_live(e))
             continue;
         if (key)
-            *key = (struct slice){e->key, e->key_len};
+            *key = key_of(e);
         if (value)
             *value = e->value;
         ++*pos;

@@ -9,8 +9,11 @@
 
 struct map_entry {
     uint64_t hash;
-    char *key; /* NULL: empty; MAP_GONE: deleted */
-    size_t key_len;
+    char *key; /* NULL: empty; marks (map.c) say: deleted, or eight bytes in `id` */
+    union {
+        size_t key_len;
+        uint64_t id;
+    };
     void *value;
 };
 

@@ -293,6 +293,10 @@ static int take_body(struct attempt *a, struct buf *body, struct deliver_start *
         a->trouble = "the message body cannot be opened";
         return *fd < 0 ? ERR_IO : OK;
     }
+    if (m->content->body.p) {
+        start->body = m->content->body;
+        return OK;
+    }
     a->trouble = "the message body cannot be read";
     int rc = message_read_body(m, a->q->disk, 0, m->size, body);
     start->body = buf_slice(body);
@@ -301,9 +305,10 @@ static int take_body(struct attempt *a, struct buf *body, struct deliver_start *
 
 static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
 {
+    char space[RECIPIENTS_BYTES] __attribute__((uninitialized));
     struct buf recipients, body, envelope;
     int fd = -1;
-    buf_init(&recipients, RECIPIENTS_BYTES);
+    buf_over(&recipients, space, sizeof(space));
     buf_init(&body, INLINE_BODY);
     buf_init(&envelope, ENVELOPE_BYTES);
     const struct recipient *first = &a->m->content->rcpts[indexes[0]].to;
@@ -333,7 +338,6 @@ static void send_start(struct attempt *a, const uint32_t *indexes, size_t n)
     }
     fd_close(&fd);
     buf_clear(&envelope);
-    buf_clear(&recipients);
     buf_clear(&body);
 }
 

@@ -258,12 +258,12 @@ static int build(
     buf_init(&recipients, spool_record_max(q->spool));
     if (t) {
         buf_put(&recipients, buf_slice(&t->recipients));
+        buf_put(&recipients, msg->recipients);
         recipients.failed |= t->recipients.failed;
         snprintf(job->big, sizeof(job->big), "%s", t->big);
     }
-    buf_put(&recipients, msg->recipients);
     struct logrec_accept accept = {.envelope = msg->envelope,
-        .recipients = buf_slice(&recipients),
+        .recipients = t ? buf_slice(&recipients) : msg->recipients,
         .size = msg->size,
         .big = slice_of(job->big),
         .body = job->big[0] ? SLICE_LIT("") : msg->body};

@@ -67,7 +67,7 @@ void message_free(struct message *m)
 void content_append(struct content *c, const struct recipient *to)
 {
     if (c->count == c->cap) {
-        c->cap = c->cap ? 2 * c->cap : 8;
+        c->cap = c->cap ? 2 * c->cap : 1; /* most messages have one */
         c->rcpts = xrealloc(c->rcpts, c->cap, sizeof(*c->rcpts));
     }
     c->rcpts[c->count] = (struct rcpt){.to = *to,

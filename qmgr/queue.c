@@ -378,8 +378,10 @@ static void settle_expanded(struct qmgr *q, struct message *m, struct rcpt *r)
 static void schedule_group(struct qmgr *q, struct message *m, size_t first, int64_t now)
 {
     struct content *c = m->content;
-    uint32_t *indexes = xcalloc(c->count - first, sizeof(*indexes));
+    uint32_t one, *indexes = &one;
     size_t n = 0;
+    if (c->count - first > 1)
+        indexes = xcalloc(c->count - first, sizeof(*indexes));
     for (size_t i = first; i < c->count; i++) {
         struct rcpt *r = &c->rcpts[i];
         if (!is_due(q, m, r, now) || !same_destination(&c->rcpts[first].to, &r->to))
@@ -391,7 +393,8 @@ static void schedule_group(struct qmgr *q, struct message *m, size_t first, int6
     const struct recipient *to = &c->rcpts[first].to;
     struct sched_order order = queue_order(m);
     schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n, &order);
-    free(indexes);
+    if (indexes != &one)
+        free(indexes);
 }
 
 /* RFC 4865: not before the time that the sender gave. */

@@ -9,7 +9,8 @@ enum {
     LOCAL_WINDOW = 64,
     FORGET_SITE_MS = 3600000, /* that failed */
     FORGET_GOOD_MS = 600000,  /* that worked */
-    NO_AGENT_MS = 1000
+    NO_AGENT_MS = 1000,
+    KEY_MAX = 4096 /* of a destination */
 };
 
 bool schedule_is_local(struct slice transport)
@@ -189,7 +190,6 @@ static void on_timer(void *arg)
 /* The key of a destination, into out. */
 static void put_key(struct buf *out, struct slice transport, struct slice nexthop)
 {
-    buf_init(out, 4096);
     buf_put(out, transport);
     buf_putc(out, '\0');
     if (!schedule_is_local(transport))
@@ -200,7 +200,9 @@ static struct destination *find_destination(
     struct schedule *s, struct slice transport, struct slice nexthop)
 {
     struct transport *t = find_transport(s, transport);
+    char space[KEY_MAX] __attribute__((uninitialized));
     struct buf key;
+    buf_over(&key, space, sizeof(space));
     put_key(&key, slice_of(t->name), nexthop);
     struct destination *d = map_get(&s->destinations, buf_slice(&key));
     if (!d) {
@@ -220,7 +222,6 @@ static struct destination *find_destination(
         timer_init(&d->timer, s->loop, on_timer, d);
         map_set(&s->destinations, buf_slice(&key), d);
     }
-    buf_clear(&key);
     return d;
 }
 
@@ -228,7 +229,6 @@ static void job_free(struct sched_job *job)
 {
     heap_remove(&job->destination->jobs[job->class], &job->turn);
     list_remove(&job->sibling);
-    free(job->recipients);
     free(job);
 }
 
@@ -309,10 +309,9 @@ void schedule_add(struct schedule *s, struct slice transport, struct slice nexth
     const struct sched_order *order)
 {
     struct destination *d = find_destination(s, transport, nexthop);
-    struct sched_job *job = NEW(struct sched_job);
+    struct sched_job *job = xcalloc(1, sizeof(*job) + count * sizeof(*recipients));
     job->destination = d;
     job->message = message;
-    job->recipients = xcalloc(count, sizeof(*recipients));
     memcpy(job->recipients, recipients, count * sizeof(*recipients));
     job->count = count;
     job->order = *order;
@@ -495,12 +494,13 @@ void schedule_revive(struct schedule *s)
 
 void schedule_revive_one(struct schedule *s, struct slice transport, struct slice nexthop)
 {
+    char space[KEY_MAX] __attribute__((uninitialized));
     struct buf key;
+    buf_over(&key, space, sizeof(space));
     put_key(&key, transport, nexthop);
     struct destination *d = map_get(&s->destinations, buf_slice(&key));
     if (d && d->dead)
         on_timer(d);
-    buf_clear(&key);
 }
 
 bool schedule_next(const struct schedule *s, size_t *pos, struct destination_figures *out)

@@ -52,10 +52,10 @@ struct sched_job {
     struct list sibling;   /* the message's */
     struct destination *destination;
     void *message;
-    uint32_t *recipients;
     size_t count, next;
     enum sched_class class;
     struct sched_order order;
+    uint32_t recipients[];
 };
 
 /* The places that an attempt holds from start() to schedule_finished. */
