@@ -16,9 +16,13 @@ struct question {
     uint32_t id;
 };
 
-static void answer(struct spawner_child *c, uint32_t id, uint32_t verdict)
+/* NULL: nobody can tell. */
+static void answer(struct spawner_child *c, uint32_t id, const struct quota_answer *a)
 {
-    const struct room_answer m = {verdict};
+    struct room_answer m = {.verdict = QUOTA_UNKNOWN};
+    if (a)
+        m = (struct room_answer){
+            a->verdict, a->used_bytes, a->used_messages, a->max_bytes, a->max_messages};
     (void)!ipc_reply(c->room, id, c->trace, room_answer_type, &m, -1);
 }
 
@@ -28,7 +32,7 @@ static void on_verdict(struct ipc_in *in, void *arg)
     const struct quota_answer *m = in ? in->msg : NULL;
     if (q->child) {
         list_remove(&q->link);
-        answer(q->child, q->id, m ? m->verdict : QUOTA_UNKNOWN);
+        answer(q->child, q->id, m);
     }
     free(q);
 }
@@ -41,7 +45,7 @@ static void on_question(struct ipc *ipc, struct ipc_in *in, void *arg)
     (void)ipc;
     buf_init(&mail, 16384);
     if (!shares_allow(c->spawner, c->user, m->owner, m->directory, &mail)) {
-        answer(c, in->id, QUOTA_UNKNOWN);
+        answer(c, in->id, NULL);
     } else {
         struct question *q = NEW(struct question);
         const struct quota_ask ask = {.mail = buf_slice(&mail),

@@ -228,6 +228,22 @@ void virtual_drain(struct daemon *d)
         daemon_exit(d);
 }
 
+static int tell_totals(struct store *store, struct quota_answer *a, struct error *err)
+{
+    struct quota q;
+    struct quota_usage used;
+    int rc = store_quota_get(store, &q, err);
+    if (!rc)
+        rc = store_quota_usage(store, &used, err);
+    if (rc)
+        return rc;
+    a->used_bytes = used.bytes;
+    a->used_messages = used.messages;
+    a->max_bytes = q.bytes;
+    a->max_messages = q.messages;
+    return OK;
+}
+
 void virtual_quota(struct peer *peer, struct ipc_in *in)
 {
     struct agent *v = peer->daemon->data;
@@ -240,7 +256,9 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     int rc = stores_get(&v->stores, ask->mail, loop_now(v->daemon->loop), &store, &err);
     if (!rc && ask->limits.n)
         rc = store_quota_set(store, ask->limits, &err);
-    if (!rc && ask->append)
+    if (!rc && ask->append && !ask->messages)
+        rc = tell_totals(store, &answer, &err);
+    else if (!rc && ask->append)
         rc = store_quota_check(store, ask->folder, ask->size, ask->messages, QUOTA_APPEND, &err);
     else if (!rc)
         rc = store_quota_check(store, store_deliver_folder(store, ask->folder, &unknown), ask->size,

@@ -1,58 +1,70 @@
 /* GETQUOTA GETQUOTAROOT SETQUOTA (RFC 9208). Each user has one root, named "", for all folders that
- * count; limits are the administrator's. */
+ * count; limits are the administrator's. The root of somebody whose folders we may fill has the
+ * name of his INBOX. */
 #include "imapd/session/mutf7.h"
 #include "imapd/session/place.h"
 #include "imapd/session/session.h"
 #include "libmail/imapstruct.h"
-#include "libstore/quota.h"
 #include "libutil/error.h"
 
 /* "* QUOTA": nothing in the list when there are no limits. */
-static int put_quota(struct session *s, struct error *err)
+static void put_quota(
+    struct buf *out, struct slice root, const struct quota *q, const struct quota_usage *u)
 {
-    struct buf *out = &s->io.out;
+    buf_puts(out, "* QUOTA ");
+    imap_put_string(out, root);
+    buf_puts(out, " (");
+    if (q->bytes)
+        buf_printf(out, "STORAGE %llu %llu", (unsigned long long)(u->bytes + 1023) / 1024,
+            (unsigned long long)q->bytes / 1024);
+    if (q->messages)
+        buf_printf(out, "%sMESSAGE %llu %llu", q->bytes ? " " : "", (unsigned long long)u->messages,
+            (unsigned long long)q->messages);
+    buf_puts(out, ")\r\n");
+}
+
+/* `share` NULL: ours. */
+static int put_totals(
+    struct session *s, const struct share *share, struct slice root, struct error *err)
+{
     struct quota q;
     struct quota_usage u = {0};
-    int rc = store_quota_get(s->store, &q, err);
-    if (!rc && (q.bytes || q.messages))
+    int rc = share ? share_totals(s, share, &u, &q, err) : store_quota_get(s->store, &q, err);
+    if (!rc && !share && (q.bytes || q.messages))
         rc = store_quota_usage(s->store, &u, err);
-    if (rc)
-        return rc;
-    buf_puts(out, "* QUOTA \"\" (");
-    if (q.bytes)
-        buf_printf(out, "STORAGE %llu %llu", (unsigned long long)(u.bytes + 1023) / 1024,
-            (unsigned long long)q.bytes / 1024);
-    if (q.messages)
-        buf_printf(out, "%sMESSAGE %llu %llu", q.bytes ? " " : "", (unsigned long long)u.messages,
-            (unsigned long long)q.messages);
-    buf_puts(out, ")\r\n");
-    return OK;
+    if (!rc)
+        put_quota(&s->io.out, root, &q, &u);
+    return rc;
+}
+
+static void answer(struct command *c, int rc, const struct error *err)
+{
+    if (rc == ERR_TEMP)
+        command_no(c, "UNAVAILABLE", "Nobody can tell now");
+    else if (rc)
+        command_error(c, rc, err);
+    else
+        command_ok(c, "%.*s completed", SLICE_FMT(c->name));
 }
 
 void cmd_getquota(struct command *c)
 {
     struct slice root;
+    struct place p = {.share = NULL};
     struct error err = {0, ""};
-    if (!take_space(&c->args) || !take_astring(&c->args, &root) || !take_end(&c->args)) {
+    if (!take_space(&c->args) || !take_astring(&c->args, &root) || !take_end(&c->args))
         command_bad(c);
-        return;
-    }
-    if (root.n) {
+    else if (root.n && !place_of_root(c->s, root, &p))
         command_no(c, "NONEXISTENT", "No such quota root");
-        return;
-    }
-    int rc = put_quota(c->s, &err);
-    if (rc)
-        command_error(c, rc, &err);
     else
-        command_ok(c, "GETQUOTA completed");
+        answer(c, put_totals(c->s, p.share, root, &err), &err);
 }
 
 void cmd_getquotaroot(struct command *c)
 {
     struct slice name;
     struct place p;
-    struct buf *out = &c->s->io.out;
+    struct buf root, *out = &c->s->io.out;
     struct error err = {0, ""};
     if (!take_space(&c->args) || !take_mailbox(&c->args, &name) || !take_end(&c->args)) {
         command_bad(c);
@@ -64,14 +76,21 @@ void cmd_getquotaroot(struct command *c)
         command_no(c, "NONEXISTENT", "No such mailbox");
         return;
     }
+    /* Who cannot put anything there is told of no root: how much the owner has is not his concern.
+     */
+    bool told = p.rights & ACL_INSERT;
+    buf_init(&root, 8192);
+    if (p.share)
+        share_root(p.share, &root);
     buf_puts(out, "* QUOTAROOT ");
     wire_put_mailbox(out, name, c->s->utf8);
-    buf_puts(out, p.share ? "\r\n" : " \"\"\r\n");
-    int rc = p.share ? OK : put_quota(c->s, &err);
-    if (rc)
-        command_error(c, rc, &err);
-    else
-        command_ok(c, "GETQUOTAROOT completed");
+    if (told) {
+        buf_putc(out, ' ');
+        imap_put_string(out, buf_slice(&root));
+    }
+    buf_puts(out, "\r\n");
+    answer(c, told ? put_totals(c->s, p.share, buf_slice(&root), &err) : OK, &err);
+    buf_clear(&root);
 }
 
 void cmd_setquota(struct command *c)

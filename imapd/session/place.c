@@ -3,10 +3,18 @@
 #include "libmail/proto/quota.h"
 #include "libmail/proto/room.h"
 #include "libstore/name.h"
-#include "libstore/quota.h"
 #include "libstore/seen.h"
 #include "libutil/conf.h"
 #include "libutil/error.h"
+
+/* What stands before the names of an owner's folders. */
+static void put_space(const struct session_share *from, struct buf *out)
+{
+    if (from->is_public)
+        buf_puts(out, PLACE_PUBLIC);
+    else
+        buf_printf(out, "%s%s/", PLACE_OTHERS, from->owner);
+}
 
 void places_open(struct session *s)
 {
@@ -19,10 +27,7 @@ void places_open(struct session *s)
         buf_reset(&folder);
         buf_reset(&name);
         bool inbox = strcmp(from->directory, ".") == 0;
-        if (from->is_public)
-            buf_puts(&name, PLACE_PUBLIC);
-        else
-            buf_printf(&name, "%s%s/", PLACE_OTHERS, from->owner);
+        put_space(from, &name);
         if (inbox)
             buf_puts(&folder, "INBOX");
         else if (name_from_disk(slice_of(from->directory), &folder))
@@ -168,9 +173,9 @@ bool command_is_foreign(struct command *c, struct slice name)
     return true;
 }
 
-/* Whether there is room with the owner: only an agent can tell, who sees all his folders. */
-static int ask_room(
-    struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages, struct error *err)
+/* About the owner's room only an agent can tell, who sees all his folders. */
+static int ask_spawner(struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages,
+    struct room_answer *out, struct error *err)
 {
     struct ipc_in in;
     const struct room_ask ask = {slice_of(sh->from->owner), slice_of(sh->from->directory),
@@ -189,10 +194,50 @@ static int ask_room(
     }
     if (rc)
         return ERR_TEMP;
-    uint32_t verdict = ((const struct room_answer *)in.msg)->verdict;
-    return verdict == QUOTA_FITS      ? OK
-           : verdict == QUOTA_UNKNOWN ? error_set(err, ERR_TEMP, "nobody can tell")
-                                      : ERR_QUOTA;
+    *out = *(const struct room_answer *)in.msg;
+    return out->verdict == QUOTA_UNKNOWN ? error_set(err, ERR_TEMP, "nobody can tell") : OK;
+}
+
+static int ask_room(
+    struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages, struct error *err)
+{
+    struct room_answer a;
+    int rc = ask_spawner(s, sh, bytes, messages, &a, err);
+    return rc || a.verdict == QUOTA_FITS ? rc : ERR_QUOTA;
+}
+
+int share_totals(struct session *s, const struct share *sh, struct quota_usage *used,
+    struct quota *limits, struct error *err)
+{
+    struct room_answer a;
+    int rc = ask_spawner(s, sh, 0, 0, &a, err);
+    if (rc)
+        return rc;
+    *used = (struct quota_usage){a.used_bytes, a.used_messages};
+    *limits = (struct quota){.bytes = a.max_bytes, .messages = a.max_messages};
+    return OK;
+}
+
+void share_root(const struct share *sh, struct buf *out)
+{
+    put_space(sh->from, out);
+    buf_truncate(out, buf_len(out) - 1);
+}
+
+bool place_of_root(struct session *s, struct slice root, struct place *p)
+{
+    struct error ignored;
+    struct buf name;
+    bool found = false;
+    buf_init(&name, 8192);
+    for (size_t i = 0; i < s->nshares && !found; i++) {
+        buf_reset(&name);
+        share_root(&s->shares[i], &name);
+        found = slice_eq(root, buf_slice(&name)) &&
+                open_share(s, &s->shares[i], p, &ignored) == OK && (p->rights & ACL_INSERT);
+    }
+    buf_clear(&name);
+    return found;
 }
 
 bool command_fits(struct command *c, const struct place *p, uint64_t bytes, uint64_t messages)

@@ -1,7 +1,7 @@
 /*
  * Mailbox names: our own folders, those of other users ("Other Users/alice@example.org/Projects")
- * and public ones ("Public/News"), and what we may do there (RFC 2342, RFC 4314). The INBOX of a user
- * has his name alone: "Other Users/alice@example.org", "Public".
+ * and public ones ("Public/News"), and what we may do there (RFC 2342, RFC 4314). The INBOX of a
+ * user has his name alone: "Other Users/alice@example.org", "Public".
  *
  * The spawner opened the folders that others share with us, and nothing else of theirs; what we
  * may do in them is read from their lists each time, so that a right taken away is gone at once.
@@ -11,6 +11,7 @@
 
 #include "imapd/session/session.h"
 #include "libstore/acl.h"
+#include "libstore/quota.h"
 
 #define PLACE_OTHERS "Other Users/"
 #define PLACE_PUBLIC "Public/"
@@ -49,5 +50,12 @@ int place_mark_seen(
 bool command_is_foreign(struct command *, struct slice name);
 /* What we share has changed: tells the spawner. */
 void acl_changed(struct session *);
+/* Of whose room a share takes: the name of the owner's quota root, which is that of his INBOX. */
+void share_root(const struct share *, struct buf *);
+/* A share of this root where the user may put something, as only he need know how much fits. */
+bool place_of_root(struct session *, struct slice root, struct place *);
+/* What the owner has, and his limits. ERR_TEMP: nobody can tell now. */
+int share_totals(struct session *, const struct share *, struct quota_usage *, struct quota *limits,
+    struct error *) MUST_USE;
 /* NO when messages of these sizes would be too much for the folder. */
 bool command_fits(struct command *, const struct place *, uint64_t bytes, uint64_t messages);

@@ -3,14 +3,13 @@
  * this user and asks an agent that has the mailbox (quota.h). */
 #pragma once
 
-#include "libutil/ipc.h"
+#include "libmail/proto/quota.h"
 
 /* owner: canonical name. directory: the folder's in his mail directory; folder: its name there. */
 #define ROOM_ASK_FIELDS(F, S) \
     F(S, STR, owner, 255)     \
     F(S, STR, directory, 255) F(S, STR, folder, 255) F(S, U64, bytes, 0) F(S, U64, messages, 0)
-#define ROOM_ANSWER_FIELDS(F, S) F(S, U32, verdict, 0) /* enum quota_verdict */
 #define ROOM_PROTO(M)                                                \
     M(room_ask, 1, IPC_CLIENT, 2, 10000, IPC_NO_FD, ROOM_ASK_FIELDS) \
-    M(room_answer, 2, IPC_SERVER, 0, 0, IPC_NO_FD, ROOM_ANSWER_FIELDS)
+    M(room_answer, 2, IPC_SERVER, 0, 0, IPC_NO_FD, QUOTA_ANSWER_FIELDS)
 IPC_DECLARE(room, ROOM_PROTO)

@@ -179,6 +179,29 @@ def test_a_full_owner_refuses_what_others_put_into_his_inbox(fresh):
         assert bob.imap("MOVE 2 INBOX")[0].startswith("NO [OVERQUOTA]")
 
 
+def test_the_owners_quota_root_is_told_to_those_who_may_fill_it(fresh):
+    instance = share(configured(fresh, (r"^domain example.test \{",
+                                        "domain example.test {\n" + QUOTA)))
+    with login(instance) as bob, login(instance, **ALICE_LOGIN) as alice:
+        ok(alice.imap(f"SETACL Sent {BOB} lri"))
+        assert over(bob, THEIRS, 8).startswith("OK")
+        owners = ok(alice.imap("GETQUOTAROOT INBOX"))
+        assert owners[0] == '* QUOTAROOT "INBOX" ""' and "STORAGE 9 20 MESSAGE 3 100" in owners[1]
+        told = owners[1].replace('""', THEIRS)
+        assert ok(bob.imap(f"GETQUOTAROOT {THEIRS}")) == [f"* QUOTAROOT {THEIRS} {THEIRS}", told]
+        assert ok(bob.imap(f"GETQUOTA {THEIRS}")) == [told]
+        assert ok(bob.imap('GETQUOTA ""'))[0].startswith('* QUOTA "" (STORAGE 0 20 ')
+        for name in ('"Other Users"', '"Other Users/bob@example.test"', '"Public"', ALICE):
+            assert bob.imap(f"GETQUOTA {name}")[0].startswith("NO [NONEXISTENT]")
+        ok(alice.imap(f"SETACL INBOX {BOB} lrswte"))
+        assert ok(bob.imap(f"GETQUOTAROOT {THEIRS}")) == [f"* QUOTAROOT {THEIRS}"]
+        assert bob.imap(f"GETQUOTA {THEIRS}")[0].startswith("NO [NONEXISTENT]")
+    with login(instance) as bob:  # by way of another folder
+        sent = THEIRS[:-1] + '/Sent"'
+        assert ok(bob.imap(f"GETQUOTAROOT {sent}"))[0] == f"* QUOTAROOT {sent} {THEIRS}"
+        assert ok(bob.imap(f"GETQUOTA {THEIRS}")) == [told]
+
+
 def test_the_inbox_of_the_public_user_is_the_public_folder_itself(fresh):
     instance = configured(fresh, (r"^domain example.test \{",
                                   "domain example.test {\n    public-folders alice@example.test\n"))
