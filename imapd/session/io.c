@@ -10,7 +10,9 @@ enum {
     IN_MAX = 160 << 10,
     CHUNK = 32 << 10,
     LARGE = 16 << 10,
-    REST_AFTER = 2000 /* ms of silence */
+    /* ms of silence */
+    REST_AFTER = 200,
+    TRIM_AFTER = 2000
 };
 
 void io_init(struct io *io, int fd, struct slice input)
@@ -57,18 +59,35 @@ static void give_back_memory(struct io *io)
     malloc_trim(0);
 }
 
-/* Waits for input, and with `also` for input there. */
+/* Of milliseconds to wait, where less than 0 has no end. */
+static int no_longer(int timeout, int ms)
+{
+    return timeout < 0 ? ms : MIN(timeout, ms);
+}
+
+static int less(int timeout, int ms)
+{
+    return timeout < 0 ? timeout : timeout - ms;
+}
+
+/* Waits for input, and with `also` for input there. First for a short while; then what was left
+ * for later is done, a piece at a time; and when nothing comes for longer, memory is given back. */
 static int wait_for_input(struct io *io, bool also, int timeout)
 {
-    int first = timeout < 0 ? REST_AFTER : MIN(timeout, REST_AFTER);
+    int first = no_longer(timeout, REST_AFTER);
     int rc = wait_for(io, POLLIN, also, first);
     if (rc != ERR_TIMEOUT || first == timeout)
         return rc;
     while (io->rest && io->rest(io->rest_arg))
         if ((rc = wait_for(io, POLLIN, also, 0)) != ERR_TIMEOUT)
             return rc;
+    timeout = less(timeout, first);
+    int second = no_longer(timeout, TRIM_AFTER - REST_AFTER);
+    rc = wait_for(io, POLLIN, also, second);
+    if (rc != ERR_TIMEOUT || second == timeout)
+        return rc;
     give_back_memory(io);
-    return wait_for(io, POLLIN, also, timeout < 0 ? timeout : timeout - first);
+    return wait_for(io, POLLIN, also, less(timeout, second));
 }
 
 /* Sends the slices whole. */
