@@ -1,13 +1,12 @@
 """The mailbox servers that tests/bench/store compares, behind one interface, and their clients."""
 import contextlib
-import ctypes
 import glob
 import os
-import signal
 import socket
 import subprocess
 
 from measure import cpu
+from place import die_with_parent, end
 from veredus import Instance, free_port, wait_for
 
 LINE = "A line of an ordinary message that somebody wrote to somebody else.\r\n"
@@ -80,13 +79,6 @@ class Lmtp(Connection):
         self.answer()
 
 
-def files_in(path):
-    """How many; several times faster than listdir would be with stat."""
-    with contextlib.suppress(OSError):
-        return len(os.listdir(path))
-    return 0
-
-
 def size_of(pattern):
     return sum(os.path.getsize(f) for f in glob.glob(pattern))
 
@@ -127,9 +119,9 @@ class Veredus:
                 found += map(int, file.read().split())
         return found[-1:]
 
-    def delivered(self, boxes):
-        """LMTP has put it into the spool when it answers; this is what has reached mailboxes."""
-        return sum(files_in(self.mail(n) + "/cur") for n in range(boxes))
+    def folders(self, boxes):
+        """What is delivered ends there; when LMTP answers it is in the spool."""
+        return list(filter(os.path.isdir, (self.mail(n) + "/cur" for n in range(boxes))))
 
     def cpu(self):
         return cpu(self.instance.family())
@@ -137,13 +129,14 @@ class Veredus:
     def agents(self):
         return self.instance.pids("virtual")
 
-    def folder_files(self, n, folder):
-        return files_in(f"{self.mail(n)}/.{folder}/cur")
+    def expunged(self, n, folder):
+        """The directory that expunged files go from."""
+        return f"{self.mail(n)}/.{folder}/cur"
 
     def overhead(self, n, folder):
-        """Bytes of index and of cache."""
+        """Bytes of index, of what is not in it yet, and of cache."""
         where = f"{self.mail(n)}/.{folder}/veredus."
-        return size_of(where + "index") + size_of(where + "log"), size_of(where + "cache")
+        return tuple(size_of(where + name) for name in ("index", "log", "cache"))
 
     def take_over(self, n):
         """After files were put into a mail directory by root."""
@@ -156,11 +149,7 @@ class Veredus:
                                      "Imported", "mbox", mbox), {}
 
     def stop(self):
-        self.instance.discard()
-
-
-def die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        end(self.instance)
 
 
 class Dovecot:
@@ -261,7 +250,7 @@ service lmtp {{
     def session(self):
         return [p for p, name in self.family().items() if name == "imap"][-1:]
 
-    def delivered(self, _boxes):
+    def folders(self, _boxes):
         return None  # it is in the mailbox when LMTP answers
 
     def cpu(self):
@@ -270,11 +259,11 @@ service lmtp {{
     def agents(self):
         return [p for p, name in self.family().items() if name == "lmtp"]
 
-    def folder_files(self, n, folder):
+    def expunged(self, n, folder):
         if self.kind == "maildir":
-            return files_in(f"{self.mail(n)}/.{folder}/cur")
+            return f"{self.mail(n)}/.{folder}/cur"
         self.doveadm(n, "purge")  # it removes nothing before
-        return 0
+        return None
 
     def overhead(self, n, folder):
         if self.kind == "maildir":
@@ -282,9 +271,11 @@ service lmtp {{
             indexes = size_of(where + "dovecot-uidlist")
         else:
             where = f"{self.mail(n)}/mailboxes/{folder}/dbox-Mails/"
-            indexes = size_of(f"{self.mail(n)}/storage/dovecot.map.index*")
-        cache = size_of(where + "dovecot.index.cache*")
-        return indexes + size_of(where + "dovecot.index*") - cache, cache
+            indexes = size_of(f"{self.mail(n)}/storage/dovecot.map.index")
+        log = size_of(where + "dovecot.index.log*")
+        if self.kind == "dbox":
+            log += size_of(f"{self.mail(n)}/storage/dovecot.map.index.log*")
+        return indexes + size_of(where + "dovecot.index"), log, size_of(where + "dovecot.index.cache*")
 
     def doveadm(self, n, *arguments, **options):
         subprocess.run(["doveadm", "-c", self.conf, *arguments[:1], "-u", self.user(n),

@@ -10,6 +10,18 @@ import time
 TICK = os.sysconf("SC_CLK_TCK")
 
 
+def own_cpu(pid, fields):
+    """Seconds of a process: to the nanosecond where the kernel counts so, else in ticks."""
+    try:
+        total = 0
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
+    except OSError:
+        return sum(map(int, fields[11:13])) / TICK
+
+
 def cpu(pids, reaped=False):
     """Seconds these processes have used; reaped: and their children that have ended."""
     total = 0
@@ -17,8 +29,9 @@ def cpu(pids, reaped=False):
         with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/stat") as file:
                 fields = file.read().rsplit(")", 1)[1].split()
-            total += sum(map(int, fields[11:15 if reaped else 13]))
-    return total / TICK
+            total += own_cpu(pid, fields)
+            total += sum(map(int, fields[13:15])) / TICK if reaped else 0
+    return total
 
 
 def pss(pids):
@@ -42,19 +55,25 @@ def files_in(path):
     return 0
 
 
-def arrived(folders, wanted, limit, quiet=0.03):
-    """When the last of so many files came into the directories folders() names: their modification
-    times tell that, so that nothing is counted while some may still come, which would cost the
-    systems measured one of the processors. limit: when to give up."""
+def settled(folders, done, limit, quiet=0.03):
+    """When the last name came into the directories folders() lists, or went from them, before
+    done(files in them) was true. Their modification times tell that, so that nothing is counted
+    while it still goes on, which would cost the systems measured one of the processors, and hold up
+    who writes into the directory. limit: when to give up."""
     while True:
         last = max((os.stat(folder).st_mtime for folder in folders()), default=0)
         if time.time() - last > quiet:
             found = sum(map(files_in, folders()))
-            if found >= wanted:
+            if done(found):
                 return last
             if time.time() > limit:
-                raise RuntimeError(f"only {found} of {wanted} messages have arrived")
+                raise RuntimeError(f"waited too long: {found} files are there")
         time.sleep(0.005)
+
+
+def arrived(folders, wanted, limit):
+    """When so many files were in these directories."""
+    return settled(folders, lambda found: found >= wanted, limit)
 
 
 class Calls:

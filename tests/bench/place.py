@@ -23,14 +23,15 @@ PREFIX = "veredus-bench-"
 JOURNALS = {"ext3": True, "xfs": True, "jfs": True, "btrfs": True, "ext2": False}
 NO_JOURNAL = """  Here the kernel makes creating a file dear for minutes after others were deleted (7 or 250 us, by
   what was deleted): figures that create files are not those of a Debian machine, whose ext4 has a
-  journal, and they are less steady. --disk-image {size} measures on such a file system (as root)."""
+  journal, and they are less steady. --disk-image auto measures on such a file system (as root)."""
 
 
 def add_arguments(parser, size):
     """size: of an image that is large enough."""
     parser.add_argument("--dir", default="/var/tmp", help="where all of them keep spool and mail")
     parser.add_argument("--disk-image", metavar="SIZE", help="keep it on an ext4 with a journal, made "
-                        f"in an image file of this size below --dir ({size} is enough; as root)")
+                        f"in an image file below --dir (as root); {size} is enough; auto: so large, "
+                        "if the disk has no journal and this can be done")
     parser.set_defaults(image_size=size)
 
 
@@ -63,7 +64,7 @@ def say_where(options, directory):
     where = f"in an image of {options.disk_image} in {options.dir}" if options.disk_image else options.dir
     print(f"on {kind} {word}, {where}; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     if journal is False:
-        print(NO_JOURNAL.format(size=options.image_size))
+        print(NO_JOURNAL)
     if kind in ("tmpfs", "ramfs"):
         print("  This is memory, not a disk: a sync costs nothing. --dir names a place on a disk.")
     sys.stdout.flush()
@@ -117,6 +118,16 @@ def size_in_bytes(text):
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2]]
 
 
+def choose_disk(options):
+    """What `auto` is here, and what is impossible said before anything is made."""
+    if options.disk_image == "auto":
+        able = (os.getuid() == 0 and journalled(options.dir)[1] is False and
+                shutil.disk_usage(options.dir).free > 2 * size_in_bytes(options.image_size))
+        options.disk_image = options.image_size if able else None
+    if options.disk_image and os.getuid() != 0:
+        sys.exit("--disk-image: only root may mount a file system")
+
+
 def make_disk(directory, size):
     """An image written in full, as the blocks of a real disk are there already when they are used."""
     size, image = size_in_bytes(size), f"{directory}/image"
@@ -143,8 +154,7 @@ def place(options):
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("ended by a signal"))
     options.dir = os.path.realpath(options.dir)
-    if options.disk_image and os.getuid() != 0:
-        sys.exit("--disk-image: only root may mount a file system")
+    choose_disk(options)
     remove_left_overs(options.dir)
     outer = tempfile.mkdtemp(prefix=PREFIX, dir=options.dir)
     with open(f"{outer}/lock", "w") as lock:
