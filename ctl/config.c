@@ -1,12 +1,8 @@
 /* config: what the configuration says, and whether it can be used. */
-#include <errno.h>
-#include <unistd.h>
-
-#include "ctl/config_texts.h"
+#include "ctl/config_world.h"
 #include "ctl/ctl.h"
 #include "ctl/json.h"
 #include "libutil/conf_internal.h"
-#include "libutil/conf_place.h"
 
 enum { TEXT_MAX = 16 * 1024 * 1024 };
 
@@ -20,30 +16,6 @@ static int print(struct buf *text, int status)
 
 /* --- check -------------------------------------------------------------------------------------
  */
-static void check_file(
-    const struct conf *conf, const char *block, const char *key, struct buf *errors)
-{
-    const struct conf_block *b = conf_one(conf, block);
-    struct slice path = conf_string(b, key);
-    if (!path.p || access(path.p, R_OK) == 0)
-        return;
-    int fault = errno;
-    conf_key_where(conf, b, key, errors);
-    buf_printf(errors, " of %s: %.*s: %s\n", block, SLICE_FMT(path), strerror(fault));
-}
-
-/* What the file names must be there: those who start with it cannot do without. */
-static void check_world(const struct conf *conf, struct buf *errors)
-{
-    struct error err;
-    config_check_tables(conf, errors);
-    config_check_texts(conf, errors);
-    (void)!conf_check_mail_root(conf, errors, &err);
-    check_file(conf, "tls", "cert", errors);
-    check_file(conf, "tls", "key", errors);
-    check_file(conf, "dns", "trust-anchor", errors);
-}
-
 static void print_check_json(const struct buf *errors)
 {
     struct buf out;
@@ -70,7 +42,7 @@ static int check(struct ctl *c, int argc, char **argv)
     buf_init(&errors, 65536);
     struct conf *conf = conf_load(path, &errors, &err);
     if (conf)
-        check_world(conf, &errors);
+        config_check_world(conf, &errors);
     int status = buf_len(&errors) ? CTL_NO : CTL_OK;
     if (c->json)
         print_check_json(&errors);

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ctl/config_texts.h"
+#include "ctl/config_world.h"
 #include "ctl/ctl.h"
 #include "libutil/proto/ctl.h"
 
@@ -54,16 +54,14 @@ static int await_ready(int fd)
     return ctl_fail(CTL_NO, "%.*s", SLICE_FMT(text));
 }
 
-/* Those who read the tables cannot start without them, and no longer know the lines of the
- * configuration. */
-static int check_tables(struct ctl *c)
+static int check_world(struct ctl *c)
 {
     struct buf errors;
     const struct conf *conf = ctl_conf(c);
     if (!conf)
         return CTL_NO;
     buf_init(&errors, 65536);
-    config_check_tables(conf, &errors);
+    config_check_world(conf, &errors);
     int status = buf_len(&errors) ? CTL_NO : CTL_OK;
     fprintf(stderr, "%.*s", SLICE_FMT(buf_slice(&errors)));
     buf_clear(&errors);
@@ -76,7 +74,7 @@ static int start(struct ctl *c, int argc, char **argv)
     if (argc != 0)
         return (void)argv, ctl_usage(c);
     const char *directory = ctl_directory(c);
-    if (!directory || check_tables(c) != CTL_OK)
+    if (!directory || check_world(c) != CTL_OK)
         return CTL_NO;
     if (pipe2(ready, O_CLOEXEC) != 0)
         return ctl_fail(CTL_NO, "pipe: %s", strerror(errno));
@@ -147,7 +145,7 @@ static int reload(struct ctl *c, int argc, char **argv)
     static const struct ctl_reload none;
     if (argc != 0)
         return (void)argv, ctl_usage(c);
-    if (check_tables(c) != CTL_OK)
+    if (check_world(c) != CTL_OK)
         return CTL_NO;
     int rc = ctl_connect_master(c, &s, &err);
     if (rc == OK)

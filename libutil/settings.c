@@ -140,7 +140,7 @@ static const struct conf_key root_keys[] = {
         .readers = R(LOOKUPD) | R(CTL),
         .example = "text:tables/transport",
         .help = "Where mail for an ADDRESS, DOMAIN or .DOMAIN goes: smtp:[HOST]:PORT, "
-                "lmtp:[HOST]:PORT, virtual: or local:."},
+                "lmtp:[HOST]:PORT, pipe:COMMAND (a command block), virtual: or local:."},
     {.name = "hold",
         .type = CONF_TABLE,
         .readers = R(LOOKUPD) | R(CTL),

@@ -74,6 +74,16 @@ static void apply(struct master *m, struct conf *next)
             replace(m, (enum role)r, before[r], after[r]);
 }
 
+/* What the system stands in while it runs. */
+static bool moves(const struct conf *now, const struct conf *next, const char *key, struct buf *out)
+{
+    if (slice_eq(conf_string(conf_root(now), key), conf_string(conf_root(next), key)))
+        return false;
+    conf_key_where(next, conf_root(next), key, out);
+    buf_puts(out, ": cannot change while the system runs\n");
+    return true;
+}
+
 int reload(struct master *m, struct buf *out)
 {
     struct error err = {0};
@@ -92,9 +102,7 @@ int reload(struct master *m, struct buf *out)
         conf_free(next);
         return rc;
     }
-    if (!slice_eq(conf_string(conf_root(m->conf), "directory"),
-            conf_string(conf_root(next), "directory"))) {
-        buf_puts(out, "directory: cannot change while the system runs\n");
+    if (moves(m->conf, next, "directory", out) || moves(m->conf, next, "spool", out)) {
         conf_free(next);
         return ERR_DENIED;
     }

@@ -1,5 +1,6 @@
 """The standing interface: what scripts and later issues rely on, word for word."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -375,6 +376,39 @@ def test_a_start_names_the_line_of_a_mail_root_that_cannot_be_used(rooted, kind,
         instance.discard()
 
 
+def edits_that_cannot_work(instance):
+    """What a reload may not apply: key, lines, why."""
+    other = instance.path("other")
+    instance.run("veredus", "init", "--dir", other, "--demo", "--base-port", instance.base)
+    return [("key of tls", (r"^    key .*", "    key other/tls/key.pem"), "does not belong"),
+            ("cert of tls", (r"^    cert .*", "    cert tables/aliases"), "no certificate"),
+            ("to", (r"^    to file .*", "    to file nowhere/log"), "No such file"),
+            ("trust-anchor", "dns {\n    trust-anchor tables/users\n}", "not DS or DNSKEY"),
+            ("mailbox", "local {\n    domains l.test\n    mailbox /nowhere/{user}\n}",
+             "No such file"),
+            ("spool", "spool nowhere", "No such file"),
+            ("spool", "spool mail", "cannot change")]
+
+
+def test_reload_refuses_what_processes_could_not_start_with(fresh):
+    instance = fresh()
+    instance.start()
+    before = instance.family()
+    good = instance.read("veredus.conf")
+    for key, edit, why in edits_that_cannot_work(instance):
+        instance.write("veredus.conf", good)
+        if isinstance(edit, str):
+            instance.edit_conf(append=edit)
+        else:
+            instance.edit_conf(edit)
+        result = instance.veredus("reload", status=None)
+        assert result.returncode == 1, (key, result)
+        assert re.search(rf"veredus\.conf:\d+: {key}: .*{why}", result.stderr), result.stderr
+        assert instance.family() == before, key
+    instance.send("still here")
+    instance.wait_mail("still here")
+
+
 # --- SIGHUP ---------------------------------------------------------------------------------------
 def troubles(instance):
     return [e["reason"] for e in instance.log_find(event="trouble", what="reload")]
@@ -406,7 +440,10 @@ def test_sighup_applies_what_reload_applies(fresh):
 
     def size():
         with instance.raw() as client:
-            return "SIZE 1048576" in client.hello()
+            client.reply()
+            client.send(b"EHLO client.test\r\n")
+            code, text = client.reply()  # 421: from the process that is being replaced
+            return code == 250 and "SIZE 1048576" in text
     wait_for("the new size in EHLO", size)
     assert not troubles(instance)
 
