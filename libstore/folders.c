@@ -248,6 +248,22 @@ bool store_exists(struct store *s, struct slice folder)
     return store_folder_dir(s, folder, disk, &ignored) == OK && has_dir(s, disk);
 }
 
+/* A folder that could not be made whole. One into which somebody has put a message stays. */
+static void undo_create(struct store *s, const char *disk)
+{
+    static const char *const files[] = {"veredus.log", "veredus.log.new", "veredus.index",
+        "veredus.index.new", "veredus.cache", "maildirfolder"};
+    static const char *const dirs[] = {"cur", "new", "tmp"};
+    int fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    bool empty = fd >= 0;
+    for (size_t i = 0; empty && i < ARRAY_LEN(dirs); i++)
+        empty = fs_unlink(fd, dirs[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
+    for (size_t i = 0; empty && i < ARRAY_LEN(files); i++)
+        fs_unlink(fd, files[i], 0);
+    fs_close(&fd);
+    fs_unlink(s->fd, disk, AT_REMOVEDIR);
+}
+
 int store_create(struct store *s, struct slice folder, struct error *err)
 {
     char disk[NAME_DISK_MAX];
@@ -261,7 +277,7 @@ int store_create(struct store *s, struct slice folder, struct error *err)
         return error_sys(err, "making folder");
     rc = box_open(s, disk, &b, err);
     if (rc) {
-        fs_unlink(s->fd, disk, AT_REMOVEDIR);
+        undo_create(s, disk);
         return rc;
     }
     /* What Courier and others look for in a folder. */
@@ -272,6 +288,8 @@ int store_create(struct store *s, struct slice folder, struct error *err)
     /* Who has a journal has a mail directory that is on disk. */
     if (!rc && (s->journal.fd >= 0 ? fs_sync(s->fd) : fs_sync_all(s->fd)))
         rc = error_sys(err, "syncing the mail directory");
+    if (rc)
+        undo_create(s, disk);
     return rc;
 }
 

@@ -118,7 +118,10 @@ void command_error(struct command *c, int rc, const struct error *err)
     /* The store's words may name paths: they are for the log. */
     log_event(&c->s->env->log, log_trouble, .what = SLICE_LIT("imap command"),
         .reason = slice_of(err->text));
-    command_no(c, "SERVERBUG", "Internal error, see the server's log");
+    if (rc == ERR_IO) /* no descriptors, a disk that fails: not our fault, and not the client's */
+        command_no(c, "UNAVAILABLE", "Temporary failure, see the server's log");
+    else
+        command_no(c, "SERVERBUG", "Internal error, see the server's log");
 }
 
 static bool is_tag(struct slice s)
