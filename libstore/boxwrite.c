@@ -39,6 +39,10 @@ static void put_records(struct box *b, struct box *cache, struct writer *w, stru
         struct disk_rec rec = *now;
         if (rec.bits & REC_GONE)
             continue;
+        /* It was good when it was read; what has come into the file since must not get a checksum
+         * of ours. */
+        if (!b->base_heap && box_is_base(b, now) && !rec_valid(now))
+            b->damaged = true;
         if (rec.name) {
             h->names_len += h->names_len == 0;
             rec.name = h->names_len;

@@ -248,20 +248,24 @@ bool store_exists(struct store *s, struct slice folder)
     return store_folder_dir(s, folder, disk, &ignored) == OK && has_dir(s, disk);
 }
 
-/* A folder that could not be made whole. One into which somebody has put a message stays. */
+/* A folder that could not be made whole. Without a log nobody has put a message there; who is about
+ * to make one waits for the directory. */
 static void undo_create(struct store *s, const char *disk)
 {
-    static const char *const files[] = {"veredus.log", "veredus.log.new", "veredus.index",
-        "veredus.index.new", "veredus.cache", "maildirfolder"};
     static const char *const dirs[] = {"cur", "new", "tmp"};
+    static const char *const files[] = {"veredus.index", "veredus.index.new", "veredus.log.new"};
+    struct stat st;
+    struct error ignored;
     int fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    bool empty = fd >= 0;
-    for (size_t i = 0; empty && i < ARRAY_LEN(dirs); i++)
-        empty = fs_unlink(fd, dirs[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
-    for (size_t i = 0; empty && i < ARRAY_LEN(files); i++)
+    bool ours = fd >= 0 && dir_lock(fd, &ignored) == OK && fs_stat(fd, "veredus.log", &st) &&
+                errno == ENOENT;
+    for (size_t i = 0; ours && i < ARRAY_LEN(dirs); i++)
+        ours = fs_unlink(fd, dirs[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
+    for (size_t i = 0; ours && i < ARRAY_LEN(files); i++)
         fs_unlink(fd, files[i], 0);
+    if (ours)
+        fs_unlink(s->fd, disk, AT_REMOVEDIR);
     fs_close(&fd);
-    fs_unlink(s->fd, disk, AT_REMOVEDIR);
 }
 
 int store_create(struct store *s, struct slice folder, struct error *err)
@@ -288,8 +292,6 @@ int store_create(struct store *s, struct slice folder, struct error *err)
     /* Who has a journal has a mail directory that is on disk. */
     if (!rc && (s->journal.fd >= 0 ? fs_sync(s->fd) : fs_sync_all(s->fd)))
         rc = error_sys(err, "syncing the mail directory");
-    if (rc)
-        undo_create(s, disk);
     return rc;
 }
 
