@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,19 +11,25 @@
 void stores_init(struct stores *s, int root,
     void (*changed)(void *, struct slice, struct slice, uint64_t), void *arg)
 {
-    *s = (struct stores){.root = root, .changed = changed, .arg = arg};
+    struct rlimit files = {0};
+    *s = (struct stores){.root = root, .changed = changed, .arg = arg, .max = 1};
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        s->max = (size_t)MAX(1, MIN(files.rlim_cur / STORES_FILES, (rlim_t)STORES_KEPT));
 }
 
-static void release(struct stores_entry *e)
+static void release(struct stores *s, size_t i)
 {
-    store_close(e->store);
-    e->store = NULL;
+    if (s->kept[i])
+        store_close(s->kept[i]->store);
+    free(s->kept[i]);
+    s->kept[i] = NULL;
+    s->keys[i].hash = 0;
 }
 
 void stores_clear(struct stores *s)
 {
-    for (size_t i = 0; i < STORES_KEPT; i++)
-        release(&s->kept[i]);
+    for (size_t i = 0; i < s->max; i++)
+        release(s, i);
     while (s->ndirty)
         fd_close(&s->dirty[--s->ndirty].fd);
 }
@@ -33,18 +40,24 @@ static void on_change(void *arg, struct slice folder, uint64_t sequence)
     e->all->changed(e->all->arg, slice_of(e->path), folder, sequence);
 }
 
-/* The entry of this path, else a free one, else the one not used for longest. */
-static struct stores_entry *choose(struct stores *s, struct slice path)
+static uint64_t hash_of(struct slice path)
 {
-    struct stores_entry *best = &s->kept[0];
-    for (size_t i = 0; i < STORES_KEPT; i++) {
-        struct stores_entry *e = &s->kept[i];
-        if (e->store && slice_is(path, e->path))
-            return e;
-        if (!e->store ? best->store != NULL : best->store && e->used < best->used)
-            best = e;
+    return slice_hash(path) | 1;
+}
+
+/* The entry of this path, else a free one, else the one not used for longest. */
+static size_t choose(struct stores *s, struct slice path)
+{
+    uint64_t hash = hash_of(path);
+    size_t best = 0;
+    for (size_t i = 0; i < s->max; i++) {
+        if (s->keys[i].hash == hash && slice_is(path, s->kept[i]->path))
+            return i;
+        bool free = s->keys[i].hash == 0, best_free = s->keys[best].hash == 0;
+        if (free ? !best_free : !best_free && s->keys[i].used < s->keys[best].used)
+            best = i;
     }
-    release(best);
+    release(s, best);
     return best;
 }
 
@@ -105,47 +118,61 @@ static void make_parents(int root, struct slice path)
     fd_close(&dir);
 }
 
-static int open_entry(
-    struct stores *s, struct stores_entry *e, struct slice path, struct error *err)
+static int open_entry(struct stores *s, size_t i, struct slice path, int64_t now, struct error *err)
 {
+    struct stores_entry *e = NEW(struct stores_entry);
     struct store_options opt = {.create = true, .changed = on_change, .arg = e};
+    struct stat st = {0};
+    *e = (struct stores_entry){.all = s, .opened = now};
+    s->kept[i] = e;
     if (path.n == 0 || slice_is(path, ".") || !slice_to_cstr(path, e->path, sizeof(e->path)))
         return error_set(err, ERR_DENIED, "not a path for a mail directory");
-    e->all = s;
     make_parents(s->root, path);
     int rc = store_open(s->root, e->path, &opt, &e->store, err);
-    struct stat st = {0};
-    if (!rc && fstat(store_dirfd(e->store), &st)) {
+    if (!rc && fstat(store_dirfd(e->store), &st))
         rc = error_sys(err, "mail directory");
-        release(e);
-    }
-    e->device = rc ? 0 : st.st_dev;
+    e->device = st.st_dev;
     return rc;
 }
 
 int stores_get(
     struct stores *s, struct slice path, int64_t now, struct store **out, struct error *err)
 {
-    struct stores_entry *e = choose(s, path);
+    size_t i = choose(s, path);
     int rc = OK;
-    if (e->store && now - e->opened > STORES_AGE_MS)
-        release(e);
-    if (!e->store) {
-        rc = open_entry(s, e, path, err);
-        e->opened = now;
-    }
+    if (s->kept[i] && now - s->kept[i]->opened > STORES_AGE_MS)
+        release(s, i);
+    if (!s->kept[i])
+        rc = open_entry(s, i, path, now, err);
     if (!rc)
-        rc = note_dirty(s, e, err);
-    e->used = now;
-    *out = e->store;
-    return rc;
+        rc = note_dirty(s, s->kept[i], err);
+    if (rc) {
+        release(s, i);
+        return rc;
+    }
+    s->keys[i].hash = hash_of(path);
+    s->keys[i].used = now;
+    *out = s->kept[i]->store;
+    return OK;
 }
 
 void stores_drop(struct stores *s, struct slice path)
 {
-    for (size_t i = 0; i < STORES_KEPT; i++)
-        if (s->kept[i].store && slice_is(path, s->kept[i].path))
-            release(&s->kept[i]);
+    uint64_t hash = hash_of(path);
+    for (size_t i = 0; i < s->max; i++)
+        if (s->keys[i].hash == hash && slice_is(path, s->kept[i]->path))
+            release(s, i);
+}
+
+bool stores_expire(struct stores *s, int64_t now)
+{
+    bool left = false;
+    for (size_t i = 0; i < s->max; i++) {
+        if (s->keys[i].hash && now - s->keys[i].used >= STORES_AGE_MS)
+            release(s, i);
+        left |= s->keys[i].hash != 0;
+    }
+    return left;
 }
 
 size_t stores_take_dirty(struct stores *s, int fds[STORES_FILE_SYSTEMS])

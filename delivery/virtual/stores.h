@@ -1,6 +1,6 @@
 /*
- * Mail directories kept open between deliveries, few and for a short time: one may be moved
- * away or removed at any moment. Also remembers which file systems have unsynced deliveries.
+ * Mail directories kept open between deliveries, for a short time: one may be moved away or
+ * removed at any moment. Opening one costs more than a delivery. Also remembers which file systems have unsynced deliveries.
  */
 #pragma once
 
@@ -8,21 +8,33 @@
 
 #include "libstore/store.h"
 
-enum { STORES_KEPT = 32, STORES_AGE_MS = 10000, STORES_FILE_SYSTEMS = 16, STORES_PATH = 1025 };
+enum {
+    STORES_KEPT = 512,
+    STORES_FILES = 8, /* descriptors that one may have, with room for others */
+    STORES_AGE_MS = 10000,
+    STORES_FILE_SYSTEMS = 16,
+    STORES_PATH = 1025
+};
 
 struct stores;
 
 struct stores_entry {
     struct stores *all;
-    struct store *store; /* NULL: free */
+    struct store *store;
     char path[STORES_PATH];
     dev_t device;
-    int64_t opened, used;
+    int64_t opened;
 };
 
 struct stores {
     int root; /* not owned */
-    struct stores_entry kept[STORES_KEPT];
+    size_t max; /* how many are kept */
+    struct stores_entry *kept[STORES_KEPT];
+    /* Of each that is open, apart from it so that looking through all is quick. */
+    struct {
+        uint64_t hash; /* of the path, never 0; 0: free */
+        int64_t used;
+    } keys[STORES_KEPT];
     /* One descriptor for each file system written to since the last sync. */
     struct {
         dev_t device;
@@ -42,6 +54,8 @@ int stores_get(
     struct stores *, struct slice path, int64_t now, struct store **, struct error *) MUST_USE;
 /* Forgets an open directory, after an error in it. */
 void stores_drop(struct stores *, struct slice path);
+/* Closes those that nobody wanted for STORES_AGE_MS. Returns whether any are left. */
+bool stores_expire(struct stores *, int64_t now);
 /* Descriptors of the file systems with deliveries that were not synced yet; the caller's until
  * stores_give_back. synced: they need no further sync for what they had been taken for. */
 size_t stores_take_dirty(struct stores *, int fds[STORES_FILE_SYSTEMS]);

@@ -19,6 +19,7 @@ struct agent {
     struct daemon *daemon;
     char root[4096];
     struct stores stores;
+    struct timer sweep;    /* while stores are open */
     struct syncer *syncer; /* NULL until it is needed */
 };
 
@@ -32,6 +33,20 @@ static void announce(void *arg, struct slice path, struct slice folder, uint64_t
         (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
 }
 
+static void sweep(void *arg)
+{
+    struct agent *v = arg;
+    if (stores_expire(&v->stores, loop_now(v->daemon->loop)))
+        timer_start(&v->sweep, STORES_AGE_MS);
+}
+
+static int open_store(struct agent *v, struct slice path, struct store **out, struct error *err)
+{
+    if (!timer_active(&v->sweep))
+        timer_start(&v->sweep, STORES_AGE_MS);
+    return stores_get(&v->stores, path, loop_now(v->daemon->loop), out, err);
+}
+
 int virtual_configure(struct daemon *d, struct error *err)
 {
     struct agent *v = NEW(struct agent);
@@ -42,6 +57,7 @@ int virtual_configure(struct daemon *d, struct error *err)
         return error_sys(err, "mail-root %s", v->root);
     v->daemon = d;
     stores_init(&v->stores, root, announce, v);
+    timer_init(&v->sweep, d->loop, sweep, v);
     d->paths.root = v->root;
     d->data = v;
     return OK;
@@ -51,6 +67,7 @@ void virtual_free(struct daemon *d)
 {
     struct agent *v = d->data;
     syncer_free(v->syncer);
+    timer_stop(&v->sweep);
     stores_clear(&v->stores);
     fd_close(&v->stores.root);
     free(v);
@@ -91,7 +108,7 @@ static int deliver_into(struct agent *v, struct slice nexthop, const struct stor
     /* A directory that was kept open may have been removed: once more from its path. */
     for (int turn = 0; turn < 2 && rc == ERR_NOT_FOUND; turn++) {
         struct store *store;
-        rc = stores_get(&v->stores, path, loop_now(v->daemon->loop), &store, err);
+        rc = open_store(v, path, &store, err);
         if (!rc) {
             *folder = store_deliver_folder(store, detail, d);
             rc = check_quota(store, *folder, d, final, err);
@@ -253,7 +270,7 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     struct store *store;
     struct error err = {0};
     struct quota q;
-    int rc = stores_get(&v->stores, ask->mail, loop_now(v->daemon->loop), &store, &err);
+    int rc = open_store(v, ask->mail, &store, &err);
     if (!rc && ask->limits.n)
         rc = store_quota_set(store, ask->limits, &err);
     if (!rc && ask->append && !ask->messages)
