@@ -22,6 +22,7 @@ int box_open_dir(struct store *s, const char *disk, struct box **out, struct err
     buf_init(&b->names, NAMES_MAX);
     buf_init(&b->txn, FORMAT_TXN_MAX);
     buf_init(&b->cached, FORMAT_TXN_MAX);
+    buf_init(&b->texts, FORMAT_TXN_MAX);
     *out = b;
     return OK;
 }

@@ -139,6 +139,7 @@ int box_load(struct box *b, struct error *err)
 
 void box_unload(struct box *b)
 {
+    cache_flush(b);
     fs_close(&b->log_fd);
     fs_close(&b->cache_fd);
     b->locked = false;
@@ -204,6 +205,7 @@ static void take_merged(struct box *b, struct disk_rec *all, size_t n)
 static struct box fresh_box(const struct box *b)
 {
     struct box new = {.store = b->store,
+        .texts.max = b->texts.max,
         .ixfd = b->ixfd,
         .dirfd = b->dirfd,
         .log_fd = -1,
@@ -251,6 +253,7 @@ void box_refold(struct box *b)
     uint32_t *dirty = NULL;
     if (b->live != box_count(b))
         return;
+    cache_flush(b);
     struct box new = fresh_box(b);
     int rc = box_map_index(&new, &ignored);
     if (!rc)

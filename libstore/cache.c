@@ -16,6 +16,7 @@ enum {
     ARENA_MAX = 64 << 20,
     RECORD_MAX = 8 * TEXT_MAX,
     COMPACT_SLACK = 1 << 20,
+    GATHERED = 64 * 1024,
     CACHE_RECORD_VERSION = 1
 };
 
@@ -197,6 +198,33 @@ static int cache_create(struct box *b, uint64_t id, int *out, struct error *err)
     return rc;
 }
 
+void cache_flush(struct box *b)
+{
+    struct error ignored; /* a record that is not there is made again */
+    struct slice texts = buf_slice(&b->texts);
+    if (texts.n && b->cache_fd >= 0)
+        (void)!io_write(
+            b->cache_fd, texts, (int64_t)(b->texts_at * UNIT), &ignored, "veredus.cache");
+    buf_clear(&b->texts);
+}
+
+/* Written with others, if they lie in a row. */
+static void gather(struct box *b, struct slice built, uint64_t units)
+{
+    enum { SOME = 4096 };
+    static const char padding[UNIT];
+    if (b->texts_at + buf_len(&b->texts) / UNIT != units)
+        cache_flush(b);
+    if (buf_len(&b->texts) == 0) {
+        b->texts_at = units;
+        buf_reserve(&b->texts, SOME);
+    }
+    buf_put(&b->texts, built);
+    buf_put(&b->texts, slice_from(padding, (UNIT - built.n % UNIT) % UNIT));
+    if (buf_len(&b->texts) >= GATHERED)
+        cache_flush(b);
+}
+
 int cache_put(struct box *b, const struct disk_rec *of, struct buf *built, uint32_t *place,
     uint32_t *end, struct error *err)
 {
@@ -222,7 +250,10 @@ int cache_put(struct box *b, const struct disk_rec *of, struct buf *built, uint3
     size_t from = offsetof(struct cache_rec, crc) + 4;
     rec.crc = crc32c(guid_crc(of), slice_from_index(buf_slice(built), from));
     memcpy(built->data + built->off, &rec, sizeof(rec));
-    rc = io_write(b->cache_fd, buf_slice(built), (int64_t)(units * UNIT), err, "veredus.cache");
+    if (b->store && b->store->opt.gather)
+        gather(b, buf_slice(built), units);
+    else
+        rc = io_write(b->cache_fd, buf_slice(built), (int64_t)(units * UNIT), err, "veredus.cache");
     *place = (uint32_t)units;
     *end = (uint32_t)after;
     return rc;
@@ -255,6 +286,7 @@ static int read_record(struct box *b, const struct disk_rec *r)
     if (r->cache == 0 || (b->stale_places && box_is_base(b, r)) || cache_open(b, &ignored))
         return ERR_NOT_FOUND;
     enum { FIRST = 4096 };
+    cache_flush(b);
     buf_reset(&b->cached);
     char *room = buf_reserve(&b->cached, FIRST);
     ssize_t n = room ? fs_pread(b->cache_fd, room, FIRST, (off_t)at) : -1;
@@ -288,6 +320,7 @@ int cache_compact_begin(struct box *b, struct box *to, struct error *err)
 {
     uint64_t used = (uint64_t)b->head.cache_end * UNIT;
     struct error ignored;
+    cache_flush(b);
     *to = (struct box){.ixfd = b->ixfd, .cache_fd = -1, .head.cache_id = b->head.cache_id + 1};
     if (used < COMPACT_SLACK || b->head.cache_records / 2 < b->live)
         return OK;
@@ -336,5 +369,6 @@ void cache_forget_places(struct box *b)
         box_edit(b, list[i])->cache = 0;
     free(list);
     b->stale_places = true;
+    cache_flush(b);
     fs_close(&b->cache_fd);
 }

@@ -87,6 +87,8 @@ struct box {
     uint64_t log_off;
     struct buf txn;
     struct buf cached; /* the cache record read last */
+    struct buf texts;  /* for the cache file from texts_at on, not yet written */
+    uint64_t texts_at;
 };
 
 /* Where this process stands in veredus.journal. */
@@ -181,8 +183,7 @@ const struct disk_tomb *box_tomb(const struct box *, size_t i);
 /* --- guids.c --- */
 /* The live record with this GUID, or NULL. Looks at records from position `first` on, and reads
  * them the first time. */
-const struct disk_rec *guids_find(
-    struct box *, size_t first, const unsigned char guid[STORE_GUID]);
+const struct disk_rec *guids_find(struct box *, size_t first, const unsigned char guid[STORE_GUID]);
 /* The last one of this id that is remembered, or NULL. */
 const struct disk_delivery *deliveries_find(struct box *, uint64_t id);
 /* After one was taken out of the list. */
@@ -311,9 +312,12 @@ void box_sweep(struct box *);
 /* --- cache.c --- */
 /* Makes the texts of a message (either line end). */
 void cache_build(struct slice content, struct buf *out);
-/* Locked: writes built texts, completing them; *place and *end are for the operation. */
+/* Locked: writes built texts, completing them, or with `gather` keeps them; *place and *end are for
+ * the operation. */
 int cache_put(struct box *, const struct disk_rec *of, struct buf *built, uint32_t *place,
     uint32_t *end, struct error *) MUST_USE;
+/* Writes those that wait. */
+void cache_flush(struct box *);
 /* The record's texts from the file into box->cached; ERR_NOT_FOUND when there are none. */
 int cache_get(struct box *, const struct disk_rec *, struct store_cache *) MUST_USE;
 int cache_parse(struct slice built, struct store_cache *) MUST_USE;

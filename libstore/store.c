@@ -198,6 +198,12 @@ int store_dirfd(const struct store *s)
     return s->fd;
 }
 
+void store_flush(struct store *s)
+{
+    if (s->box)
+        cache_flush(s->box);
+}
+
 int store_sync(int dirfd, struct error *err)
 {
     return fs_sync_all(dirfd) ? error_sys(err, "syncing the mail directory") : OK;

@@ -36,6 +36,7 @@ enum {
 
 struct store_options {
     bool coexist;       /* other tools use this Maildir: LF bodies, flags in file names */
+    bool gather;        /* texts made from what arrives wait for store_flush, for one write */
     unsigned tomb_days; /* how long expunged UIDs are remembered; 0: 30 */
     bool keep_deleted;  /* expunged mail is put aside (libstore/deleted.h) */
     bool single; /* no mail directory, but one folder that somebody shares: our INBOX */
@@ -283,6 +284,8 @@ int store_lock_maildrop(struct store *, struct error *) MUST_USE;
 int store_open_place(struct store *, struct slice folder, int *fd, struct error *) MUST_USE;
 /* The mail directory; stays the store's. */
 int store_dirfd(const struct store *);
+/* With `gather`: writes the texts that wait. Those that are never written are made again. */
+void store_flush(struct store *);
 /* Makes everything written to the file system of `dirfd` durable. */
 int store_sync(int dirfd, struct error *) MUST_USE;
 

@@ -121,7 +121,7 @@ static void make_parents(int root, struct slice path)
 static int open_entry(struct stores *s, size_t i, struct slice path, int64_t now, struct error *err)
 {
     struct stores_entry *e = NEW(struct stores_entry);
-    struct store_options opt = {.create = true, .changed = on_change, .arg = e};
+    struct store_options opt = {.create = true, .gather = true, .changed = on_change, .arg = e};
     struct stat st = {0};
     *e = (struct stores_entry){.all = s, .opened = now};
     s->kept[i] = e;
@@ -152,6 +152,7 @@ int stores_get(
     }
     s->keys[i].hash = hash_of(path);
     s->keys[i].used = now;
+    s->keys[i].written = true;
     *out = s->kept[i]->store;
     return OK;
 }
@@ -162,6 +163,15 @@ void stores_drop(struct stores *s, struct slice path)
     for (size_t i = 0; i < s->max; i++)
         if (s->keys[i].hash == hash && slice_is(path, s->kept[i]->path))
             release(s, i);
+}
+
+void stores_flush(struct stores *s)
+{
+    for (size_t i = 0; i < s->max; i++) {
+        if (s->keys[i].hash && s->keys[i].written)
+            store_flush(s->kept[i]->store);
+        s->keys[i].written = false;
+    }
 }
 
 bool stores_expire(struct stores *s, int64_t now)

@@ -34,6 +34,7 @@ struct stores {
     struct {
         uint64_t hash; /* of the path, never 0; 0: free */
         int64_t used;
+        bool written; /* since stores_flush */
     } keys[STORES_KEPT];
     /* One descriptor for each file system written to since the last sync. */
     struct {
@@ -54,6 +55,8 @@ int stores_get(
     struct stores *, struct slice path, int64_t now, struct store **, struct error *) MUST_USE;
 /* Forgets an open directory, after an error in it. */
 void stores_drop(struct stores *, struct slice path);
+/* Writes what stores have gathered since the last time: what can wait, for one write. */
+void stores_flush(struct stores *);
 /* Closes those that nobody wanted for STORES_AGE_MS. Returns whether any are left. */
 bool stores_expire(struct stores *, int64_t now);
 /* Descriptors of the file systems with deliveries that were not synced yet; the caller's until

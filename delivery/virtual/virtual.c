@@ -19,7 +19,8 @@ struct agent {
     struct daemon *daemon;
     char root[4096];
     struct stores stores;
-    struct timer sweep;    /* while stores are open */
+    struct timer sweep; /* while stores are open */
+    bool flush_due;
     struct syncer *syncer; /* NULL until it is needed */
 };
 
@@ -40,10 +41,21 @@ static void sweep(void *arg)
         timer_start(&v->sweep, STORES_AGE_MS);
 }
 
+static void flush(void *arg)
+{
+    struct agent *v = arg;
+    v->flush_due = false;
+    stores_flush(&v->stores);
+}
+
 static int open_store(struct agent *v, struct slice path, struct store **out, struct error *err)
 {
     if (!timer_active(&v->sweep))
         timer_start(&v->sweep, STORES_AGE_MS);
+    /* When everything that came with this request is delivered, but before anybody hears of it. */
+    if (!v->flush_due)
+        loop_defer(v->daemon->loop, flush, v);
+    v->flush_due = true;
     return stores_get(&v->stores, path, loop_now(v->daemon->loop), out, err);
 }
 
@@ -68,6 +80,7 @@ void virtual_free(struct daemon *d)
     struct agent *v = d->data;
     syncer_free(v->syncer);
     timer_stop(&v->sweep);
+    loop_cancel(v->daemon->loop, v);
     stores_clear(&v->stores);
     fd_close(&v->stores.root);
     free(v);

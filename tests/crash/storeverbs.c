@@ -21,8 +21,10 @@ enum { SMALL_JOURNAL = 256 * 1024 };
 
 bool verbs_open(struct session *s)
 {
-    const struct store_options opt = {
-        .create = true, .coexist = world.coexist, .keep_deleted = world.keep};
+    const struct store_options opt = {.create = true,
+        .coexist = world.coexist,
+        .keep_deleted = world.keep,
+        .gather = world.gather};
     if (store_open(AT_FDCWD, "mail", &opt, &s->store, &s->err))
         return false;
     (void)!journal_make(s->store, SMALL_JOURNAL, &s->err);

@@ -20,6 +20,7 @@ void world_begin(uint64_t seed)
     world.seed = seed;
     world.coexist = seed % 2;
     world.keep = seed / 2 % 4 == 1;
+    world.gather = seed / 8 % 2;
     world.faults = seed / 2 % 4 == 3;
 }
 

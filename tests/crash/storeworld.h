@@ -62,7 +62,7 @@ struct delivery {
 
 struct world {
     uint64_t seed;
-    bool coexist, keep, faults;
+    bool coexist, keep, gather, faults;
     bool cut; /* the machine has stopped once */
     int messages, places;
     uint32_t size[MESSAGES];
