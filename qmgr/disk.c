@@ -52,3 +52,35 @@ int disk_replace(struct disk *disk, const char *path, struct slice content)
         rc = disk->ops->rename(disk, fresh, path);
     return rc == 0 ? disk->ops->sync_dir(disk, ".") : rc;
 }
+
+static int copy_bytes(struct disk *disk, int in, int out, uint64_t from, uint64_t to)
+{
+    char chunk[4096];
+    int rc = 0;
+    for (uint64_t at = from; rc == 0 && at < to;) {
+        size_t n = (size_t)MIN(to - at, (uint64_t)sizeof(chunk));
+        ssize_t got = disk->ops->read(disk, in, chunk, n, (int64_t)at);
+        if (got <= 0)
+            return got < 0 ? (int)got : -EIO;
+        struct iovec iov = {chunk, (size_t)got};
+        rc = disk->ops->write(disk, out, &iov, 1, (int64_t)(at - from));
+        at += (uint64_t)got;
+    }
+    return rc;
+}
+
+int disk_copy_part(
+    struct disk *disk, const char *path, uint64_t from, uint64_t to, const char *copy)
+{
+    int in = disk->ops->open(disk, path, DISK_READ);
+    if (in < 0)
+        return in;
+    int out = disk->ops->open(disk, copy, DISK_CREATE);
+    int rc = out < 0 ? out : copy_bytes(disk, in, out, from, to);
+    if (rc == 0)
+        rc = disk->ops->sync(disk, out);
+    if (out >= 0)
+        disk->ops->close(disk, out);
+    disk->ops->close(disk, in);
+    return rc;
+}

@@ -77,6 +77,10 @@ void disk_posix_free(struct disk *);
  * it may have either. Made as PATH.new, in the spool directory itself. */
 int disk_replace(struct disk *, const char *path, struct slice content) MUST_USE;
 
+/* Copies these bytes of a file into a new one, durably. Negative errno; -EEXIST: it is there. */
+int disk_copy_part(
+    struct disk *, const char *path, uint64_t from, uint64_t to, const char *copy) MUST_USE;
+
 /* CRC32C of the first size bytes of an open file. Negative errno; -EIO when it is shorter. */
 int body_crc(struct disk *, int fd, uint64_t size, uint32_t *crc) MUST_USE;
 

@@ -236,6 +236,8 @@ static void take_parked(struct message *m, struct content *c, const struct parke
     snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(p->message.crc));
     m->reports = p->message.reports;
     m->parked_end = m->size + p->end;
+    m->rotten.from = p->bad_end ? m->size + p->bad : 0;
+    m->rotten.to = p->bad_end ? m->size + p->bad_end : 0;
     message_unload(m);
     m->content = c;
     if (m->told.serial > m->reports)
@@ -251,7 +253,7 @@ int message_load_parked(struct message *m, struct disk *disk, struct error *err)
     uint64_t qid = 0;
     int rc = message_read_trailer(m, disk, &trailer, err);
     if (rc == OK)
-        rc = parked_parse(buf_slice(&trailer), &c->arena, &p, err);
+        rc = parked_parse(buf_slice(&trailer), m->size, &c->arena, &p, err);
     buf_clear(&trailer);
     if (rc == OK && (id_parse(p.message.qid, &qid) != OK || qid != m->qid || p.count == 0))
         rc = error_set(err, ERR_CORRUPT, "parked message does not belong to its name");

@@ -55,6 +55,9 @@ struct message {
     struct heap_node due; /* monotonic ms; waiting, or a step to be repeated */
     int64_t due_wall;     /* ms since 1970, for listings */
     uint64_t parked_end;  /* where the next update goes */
+    struct {
+        uint64_t from, to; /* of its file: updates that are damaged; to 0: none, as last read */
+    } rotten;
     struct content *content;
     struct list jobs;       /* in the scheduler */
     struct list expansions; /* that wait for the disk (qmgr/expand.c) */

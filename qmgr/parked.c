@@ -110,12 +110,57 @@ static bool whole_block(struct slice s, struct slice *block, size_t *total)
     return false;
 }
 
+bool parked_lacks_sector(struct slice part, uint64_t offset)
+{
+    static const char zeros[PARKED_SECTOR];
+    while (part.n > 0) {
+        size_t n = MIN(part.n, PARKED_SECTOR - (size_t)(offset % PARKED_SECTOR));
+        if (memcmp(part.p, zeros, n) == 0)
+            return true;
+        part = slice_from_index(part, n);
+        offset += n;
+    }
+    return false;
+}
+
+/* But for one character, in case that is where the damage is. */
+bool parked_has_end(struct slice tail)
+{
+    static const char form[] = "end crc=00000000\n";
+    size_t n = sizeof(form) - 1, wrong = 0;
+    if (tail.n < n)
+        return false;
+    const char *p = tail.p + tail.n - n;
+    for (size_t i = 0; i < n; i++) {
+        bool hex = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
+        wrong += form[i] == '0' ? !hex : p[i] != form[i];
+    }
+    return wrong <= 1;
+}
+
+/* The next sound block from *at on, which goes to where it begins: there, or, past damage, where a
+ * `message` line begins one. */
+static bool find_block(struct slice trailer, size_t *at, struct slice *block, size_t *total)
+{
+    struct slice rest = slice_from_index(trailer, *at);
+    if (whole_block(rest, block, total))
+        return true;
+    while (rest.n > 0) {
+        slice_cut(&rest, '\n');
+        if (slice_starts(rest, "message ") && whole_block(rest, block, total)) {
+            *at = (size_t)(rest.p - trailer.p);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool parked_next_block(struct slice *trailer, struct slice *block)
 {
-    size_t total;
-    if (!whole_block(*trailer, block, &total))
+    size_t at = 0, total;
+    if (!find_block(*trailer, &at, block, &total))
         return false;
-    *trailer = slice_from_index(*trailer, total);
+    *trailer = slice_from_index(*trailer, at + total);
     return true;
 }
 
@@ -214,11 +259,20 @@ static int parse_block(struct slice block, struct arena *a, struct parked *p, st
     return OK;
 }
 
-int parked_parse(struct slice trailer, struct arena *a, struct parked *out, struct error *err)
+/* Damage between sound blocks, or behind the last one. */
+static void note_damage(struct parked *p, size_t from, size_t to)
+{
+    if (p->bad_end == 0)
+        p->bad = from;
+    p->bad_end = to;
+}
+
+int parked_parse(
+    struct slice trailer, uint64_t offset, struct arena *a, struct parked *out, struct error *err)
 {
     *out = (struct parked){0};
-    struct slice block, all = trailer;
-    size_t total;
+    struct slice block;
+    size_t total, at;
     /* A newer format may end its blocks differently: look at the name first. */
     struct slice rest = trailer;
     int rc = parked_check_format(slice_cut(&rest, '\n'), err);
@@ -228,12 +282,15 @@ int parked_parse(struct slice trailer, struct arena *a, struct parked *out, stru
         return error_set(err, ERR_CORRUPT, "parked message with a bad checksum");
     slice_cut(&block, '\n'); /* the format's line */
     rc = parse_block(block, a, out, err);
-    while (rc == OK) {
-        out->end += total;
-        all = slice_from_index(trailer, out->end);
-        if (!whole_block(all, &block, &total))
-            break;
+    out->end = at = total;
+    while (rc == OK && find_block(trailer, &at, &block, &total)) {
+        if (at > out->end)
+            note_damage(out, out->end, at);
         rc = parse_block(block, a, out, err);
+        out->end = at += total;
     }
+    rest = slice_from_index(trailer, out->end);
+    if (parked_has_end(rest) && !parked_lacks_sector(rest, offset + out->end))
+        note_damage(out, out->end, trailer.n);
     return rc;
 }

@@ -9,9 +9,11 @@
  *     state index=0 state=1 attempts=2 next=... text=...
  *     end crc=1a2b3c4d
  *
- * The first block is whole. Later blocks hold `message` and `state` lines, of which the last
- * word counts, and perhaps `recipient` lines, which add to those there are; a block without its
- * sound `end` line is an update that a crash cut off, and is ignored. The body comes first so that
+ * The first block is whole. Later blocks hold a `message` line and `state` lines, of which the last
+ * word counts, and perhaps `recipient` lines, which add to those there are. One at the end of the
+ * file without its `end` line, or that lacks a sector, is an update that a crash cut off, and is
+ * ignored. Any other that is not sound has been damaged since: it is reported, and what is before
+ * and behind it counts. The body comes first so that
  * a large body becomes a parked file without being copied and an agent can be lent the file as it
  * is; updates only append.
  *
@@ -24,7 +26,7 @@
 #include "libutil/error.h"
 #include "qmgr/format.h"
 
-enum { PARKED_NAME = 48, PARKED_FORMAT = SPOOL_FORMAT };
+enum { PARKED_NAME = 48, PARKED_FORMAT = SPOOL_FORMAT, PARKED_SECTOR = 512, PARKED_END = 17 };
 
 /* What a recipient is at; numbers are on disk. */
 enum rcpt_state {
@@ -60,8 +62,9 @@ struct parked {
     struct recipient *recipients;
     struct parked_state *states;
     size_t count;
-    unsigned format; /* to write; 0: the newest */
-    size_t end;      /* offset in the trailer after the last sound block: where to append */
+    unsigned format;     /* to write; 0: the newest */
+    size_t end;          /* offset in the trailer after the last sound block: where to append */
+    size_t bad, bad_end; /* from the first damaged update to the end of the last; bad_end 0: none */
 };
 
 /* "parked/QID-SIZE" */
@@ -77,10 +80,16 @@ int parked_put_update(struct buf *, unsigned format, const struct parked_message
 /* An update with more recipients: the last n of count. */
 int parked_put_growth(struct buf *, unsigned format, const struct parked_message *,
     const struct recipient *added, size_t n, const struct parked_state *, size_t count) MUST_USE;
-/* Reads everything after the body. All strings live in the arena. ERR_VERSION when a newer
- * release wrote it, ERR_CORRUPT when the first block is not whole. */
-int parked_parse(struct slice trailer, struct arena *, struct parked *out, struct error *) MUST_USE;
+/* Reads everything after the body, which is at `offset` of the file. All strings live in the arena.
+ * ERR_VERSION when a newer release wrote it, ERR_CORRUPT when the first block is not whole. */
+int parked_parse(struct slice trailer, uint64_t offset, struct arena *, struct parked *out,
+    struct error *) MUST_USE;
 /* Judges the first line behind the body. ERR_VERSION, ERR_CORRUPT. */
 int parked_check_format(struct slice line, struct error *) MUST_USE;
 /* Takes the next sound block off the front. False at the end. */
 bool parked_next_block(struct slice *trailer, struct slice *block);
+/* What is behind the last sound block is whole when it has its end and lacks no sector: one that
+ * the disk has not written is zeros, as no part of a block is. `tail` is all of it, or the last
+ * PARKED_END bytes; `part` any of it, at this offset of the file. */
+bool parked_has_end(struct slice tail);
+bool parked_lacks_sector(struct slice part, uint64_t offset);

@@ -4,11 +4,40 @@
  * became of them goes to the disk, the next ones follow. What is to be reported comes last, out of
  * the file (qmgr/report.c).
  */
+#include <errno.h>
+#include <inttypes.h>
+
 #include "qmgr/qmgr.h"
 #include "qmgr/roster.h"
 
+/* Updates of its file that were whole once: what they said is lost, and the rest counts. Told once,
+ * with a copy of them for people to look at; the next update of the file may replace them. */
+static void report_rotten(struct qmgr *q, struct message *m)
+{
+    char path[PARKED_NAME], aside[PARKED_NAME + 32], id[ID_TEXT];
+    struct buf reason;
+    parked_path(m->qid, m->size, path);
+    id_print(m->qid, id);
+    snprintf(aside, sizeof(aside), "corrupt/update-%s-%" PRIu64, id, m->rotten.from);
+    int rc = disk_copy_part(q->disk, path, m->rotten.from, m->rotten.to, aside);
+    if (rc != -EEXIST) {
+        buf_init(&reason, 512);
+        buf_printf(&reason,
+            "%s at offset %" PRIu64 ": %" PRIu64 " bytes of updates are damaged, what they said "
+            "of its recipients is lost and may be done again; %s %s",
+            path, m->rotten.from, m->rotten.to - m->rotten.from,
+            rc == 0 ? "copied to" : "they could not be copied to", aside);
+        log_event(&m->log, spool_trouble, .what = SLICE_LIT("damaged update"),
+            .reason = buf_slice(&reason));
+        buf_clear(&reason);
+    }
+    m->rotten.to = 0;
+}
+
 static void loaded(struct qmgr *q, struct message *m)
 {
+    if (m->rotten.to > 0)
+        report_rotten(q, m);
     q->loaded++;
     m->content->counted = m->content->count;
     q->active += m->content->counted;

@@ -20,8 +20,14 @@ struct entry {
     bool unwritten; /* the file does not have its state */
 };
 
+struct span {
+    uint64_t from, to;
+};
+
 struct roster {
     struct entry *entries;
+    struct span *bad; /* damaged updates, in the order of the file */
+    size_t nbad;
     size_t n, cap;
     uint64_t message_at, envelope_at, end;
     bool spoilt, null_sender;
@@ -32,6 +38,7 @@ void roster_free(struct roster *r)
     if (!r)
         return;
     free(r->entries);
+    free(r->bad);
     free(r);
 }
 
@@ -186,25 +193,67 @@ static void rewind_to(struct lines *l, uint64_t offset)
     l->used = l->at = 0;
 }
 
-/* Where the last sound block ends; 0: there is none. */
-static uint64_t find_end(struct lines *l)
+static void note_damage(struct roster *r, uint64_t from, uint64_t to)
+{
+    r->bad = xrealloc(r->bad, r->nbad + 1, sizeof(*r->bad));
+    r->bad[r->nbad++] = (struct span){from, to};
+}
+
+/* Sets r->end to where the last sound block ends (0: there is none), and r->bad to what is not
+ * sound before that. A later block begins with its `message` line. */
+static void find_blocks(struct roster *r, struct lines *l)
 {
     struct slice line;
-    uint64_t at, end = 0;
+    uint64_t at, begin = l->offset;
     uint32_t crc = 0;
     while (next_line(l, &line, &at)) {
-        if (!slice_starts(line, "end crc=")) {
-            crc = crc32c(crc32c(crc, line), SLICE_LIT("\n"));
-            continue;
-        }
         char expect[32];
+        bool over = slice_starts(line, "end crc=");
+        if (r->end > 0 && slice_starts(line, "message ")) {
+            begin = at;
+            crc = 0;
+        }
         snprintf(expect, sizeof(expect), "end crc=%08" PRIx32, crc);
-        if (!slice_is(line, expect))
-            break;
-        end = at + line.n + 1;
-        crc = 0;
+        crc = over ? 0 : crc32c(crc32c(crc, line), SLICE_LIT("\n"));
+        if (!over)
+            continue;
+        bool sound = slice_is(line, expect);
+        if (!sound && r->end == 0)
+            return;
+        if (sound && r->end > 0 && begin > r->end)
+            note_damage(r, r->end, begin);
+        begin = at + line.n + 1;
+        r->end = sound ? begin : r->end;
     }
-    return end;
+}
+
+/* What is behind the last sound block: nothing, or an update that was cut off, or damage. */
+static void judge_tail(struct roster *r, struct lines *l)
+{
+    char end[PARKED_END];
+    uint64_t at = r->end;
+    for (;;) {
+        size_t most = PIECE - (size_t)(at % PARKED_SECTOR);
+        ssize_t n = l->disk->ops->read(l->disk, l->fd, l->piece, most, (int64_t)at);
+        if (n < 0 || parked_lacks_sector(slice_from(l->piece, (size_t)n), at))
+            return;
+        if (n == 0)
+            break;
+        at += (uint64_t)n;
+    }
+    if (at >= r->end + PARKED_END &&
+        l->disk->ops->read(l->disk, l->fd, end, PARKED_END, (int64_t)(at - PARKED_END)) ==
+            PARKED_END &&
+        parked_has_end(slice_from(end, PARKED_END)))
+        note_damage(r, r->end, at);
+}
+
+static bool is_bad(const struct roster *r, uint64_t at)
+{
+    for (size_t i = 0; i < r->nbad; i++)
+        if (at >= r->bad[i].from && at < r->bad[i].to)
+            return true;
+    return false;
 }
 
 static struct entry *add_entry(struct roster *r)
@@ -292,7 +341,7 @@ static int read_lines(struct roster *r, struct lines *l, uint64_t from, struct e
 {
     struct slice line;
     uint64_t at;
-    r->end = find_end(l);
+    find_blocks(r, l);
     if (l->code < 0)
         return disk_error(err, l->code, "cannot read a parked message");
     if (r->end == 0)
@@ -302,9 +351,10 @@ static int read_lines(struct roster *r, struct lines *l, uint64_t from, struct e
     if (rc != OK)
         return rc;
     while (rc == OK && next_line(l, &line, &at) && at < r->end)
-        rc = take_line(r, line, at);
+        rc = is_bad(r, at) ? OK : take_line(r, line, at);
     if (rc != OK || !complete(r))
         return error_set(err, ERR_CORRUPT, "parked message with a malformed line");
+    judge_tail(r, l);
     return OK;
 }
 
@@ -327,6 +377,8 @@ struct roster *roster_read(struct message *m, struct disk *disk, struct error *e
     int rc = read_lines(r, &l, m->size, err);
     disk->ops->close(disk, l.fd);
     free(l.piece);
+    m->rotten.from = rc == OK && r->nbad > 0 ? r->bad[0].from : 0;
+    m->rotten.to = rc == OK && r->nbad > 0 ? r->bad[r->nbad - 1].to : 0;
     if (rc == OK)
         return r;
     roster_free(r);

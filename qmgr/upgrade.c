@@ -112,14 +112,32 @@ static int look(struct reversion *r)
     return rc == OK ? r->error.code : rc;
 }
 
+/* Damaged updates are not written again. */
+static void set_rotten_aside(struct reversion *r, const struct message *m)
+{
+    char path[PARKED_NAME], aside[PARKED_NAME + 32], id[ID_TEXT];
+    if (m->rotten.to == 0)
+        return;
+    parked_path(m->qid, m->size, path);
+    id_print(m->qid, id);
+    snprintf(aside, sizeof(aside), "corrupt/update-%s-%" PRIu64, id, m->rotten.from);
+    int rc = disk_copy_part(r->disk, path, m->rotten.from, m->rotten.to, aside);
+    if (rc < 0 && rc != -EEXIST)
+        disk_error(&r->error, rc, "%s: damaged updates cannot be copied to %s", path, aside);
+    else
+        fprintf(stderr, "qmgr: %s: damaged updates, copied to %s\n", path, aside);
+}
+
 static int rewrite_parked(struct reversion *r)
 {
     for (size_t i = 0; i < r->nparked && !r->error.code; i++) {
         struct message *m = message_new(r->parked[i].qid, r->parked[i].size);
         m->parked = true;
         m->due_wall = r->parked[i].due;
-        if (message_load_parked(m, r->disk, &r->error) == OK)
+        if (message_load_parked(m, r->disk, &r->error) == OK) {
+            set_rotten_aside(r, m);
             rewrite_with_body(r, m);
+        }
         if (r->error.code == ERR_CORRUPT) {
             char path[PARKED_NAME];
             parked_path(m->qid, m->size, path);

@@ -11,7 +11,7 @@
 #include "libutil/map.h"
 #include "qmgr/message.h"
 
-enum { PASSES = 3, PAUSE_MS = 300, CHUNK = 65536, TAIL_MAX = 1 << 20, KEY_MAX = 1024 };
+enum { PASSES = 3, PAUSE_MS = 300, CHUNK = 65536, KEY_MAX = 1024 };
 
 /* One pass over everything. */
 struct pass {
@@ -60,35 +60,14 @@ static void read_body(struct pass *p, const char *path, uint64_t size, const cha
     }
 }
 
-static bool has_end_line(struct slice tail)
-{
-    while (tail.n > 0) {
-        struct slice line = slice_cut(&tail, '\n');
-        if (tail.p && slice_starts(line, "end crc="))
-            return true;
-    }
-    return false;
-}
-
-/* What follows the last sound block: an update that a crash cut off, or one that was whole once. */
-static void look_behind(struct pass *p, const char *path, uint64_t from)
+/* Behind the message and its first block. */
+static void look_at_updates(struct pass *p, const char *path, const struct message *m)
 {
     struct disk_stat st;
-    struct buf tail;
-    buf_init(&tail, TAIL_MAX);
-    int64_t n = p->disk->ops->stat(p->disk, path, &st) == 0 ? st.size - (int64_t)from : 0;
-    int fd = n > 0 ? p->disk->ops->open(p->disk, path, DISK_READ) : -1;
-    char *room = fd >= 0 ? buf_reserve(&tail, (size_t)MIN(n, (int64_t)TAIL_MAX)) : NULL;
-    ssize_t got = room ? p->disk->ops->read(
-                             p->disk, fd, room, (size_t)MIN(n, (int64_t)TAIL_MAX), (int64_t)from)
-                       : 0;
-    if (fd >= 0)
-        p->disk->ops->close(p->disk, fd);
-    if (got > 0 && has_end_line((struct slice){room, (size_t)got}))
-        note(p, false, path, "an update with a bad checksum: what came last is not known");
-    else if (got > 0)
+    if (m->rotten.to > 0)
+        note(p, false, path, "an update with a bad checksum: what it said is lost");
+    else if (p->disk->ops->stat(p->disk, path, &st) == 0 && st.size > (int64_t)m->parked_end)
         note(p, true, path, "ends with an unfinished update, which is ignored");
-    buf_clear(&tail);
 }
 
 static void found_message(struct spool_found *found, void *arg)
@@ -125,7 +104,7 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
         note(p, false, path, err.text);
     } else {
         read_body(p, path, size, m->crc);
-        look_behind(p, path, m->parked_end);
+        look_at_updates(p, path, m);
     }
     message_free(m);
 }

@@ -30,14 +30,14 @@ static void as_parked(struct slice s)
     struct parked p;
     struct error err;
     arena_init(&arena, 1 << 20);
-    if (parked_parse(s, &arena, &p, &err) == OK) {
+    if (parked_parse(s, 0, &arena, &p, &err) == OK) {
         struct buf again;
         buf_init(&again, 1 << 22);
         if (p.end > s.n)
             abort();
         /* What was read can be written and read again. */
         if (parked_put(&again, &p) == OK &&
-            parked_parse(buf_slice(&again), &arena, &p, &err) != OK && err.code != ERR_LIMIT)
+            parked_parse(buf_slice(&again), 0, &arena, &p, &err) != OK && err.code != ERR_LIMIT)
             abort();
         buf_clear(&again);
     }

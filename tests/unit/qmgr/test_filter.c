@@ -143,14 +143,14 @@ static void test_an_update_may_add_recipients(void **state)
     struct error err;
     put_grown(&b);
     arena_init(&arena, 1 << 20);
-    assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), OK);
+    assert_int_equal(parked_parse(buf_slice(&b), 0, &arena, &p, &err), OK);
     assert_int_equal(p.count, 3);
     assert_int_equal(p.end, buf_len(&b));
     assert_int_equal(p.states[0].state, RCPT_DONE);
     assert_true(slice_is(p.recipients[2].address, "c@three.test"));
     assert_int_equal(
         parked_put_update(&b, SPOOL_FORMAT, &line, states, 3), OK); /* and later ones know them */
-    assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), OK);
+    assert_int_equal(parked_parse(buf_slice(&b), 0, &arena, &p, &err), OK);
     assert_int_equal(p.count, 3);
     arena_reset(&arena);
     buf_clear(&b);
@@ -166,7 +166,7 @@ static void test_a_growth_cut_anywhere_counts_as_none(void **state)
         struct parked p;
         struct error err;
         arena_init(&arena, 1 << 20);
-        int rc = parked_parse(slice_first(buf_slice(&b), n), &arena, &p, &err);
+        int rc = parked_parse(slice_first(buf_slice(&b), n), 0, &arena, &p, &err);
         if (rc == OK) {
             assert_int_equal(p.count, 1);
             assert_int_equal(p.states[0].state, RCPT_WAITING);
@@ -187,7 +187,7 @@ static void test_an_added_recipient_without_a_state_is_corrupt(void **state)
     arena_init(&arena, 1 << 20);
     assert_int_equal(parked_put(&b, &p), OK);
     assert_int_equal(parked_put_growth(&b, SPOOL_FORMAT, &line, to + 1, 1, states, 1), OK);
-    assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), ERR_CORRUPT);
+    assert_int_equal(parked_parse(buf_slice(&b), 0, &arena, &p, &err), ERR_CORRUPT);
     arena_reset(&arena);
     buf_clear(&b);
 }

@@ -158,7 +158,7 @@ static void test_a_parked_message_comes_back_with_its_last_update(void **state)
     arena_init(&arena, 65536);
     put_first(&b);
     put_second(&b);
-    assert_int_equal(parked_parse(buf_slice(&b), &arena, &p, &err), OK);
+    assert_int_equal(parked_parse(buf_slice(&b), 0, &arena, &p, &err), OK);
     assert_int_equal(p.count, 2);
     assert_true(slice_is(p.envelope.sender, "s@y.test"));
     assert_true(p.message.held);
@@ -181,7 +181,7 @@ static void test_a_parked_update_cut_anywhere_counts_as_none(void **state)
     put_second(&b);
     arena_init(&arena, 16 * 1024 * 1024);
     for (size_t n = whole; n < buf_len(&b); n++) {
-        assert_int_equal(parked_parse(slice_first(buf_slice(&b), n), &arena, &p, &err), OK);
+        assert_int_equal(parked_parse(slice_first(buf_slice(&b), n), 0, &arena, &p, &err), OK);
         assert_int_equal(p.states[1].state, RCPT_WAITING);
         assert_int_equal(p.end, whole);
     }
@@ -199,9 +199,9 @@ static void test_a_parked_message_whose_first_block_is_damaged_is_corrupt(void *
     put_first(&b);
     arena_init(&arena, 16 * 1024 * 1024);
     for (size_t n = 0; n < buf_len(&b); n++) {
-        assert_int_not_equal(parked_parse(slice_first(buf_slice(&b), n), &arena, &p, &err), OK);
+        assert_int_not_equal(parked_parse(slice_first(buf_slice(&b), n), 0, &arena, &p, &err), OK);
         b.data[n] = (char)(b.data[n] ^ 1);
-        assert_int_not_equal(parked_parse(buf_slice(&b), &arena, &p, &err), OK);
+        assert_int_not_equal(parked_parse(buf_slice(&b), 0, &arena, &p, &err), OK);
         b.data[n] = (char)(b.data[n] ^ 1);
     }
     arena_reset(&arena);
@@ -216,7 +216,7 @@ static void test_a_parked_message_of_a_newer_format_is_refused_by_name(void **st
     struct error err;
     arena_init(&arena, 65536);
     assert_int_equal(parked_parse(SLICE_LIT("== veredus parked message, format 3 ==\nwhatever\n"),
-                         &arena, &p, &err),
+                         0, &arena, &p, &err),
         ERR_VERSION);
     assert_non_null(strstr(err.text, "format 3"));
     arena_reset(&arena);

@@ -399,6 +399,38 @@ static void test_a_damaged_parked_file_is_held_and_others_go_on(void **state)
     teardown(&w);
 }
 
+/* Its last update said that it was tried and how that went. */
+static void test_a_damaged_update_is_set_aside_and_the_message_goes_on(void **state)
+{
+    (void)state;
+    struct world w;
+    char path[PARKED_NAME], aside[64], id[ID_TEXT];
+    struct disk_stat st;
+    setup(&w);
+    w.answer = DEFERRED;
+    inject(&w, 100, "remote", 1);
+    pass(&w, 1000);
+    uint64_t first = queue_find(&w.q, 100)->parked_end;
+    for (int i = 0; i < 5; i++)
+        pass(&w, 90000);
+    uint64_t second = queue_find(&w.q, 100)->parked_end;
+    assert_true(second > first);
+    parked_path(100, 6, path);
+    id_print(100, id);
+    snprintf(aside, sizeof(aside), "corrupt/update-%s-%llu", id, (unsigned long long)first);
+    assert_true(simdisk_flip(w.sim, path, first + 40));
+    for (int i = 0; i < 12; i++)
+        pass(&w, 90000);
+    assert_int_equal(w.q.disk->ops->stat(w.q.disk, aside, &st), 0);
+    assert_int_equal(st.size, second - first);
+    assert_false(queue_find(&w.q, 100)->held);
+    w.answer = DELIVERED;
+    for (int i = 0; i < 30 && queued(&w) > 0; i++)
+        pass(&w, 90000);
+    assert_int_equal(queued(&w), 0);
+    teardown(&w);
+}
+
 static void test_a_destination_block_of_the_configuration_limits_its_next_hop(void **state)
 {
     (void)state;
@@ -573,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_a_clock_set_forward_returns_nothing_untried),
         cmocka_unit_test(test_a_read_only_disk_refuses_new_mail_and_keeps_the_old),
         cmocka_unit_test(test_a_damaged_parked_file_is_held_and_others_go_on),
+        cmocka_unit_test(test_a_damaged_update_is_set_aside_and_the_message_goes_on),
         cmocka_unit_test(test_recipients_that_take_the_place_of_another_survive_a_power_cut),
         cmocka_unit_test(test_a_parked_message_is_expanded_in_its_file),
         cmocka_unit_test(

@@ -560,14 +560,6 @@ static void found_message(struct spool_found *found, void *arg)
     message_free(msg);
 }
 
-static uint64_t file_size(struct history *h, const struct message *msg)
-{
-    char path[PARKED_NAME];
-    struct disk_stat st = {0};
-    parked_path(msg->qid, msg->size, path);
-    return h->disk->ops->stat(h->disk, path, &st) == 0 ? (uint64_t)st.size : 0;
-}
-
 static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
 {
     struct history *h = arg;
@@ -590,7 +582,9 @@ static void found_parked(uint64_t qid, uint64_t size, int64_t due, void *arg)
             wrong(h, "parked message %" PRIu64 ": %s", qid, err.text);
     } else {
         m->parked_end = msg->parked_end;
-        h->unread += h->damaged && file_size(h, msg) > msg->parked_end;
+        h->unread += msg->rotten.to > 0;
+        if (msg->rotten.to > 0 && !h->damaged)
+            wrong(h, "an update of message %" PRIu64 " passes for damaged", qid);
         check_content(h, m, msg);
     }
     message_free(msg);
@@ -694,8 +688,7 @@ static void end(struct history *h, bool regularly)
 }
 
 /* Something rots in a file. Whatever is wrong then has to be noticed: reported at the start, with
- * the name of that file, or by what reads the file. A bit in the last update of a parked file makes
- * it look cut off. */
+ * the name of that file, or by what reads the file. */
 static void damage(struct history *h, const char *path)
 {
     h->damaged = true;

@@ -40,6 +40,7 @@ static void load(uint64_t qid, uint64_t size, int64_t due, void *arg)
     w->m = message_new(qid, size);
     w->m->parked = true;
     assert_int_equal(message_load_parked(w->m, simdisk_disk(w->sim), &err), OK);
+    assert_int_equal(w->m->rotten.to, 0); /* a cut is no damage */
     w->done = 0;
     for (size_t i = 0; i < RCPTS; i++)
         w->done |= w->m->content->rcpts[i].st.state == RCPT_DONE ? 1u << i : 0;
