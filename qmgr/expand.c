@@ -65,7 +65,8 @@ static void written(struct spool_job *job, void *arg)
     struct message *m = x->m;
     m->moving = false;
     if (job->code != OK) {
-        log_event(&m->log, spool_failed, .what = SLICE_LIT("cannot note a forwarding"),
+        log_event(&m->log, spool_failed,
+            .what = SLICE_LIT("a forwarding cannot be noted, it is tried again"),
             .reason = slice_of(job->error.text));
         undo(x);
         message_update_failed(m);

@@ -13,8 +13,9 @@
     F(S, U32, body, 0)                                                                           \
     F(S, BOOL, smtputf8, 0)                                                                      \
     F(S, I64, received, 0)                                                                       \
-    F(S, U64, session, 0) F(S, STR, client, 64) F(S, STR, client_name, 255) F(S, STR, helo, 255) \
-        F(S, STR, login, 255) F(S, STR, listener, 64) F(S, STR, message_id, 255)
+    F(S, U64, session, 0)                                                                        \
+    F(S, STR, client, 64) F(S, STR, client_name, 255) F(S, STR, helo, 255) F(S, STR, login, 255) \
+        F(S, STR, listener, 64) F(S, STR, message_id, 255)
 #define RECIPIENT_1_FIELDS(F, S) \
     F(S, STR, address, 320)      \
     F(S, STR, original, 320)     \
@@ -69,11 +70,12 @@ int format_read(struct disk *disk, unsigned *format, struct error *err)
     if (fd == -ENOENT)
         return OK;
     if (fd < 0)
-        return disk_error(err, fd, "cannot open the file that names the spool's format");
+        return disk_error(err, fd, "cannot open format, the file that names the spool's format");
     ssize_t got = disk->ops->read(disk, fd, text, sizeof(text) - 1, 0);
     disk->ops->close(disk, fd);
     if (got < 0)
-        return disk_error(err, (int)got, "cannot read the file that names the spool's format");
+        return disk_error(
+            err, (int)got, "cannot read format, the file that names the spool's format");
     struct slice line = {text, (size_t)got};
     line = slice_cut(&line, '\n');
     if (!slice_starts(line, word_before) ||
@@ -93,5 +95,7 @@ int format_write(struct disk *disk, unsigned format, struct error *err)
     char text[64];
     int n = snprintf(text, sizeof(text), "%s%u\n", word_before, format);
     int rc = disk_replace(disk, "format", slice_from(text, (size_t)n));
-    return rc < 0 ? disk_error(err, rc, "cannot write the file that names the spool's format") : OK;
+    return rc < 0
+               ? disk_error(err, rc, "cannot write format, the file that names the spool's format")
+               : OK;
 }

@@ -116,7 +116,7 @@ static void on_open(struct peer *peer, struct ipc_in *in)
     struct inject_file reply = {.code = 250, .dsn = SLICE_LIT("2.0.0"), .text = SLICE_LIT("")};
     if (fd < 0) {
         struct error err;
-        disk_error(&err, fd, "cannot create a file for a message body");
+        disk_error(&err, fd, "cannot create a file for a message body in big/");
         bool full = err.code == ERR_NO_SPACE;
         reply.code = full ? 452 : 451;
         reply.dsn = full ? SLICE_LIT("4.3.1") : SLICE_LIT("4.3.0");

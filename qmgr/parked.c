@@ -10,6 +10,8 @@
 RECORD_DEFINE(parked_state, PARKED_STATE_FIELDS)
 RECORD_DEFINE(parked_message, PARKED_MESSAGE_FIELDS)
 
+enum { SECTOR = 512 };
+
 static const char magic_start[] = "== veredus parked message, format ";
 
 void parked_path(uint64_t qid, uint64_t size, char out[PARKED_NAME])
@@ -110,11 +112,12 @@ static bool whole_block(struct slice s, struct slice *block, size_t *total)
     return false;
 }
 
-bool parked_lacks_sector(struct slice part, uint64_t offset)
+/* One that the disk has not written is zeros, as no part of a block is. */
+static bool lacks_sector(struct slice part, uint64_t offset)
 {
-    static const char zeros[PARKED_SECTOR];
+    static const char zeros[SECTOR];
     while (part.n > 0) {
-        size_t n = MIN(part.n, PARKED_SECTOR - (size_t)(offset % PARKED_SECTOR));
+        size_t n = MIN(part.n, SECTOR - (size_t)(offset % SECTOR));
         if (memcmp(part.p, zeros, n) == 0)
             return true;
         part = slice_from_index(part, n);
@@ -123,19 +126,42 @@ bool parked_lacks_sector(struct slice part, uint64_t offset)
     return false;
 }
 
-/* But for one character, in case that is where the damage is. */
-bool parked_has_end(struct slice tail)
+static const char end_form[] = "end crc=00000000\n";
+enum { END = sizeof(end_form) - 1 };
+
+/* How many characters are not as in an `end` line. */
+static size_t unlike_end(struct slice s)
 {
-    static const char form[] = "end crc=00000000\n";
-    size_t n = sizeof(form) - 1, wrong = 0;
-    if (tail.n < n)
-        return false;
-    const char *p = tail.p + tail.n - n;
-    for (size_t i = 0; i < n; i++) {
-        bool hex = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f');
-        wrong += form[i] == '0' ? !hex : p[i] != form[i];
+    size_t wrong = 0;
+    if (s.n < END)
+        return END;
+    for (size_t i = 0; i < END; i++) {
+        char c = s.p[i];
+        bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+        wrong += end_form[i] == '0' ? !hex : c != end_form[i];
     }
-    return wrong <= 1;
+    return wrong;
+}
+
+size_t parked_damaged_tail(struct slice tail, uint64_t offset)
+{
+    size_t begin = 0, damaged = 0;
+    for (size_t at = 0; at < tail.n; at++) {
+        struct slice rest = slice_from_index(tail, at);
+        bool first = at == 0 || tail.p[at - 1] == '\n';
+        /* Damage in the line itself is one wrong character, or the line end before it. */
+        if (*rest.p != 'e' && !first)
+            continue;
+        if (first && at > begin && slice_starts(rest, "message "))
+            begin = damaged = at; /* something was written behind it, so it was sound once */
+        if (unlike_end(rest) > (first ? 1 : 0))
+            continue;
+        struct slice block = slice_first(slice_from_index(tail, begin), at + END - begin);
+        if (!lacks_sector(block, offset + begin))
+            damaged = at + END;
+        begin = at + END;
+    }
+    return damaged;
 }
 
 /* The next sound block from *at on, which goes to where it begins: there, or, past damage, where a
@@ -289,8 +315,8 @@ int parked_parse(
         rc = parse_block(block, a, out, err);
         out->end = at += total;
     }
-    rest = slice_from_index(trailer, out->end);
-    if (parked_has_end(rest) && !parked_lacks_sector(rest, offset + out->end))
-        note_damage(out, out->end, trailer.n);
+    at = parked_damaged_tail(slice_from_index(trailer, out->end), offset + out->end);
+    if (at > 0)
+        note_damage(out, out->end, out->end + at);
     return rc;
 }

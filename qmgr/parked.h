@@ -26,7 +26,7 @@
 #include "libutil/error.h"
 #include "qmgr/format.h"
 
-enum { PARKED_NAME = 48, PARKED_FORMAT = SPOOL_FORMAT, PARKED_SECTOR = 512, PARKED_END = 17 };
+enum { PARKED_NAME = 48, PARKED_FORMAT = SPOOL_FORMAT };
 
 /* What a recipient is at; numbers are on disk. */
 enum rcpt_state {
@@ -88,8 +88,6 @@ int parked_parse(struct slice trailer, uint64_t offset, struct arena *, struct p
 int parked_check_format(struct slice line, struct error *) MUST_USE;
 /* Takes the next sound block off the front. False at the end. */
 bool parked_next_block(struct slice *trailer, struct slice *block);
-/* What is behind the last sound block is whole when it has its end and lacks no sector: one that
- * the disk has not written is zeros, as no part of a block is. `tail` is all of it, or the last
- * PARKED_END bytes; `part` any of it, at this offset of the file. */
-bool parked_has_end(struct slice tail);
-bool parked_lacks_sector(struct slice part, uint64_t offset);
+/* What is behind the last sound block, at this offset of the file: how many bytes of it have been
+ * whole once, and are damaged. 0: nothing, or an update that a crash cut off. */
+size_t parked_damaged_tail(struct slice tail, uint64_t offset);

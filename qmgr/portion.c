@@ -111,9 +111,20 @@ int queue_load_whole(struct qmgr *q, struct message *m, struct error *err)
 
 void queue_load_failed(struct qmgr *q, struct message *m, const struct error *err)
 {
-    log_event(&m->log, spool_trouble, .what = SLICE_LIT("cannot read a parked message"),
-        .reason = slice_of(err->text));
+    char path[SPOOL_BIG_PATH + PARKED_NAME];
+    struct buf reason;
     m->damaged = err->code == ERR_CORRUPT || err->code == ERR_VERSION;
+    if (m->big[0])
+        spool_big_path(m->big, path);
+    else
+        parked_path(m->qid, m->size, path);
+    buf_init(&reason, 1024);
+    buf_printf(&reason, "%s: %s", path, err->text);
+    log_event(&m->log, spool_trouble,
+        .what = m->damaged ? SLICE_LIT("a message cannot be used and is on hold")
+                           : SLICE_LIT("a message cannot be read, it is tried again"),
+        .reason = buf_slice(&reason));
+    buf_clear(&reason);
     m->held = m->held || m->damaged;
     if (m->parked && m->content) { /* its envelope was sound, its body is not */
         message_unload(m);

@@ -132,7 +132,7 @@ static void finished(struct spool_job *job, void *arg)
     if (job->code == OK) {
         queue_remove(q, m);
     } else {
-        log_failure(m, "cannot remove a finished message from the spool", job);
+        log_failure(m, "a finished message stays in the spool until it can be removed", job);
         queue_wake_in(q, m, DISK_RETRY_MS);
     }
     spool_job_free(job);
@@ -191,7 +191,7 @@ static void parked(struct spool_job *job, void *arg)
         m->big[0] = '\0';
         m->saved = (uint32_t)job->offset;
     } else {
-        log_failure(m, "cannot park a message", job);
+        log_failure(m, "a message cannot be parked yet and stays in the log", job);
         q->park_after = loop_now(q->loop) + DISK_RETRY_MS;
     }
     spool_job_free(job);
@@ -216,7 +216,8 @@ void queue_park(struct qmgr *q, struct message *m, const char *why)
     job->done = parked;
     job->arg = q;
     if (message_put_parked(m, &job->text) != OK || forget_record(job) != OK) {
-        log_event(&m->log, spool_failed, .what = SLICE_LIT("cannot park a message"),
+        log_event(&m->log, spool_failed,
+            .what = SLICE_LIT("a message cannot be parked and stays in the log"),
             .reason = SLICE_LIT("its envelope is too large"));
         spool_job_free(job);
         queue_wake_in(q, m, DISK_RETRY_MS);
@@ -233,7 +234,7 @@ static void updated(struct spool_job *job, void *arg)
     struct message *m = queue_find(q, job->qid);
     m->updates--;
     if (job->code != OK) {
-        log_failure(m, "cannot update a parked message", job);
+        log_failure(m, "a parked message cannot be updated, it is tried again", job);
         /* Later updates lie behind a gap: begin again where this one should be. */
         m->parked_end = MIN(m->parked_end, job->offset);
         m->saved = m->changes - 1;

@@ -8,7 +8,12 @@
 #include "libmail/text.h"
 #include "libutil/crc32c.h"
 
-enum { PIECE = 256 * 1024, LINE_FIRST = 1024, LINE_MAX_BYTES = 65536 };
+enum {
+    PIECE = 256 * 1024,
+    LINE_FIRST = 1024,
+    LINE_MAX_BYTES = 65536,
+    TAIL_MAX = 256 * 1024 * 1024
+};
 
 /* What is known of one recipient. */
 struct entry {
@@ -230,22 +235,21 @@ static void find_blocks(struct roster *r, struct lines *l)
 /* What is behind the last sound block: nothing, or an update that was cut off, or damage. */
 static void judge_tail(struct roster *r, struct lines *l)
 {
-    char end[PARKED_END];
-    uint64_t at = r->end;
-    for (;;) {
-        size_t most = PIECE - (size_t)(at % PARKED_SECTOR);
-        ssize_t n = l->disk->ops->read(l->disk, l->fd, l->piece, most, (int64_t)at);
-        if (n < 0 || parked_lacks_sector(slice_from(l->piece, (size_t)n), at))
-            return;
-        if (n == 0)
-            break;
-        at += (uint64_t)n;
+    struct buf tail;
+    ssize_t n = 1;
+    buf_init(&tail, TAIL_MAX);
+    while (n > 0) {
+        char *room = buf_reserve(&tail, PIECE);
+        n = room ? l->disk->ops->read(
+                       l->disk, l->fd, room, PIECE, (int64_t)(r->end + buf_len(&tail)))
+                 : 0;
+        if (n > 0)
+            buf_claim(&tail, (size_t)n);
     }
-    if (at >= r->end + PARKED_END &&
-        l->disk->ops->read(l->disk, l->fd, end, PARKED_END, (int64_t)(at - PARKED_END)) ==
-            PARKED_END &&
-        parked_has_end(slice_from(end, PARKED_END)))
-        note_damage(r, r->end, at);
+    size_t damaged = n < 0 ? 0 : parked_damaged_tail(buf_slice(&tail), r->end);
+    if (damaged > 0)
+        note_damage(r, r->end, r->end + damaged);
+    buf_clear(&tail);
 }
 
 static bool is_bad(const struct roster *r, uint64_t at)

@@ -78,9 +78,10 @@ void spool_figures(const struct spool *spool, struct spool_figures *out)
     out->oldest = spool->log.nused ? spool->log.used[0].generation : 0;
 }
 
-static int job_failed(struct spool_job *job, int rc, const char *what)
+/* The error names what could not be done with which file, and why. */
+static int job_failed(struct spool_job *job, int rc, const char *what, const char *path)
 {
-    return job->code = disk_error(&job->error, rc, "%s", what);
+    return job->code = disk_error(&job->error, rc, "cannot %s %s", what, path);
 }
 
 /* A large body: nobody can change it any more, it is complete, and it is on the disk. */
@@ -92,21 +93,21 @@ static void settle_big(struct disk *disk, unsigned format, struct spool_job *job
     spool_big_path(job->big, path);
     int fd = disk->ops->open(disk, path, DISK_READ);
     if (fd < 0) {
-        job_failed(job, fd, "cannot open a message body");
+        job_failed(job, fd, "open the message body", path);
         return;
     }
     int rc = disk->ops->no_writer(disk, fd);
     if (rc < 0)
-        job_failed(job, rc, "a message body is still open for writing");
+        job_failed(job, rc, "prove that nobody writes to the message body", path);
     if (rc == 0 && (rc = disk->ops->stat(disk, path, &st)) < 0)
-        job_failed(job, rc, "cannot look at a message body");
+        job_failed(job, rc, "look at the message body", path);
     if (rc == 0 && st.size != (int64_t)job->size)
         rc = job->code = error_set(&job->error, ERR_IO,
-            "a message body of %" PRIu64 " bytes has %" PRId64, job->size, st.size);
+            "the message body %s of %" PRIu64 " bytes has %" PRId64, path, job->size, st.size);
     if (rc == 0 && (rc = disk->ops->sync(disk, fd)) < 0)
-        job_failed(job, rc, "cannot sync a message body");
+        job_failed(job, rc, "sync the message body", path);
     if (rc == 0 && format > 1 && (rc = body_crc(disk, fd, job->size, &crc)) < 0)
-        job_failed(job, rc, "cannot read a message body");
+        job_failed(job, rc, "read the message body", path);
     if (rc == 0 && format > 1)
         logrec_set_crc(&job->record, crc);
     disk->ops->close(disk, fd);
@@ -158,7 +159,7 @@ static void park(struct disk *disk, struct spool_job *job)
     if (rc == -EEXIST && job->big[0])
         rc = 0; /* linked by an attempt whose later step failed */
     if (rc < 0) {
-        job_failed(job, rc, "cannot park a message");
+        job_failed(job, rc, "write the parked message", to);
         if (fd >= 0 && !job->big[0])
             disk->ops->unlink(disk, from);
     }
@@ -186,7 +187,7 @@ static void update(struct spool *spool, struct spool_job *job)
     parked_path(job->qid, job->size, path);
     int fd = disk->ops->open(disk, path, DISK_WRITE);
     if (fd < 0) {
-        job_failed(job, fd, "cannot open a parked message");
+        job_failed(job, fd, "open the parked message", path);
         return;
     }
     struct slice text = buf_slice(&job->text);
@@ -199,7 +200,7 @@ static void update(struct spool *spool, struct spool_job *job)
     if (rc == 0)
         rc = disk->ops->sync(disk, fd);
     if (rc < 0)
-        job_failed(job, rc, "cannot update a parked message");
+        job_failed(job, rc, "write to the parked message", path);
     if (rc < 0)
         map_set_id(&spool->unsettled, job->qid, spool);
     else
@@ -215,7 +216,7 @@ static void remove_parked(struct spool *spool, struct spool_job *job)
     parked_path(job->qid, job->size, path);
     int rc = disk->ops->unlink(disk, path);
     if (rc < 0 && rc != -ENOENT)
-        job_failed(job, rc, "cannot remove a parked message");
+        job_failed(job, rc, "remove the parked message", path);
 }
 
 /* Something an earlier failure left to be done for this message. done: chores of this kind have
@@ -233,8 +234,8 @@ static bool has_chore(const struct list *chores, uint64_t qid, enum spool_op op,
 static void must_wait(struct spool_job *job)
 {
     /* No other failure has this code: nothing was begun. */
-    job->code =
-        error_set(&job->error, ERR_TEMP, "an earlier failure of the disk has to be repaired first");
+    job->code = error_set(
+        &job->error, ERR_TEMP, "what an earlier failure of the disk left has to be undone first");
 }
 
 /* One directory's sync for all jobs of these kinds that went well so far. */
@@ -247,7 +248,7 @@ static void sync_names(struct disk *disk, const char *dir, unsigned ops, bool bi
     int rc = any ? disk->ops->sync_dir(disk, dir) : 0;
     for (size_t i = 0; i < n && rc < 0; i++)
         if (jobs[i]->code == OK && (ops >> jobs[i]->op & 1) && (!big_only || jobs[i]->big[0]))
-            job_failed(jobs[i], rc, "cannot sync a directory of the spool");
+            job_failed(jobs[i], rc, "sync the directory of the spool", dir);
 }
 
 /* Jobs that say in the log what became of a message in it. */

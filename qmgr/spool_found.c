@@ -175,7 +175,8 @@ int spool_scan_report(struct spool_scan *scan, struct spool_log *log, struct err
     /* What is built on those files must not become durable before them. */
     rc = rc == 0 && scan->fresh && !scan->read_only ? disk->ops->sync_all(disk) : 0;
     if (rc < 0)
-        disk_error(&scan->error, rc, "cannot sync parked messages");
+        disk_error(
+            &scan->error, rc, "cannot sync the spool, in which parked messages changed lately");
     if (scan->error.code)
         return error_set(err, scan->error.code, "%s", scan->error.text);
     if (log)

@@ -60,7 +60,7 @@ int spool_log_add(struct spool_log *log, struct error *err)
     if (rc < 0) {
         disk->ops->unlink(disk, fresh);
         disk->ops->unlink(disk, path);
-        return disk_error(err, rc, "cannot reserve space for the spool log");
+        return disk_error(err, rc, "cannot make %s, a segment of the spool log", path);
     }
     if (log->nspare + log->nused + 1 > log->cap) {
         log->cap = MAX(2 * log->cap, 16);
@@ -212,8 +212,9 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
 {
     if (log->nspare <= (reserve ? 1u : 0u))
         return error_set(err, ERR_NO_SPACE, "every segment of the spool log is in use");
-    if (log->names_changed && log->disk->ops->sync_dir(log->disk, "log") < 0)
-        return error_set(err, ERR_IO, "cannot sync the directory of the spool log");
+    int rc = log->names_changed ? log->disk->ops->sync_dir(log->disk, "log") : 0;
+    if (rc < 0)
+        return disk_error(err, rc, "cannot sync log, the directory of the spool log");
     log->names_changed = false;
     char path[SPOOL_PATH];
     spool_log_path(log->spare[0].number, path);
@@ -221,7 +222,7 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     if (fd < 0)
         return disk_error(err, fd, "cannot open %s, a segment of the spool log", path);
     uint32_t offset = 0;
-    int rc = begin_segment(log, fd, &offset);
+    rc = begin_segment(log, fd, &offset);
     /* The number is spent even when the write failed: it may have reached the disk. The segment
      * before has no place for a gap, so it ends here. */
     log->sequence++;
@@ -327,7 +328,9 @@ static void write_portion(struct spool_log *log, struct spool_job **jobs, size_t
     log->figures.syncs++;
     if (rc < 0) {
         struct error err;
-        disk_error(&err, rc, "cannot write to the spool log");
+        char path[SPOOL_PATH];
+        spool_log_path(log->used[log->nused - 1].number, path);
+        disk_error(&err, rc, "cannot write to %s, which is given up for another segment", path);
         fail_jobs(jobs, n, err.code, err.text);
         for (size_t i = 0; i < n; i++)
             jobs[i]->half_written = true;

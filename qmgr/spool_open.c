@@ -70,11 +70,12 @@ static int choose_format(struct disk *disk, const struct spool_found_ops *ops, v
     if (rc != OK || !missing)
         return rc;
     if (*format == 0) {
-        rc = disk->ops->list(disk, "log", note_any, &used);
-        if (rc == 0)
-            rc = disk->ops->list(disk, "parked", note_any, &used);
-        if (rc < 0)
-            return disk_error(err, rc, "cannot list log/ and parked/");
+        static const char *const holding[] = {"log", "parked"};
+        for (size_t i = 0; i < ARRAY_LEN(holding); i++) {
+            rc = disk->ops->list(disk, holding[i], note_any, &used);
+            if (rc < 0)
+                return disk_error(err, rc, "cannot list %s/", holding[i]);
+        }
         *format = used ? SPOOL_FORMAT_OLDEST : SPOOL_FORMAT;
     }
     return used ? OK : format_write(disk, SPOOL_FORMAT, err);

@@ -144,6 +144,27 @@ static void test_an_update_that_is_cut_off_anywhere_is_none_and_no_damage(void *
     }
 }
 
+/* It was cut off behind one that is damaged: which is told of all the same. */
+static void test_damage_before_an_update_that_was_cut_off_is_damage(void **state)
+{
+    struct file *f = *state;
+    size_t from = f->ends[1], to = f->ends[2];
+    memset(f->text.data + f->text.off + to, 0, 100); /* perhaps no part of it was written */
+    for (int zeros = 0; zeros < 2; zeros++, f->text.data[f->text.off + to] = 'm')
+        for (size_t at = from; at < to; at++) {
+            uint64_t end, bad, bad_end;
+            char *byte = f->text.data + f->text.off + at;
+            *byte = (char)(*byte ^ 1);
+            buf_truncate(&f->text, to + 90);
+            put(f);
+            assert_int_equal(read_both(f, &end, &bad, &bad_end), 1);
+            *byte = (char)(*byte ^ 1);
+            assert_int_equal(end, from);
+            assert_int_equal(bad, from);
+            assert_int_equal(bad_end, to);
+        }
+}
+
 /* The disk had made room for it, and had not written all of it yet. */
 static void test_an_update_that_lacks_a_sector_is_none_and_no_damage(void **state)
 {
@@ -171,6 +192,8 @@ int main(void)
             test_a_bit_flipped_anywhere_in_an_update_is_damage_and_costs_no_other, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_an_update_that_is_cut_off_anywhere_is_none_and_no_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_damage_before_an_update_that_was_cut_off_is_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_an_update_that_lacks_a_sector_is_none_and_no_damage, setup, teardown),
     };
