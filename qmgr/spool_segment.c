@@ -55,8 +55,10 @@ static void take_first(struct found_segment *seg, struct slice all)
     seg->before = rec.committed;
     seg->version = rec.version;
     seg->start = at;
-    /* A turn that was cut off leaves only the head of an old use damaged. */
-    seg->rotten = at > (rec.version > 1 ? FIRST_AT : LOGREC_HEADER + 8);
+    /* A turn that was cut off leaves only the head of an old use damaged: the first sector, in
+     * which format 1 had records, too. */
+    bool turned = rec.version == 1 && slice_starts(all, "1VQR\2");
+    seg->rotten = !turned && at > (rec.version > 1 ? FIRST_AT : LOGREC_HEADER + 8);
 }
 
 static void take_mark(struct found_segment *seg, struct slice all)
