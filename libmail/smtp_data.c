@@ -36,28 +36,31 @@ static void line_content(struct smtp_data *d, struct slice s, struct buf *out)
     content(d, s, out);
 }
 
-/* Whether one of the eight octets is c. */
-static bool has_octet(uint64_t word, unsigned char c)
+/* Octets at a time; compilers have instructions for that. */
+typedef unsigned char octets __attribute__((vector_size(16)));
+typedef uint64_t halves __attribute__((vector_size(16)));
+
+static bool any_set(octets mask)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t x = word ^ ones * c;
-    return ((x - ones) & ~x & ones << 7) != 0;
+    halves h = (halves)mask;
+    return (h[0] | h[1]) != 0;
 }
 
 /* The run of octets at the front that need no thought: neither CR, LF nor NUL. */
 static size_t plain_run(struct smtp_data *d, struct slice s)
 {
     size_t i = 0;
-    uint64_t high = 0;
-    for (uint64_t word; i + sizeof(word) <= s.n; i += sizeof(word)) {
-        memcpy(&word, s.p + i, sizeof(word));
-        if (has_octet(word, '\r') || has_octet(word, '\n') || has_octet(word, '\0'))
+    octets high = {0}, some;
+    unsigned char last = 0;
+    for (; i + sizeof(some) <= s.n; i += sizeof(some)) {
+        memcpy(&some, s.p + i, sizeof(some));
+        if (any_set((octets)(some == '\r') | (octets)(some == '\n') | (octets)(some == '\0')))
             break;
-        high |= word;
+        high |= some;
     }
     for (; i < s.n && s.p[i] != '\r' && s.p[i] != '\n' && s.p[i] != '\0'; i++)
-        high |= (unsigned char)s.p[i];
-    d->eight_bit |= (high & UINT64_C(0x8080808080808080)) != 0;
+        last |= (unsigned char)s.p[i];
+    d->eight_bit |= (last & 0x80) || any_set(high & 0x80);
     return i;
 }
 
@@ -99,10 +102,35 @@ static void step(struct smtp_data *d, char c, struct buf *out)
     d->state = DATA_LINE;
 }
 
+/* Lines at the front that are complete and need no thought: they go on as they are. */
+static size_t whole_lines(struct smtp_data *d, struct slice s)
+{
+    size_t done = 0;
+    while (done < s.n && (d->state != DATA_BOL || d->chunks || s.p[done] != '.')) {
+        size_t end = done + plain_run(d, slice_from_index(s, done));
+        if (s.n - end < 2 || s.p[end] != '\r' || s.p[end + 1] != '\n' ||
+            d->line + (end - done) > d->max_line)
+            break;
+        done = end + 2;
+        d->line = 0;
+        d->state = DATA_BOL;
+    }
+    return done;
+}
+
 size_t smtp_data_feed(struct smtp_data *d, struct slice in, struct buf *out)
 {
     size_t i = 0;
     while (i < in.n && d->state != DATA_END) {
+        if (d->state == DATA_BOL || d->state == DATA_LINE) {
+            struct slice rest = slice_from_index(in, i);
+            size_t lines = whole_lines(d, rest);
+            if (lines) {
+                content(d, slice_first(rest, lines), out);
+                i += lines;
+                continue;
+            }
+        }
         if (d->state == DATA_LINE) {
             struct slice rest = slice_from_index(in, i);
             size_t run = plain_run(d, rest);

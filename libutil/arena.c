@@ -18,7 +18,8 @@ struct arena_hook {
     void *arg;
 };
 
-enum { BLOCK_SIZE = 2048 - sizeof(struct arena_block) };
+/* Small enough for what malloc keeps at hand. */
+enum { BLOCK_SIZE = 1024 - sizeof(struct arena_block) };
 
 void arena_init(struct arena *a, size_t cap)
 {

@@ -470,7 +470,7 @@ static void log_waits(void *arg)
 {
     struct daemon *d = arg;
     if (!timer_active(&d->log_timer))
-        loop_defer(d->loop, flush_log, d);
+        loop_defer_last(d->loop, flush_log, d);
 }
 
 static void boot(struct daemon *d)

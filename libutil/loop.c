@@ -35,7 +35,7 @@ struct loop {
     struct event_base *base;
     struct event *wake; /* ends a poll when the next timer is due */
     struct heap timers;
-    struct list deferred, signals, ios;
+    struct list deferred, last, signals, ios;
     int64_t now;
     uint64_t round;
     int64_t pace;
@@ -70,6 +70,7 @@ static struct loop *loop_make(void)
         abort();
     heap_init(&loop->timers);
     list_init(&loop->deferred);
+    list_init(&loop->last);
     list_init(&loop->signals);
     list_init(&loop->ios);
     return loop;
@@ -95,6 +96,8 @@ void loop_free(struct loop *loop)
     if (!loop)
         return;
     LIST_EACH(it, &loop->deferred)
+    free(LIST_ENTRY(it, struct deferred, link));
+    LIST_EACH(it, &loop->last)
     free(LIST_ENTRY(it, struct deferred, link));
     LIST_EACH(it, &loop->signals)
     {
@@ -199,7 +202,11 @@ void timer_init(struct timer *t, struct loop *loop, timer_fn *fn, void *arg)
 
 void timer_start(struct timer *t, int64_t ms)
 {
-    heap_set(&t->loop->timers, &t->node, t->loop->now + MAX(ms, 0));
+    t->due = t->loop->now + MAX(ms, 0);
+    /* Most are put off again and again: one that is in the heap already is moved when its old time
+     * has come. */
+    if (!timer_active(t) || t->due < t->node.key)
+        heap_set(&t->loop->timers, &t->node, t->due);
 }
 
 void timer_stop(struct timer *t)
@@ -219,23 +226,37 @@ static void run_timers(struct loop *loop)
     int64_t until = loop->now;
     for (struct heap_node *n; (n = heap_min(&loop->timers)) && n->key <= until;) {
         struct timer *t = CONTAINER_OF(n, struct timer, node);
+        if (t->due > n->key) {
+            heap_set(&loop->timers, n, t->due);
+            continue;
+        }
         heap_remove(&loop->timers, n);
         t->fn(t->arg);
     }
 }
 
-void loop_defer(struct loop *loop, timer_fn *fn, void *arg)
+static void put_off(struct loop *loop, struct list *to, timer_fn *fn, void *arg)
 {
     struct deferred *d = NEW(struct deferred);
     d->round = loop->round;
     d->fn = fn;
     d->arg = arg;
-    list_append(&loop->deferred, &d->link);
+    list_append(to, &d->link);
 }
 
-void loop_cancel(struct loop *loop, void *arg)
+void loop_defer(struct loop *loop, timer_fn *fn, void *arg)
 {
-    LIST_EACH(it, &loop->deferred)
+    put_off(loop, &loop->deferred, fn, arg);
+}
+
+void loop_defer_last(struct loop *loop, timer_fn *fn, void *arg)
+{
+    put_off(loop, &loop->last, fn, arg);
+}
+
+static void cancel(struct list *calls, const void *arg)
+{
+    LIST_EACH(it, calls)
     {
         struct deferred *d = LIST_ENTRY(it, struct deferred, link);
         if (d->arg == arg) {
@@ -245,12 +266,17 @@ void loop_cancel(struct loop *loop, void *arg)
     }
 }
 
-/* Runs the calls that are deferred now, not those they defer in turn. */
-static void run_deferred(struct loop *loop)
+void loop_cancel(struct loop *loop, void *arg)
 {
-    uint64_t round = loop->round++;
-    while (!list_empty(&loop->deferred)) {
-        struct deferred *d = LIST_ENTRY(loop->deferred.next, struct deferred, link);
+    cancel(&loop->deferred, arg);
+    cancel(&loop->last, arg);
+}
+
+/* Runs calls that were deferred in this round or before. */
+static void run_calls(struct list *calls, uint64_t round)
+{
+    while (!list_empty(calls)) {
+        struct deferred *d = LIST_ENTRY(calls->next, struct deferred, link);
         if (d->round > round)
             break;
         timer_fn *fn = d->fn;
@@ -259,6 +285,18 @@ static void run_deferred(struct loop *loop)
         free(d);
         fn(arg);
     }
+}
+
+/* Runs the calls that are deferred now, not those they defer in turn. */
+static void run_deferred(struct loop *loop)
+{
+    enum { LAST_ROUNDS = 3 }; /* so many rounds the last ones wait for others */
+    uint64_t round = loop->round++;
+    run_calls(&loop->deferred, round);
+    if (list_empty(&loop->deferred))
+        run_calls(&loop->last, round);
+    else if (round >= LAST_ROUNDS)
+        run_calls(&loop->last, round - LAST_ROUNDS);
 }
 
 /* --- signals -------------------------------------------------------------------------------- */
@@ -286,7 +324,7 @@ void loop_signal(struct loop *loop, int signo, signal_fn *fn, void *arg)
 /* Milliseconds the poll may sleep; -1: until something happens. */
 static int64_t sleep_time(const struct loop *loop)
 {
-    if (!list_empty(&loop->deferred))
+    if (!list_empty(&loop->deferred) || !list_empty(&loop->last))
         return 0;
     const struct heap_node *n = heap_min(&loop->timers);
     return n ? MAX(n->key - loop->now, 0) : -1;

@@ -23,7 +23,8 @@ typedef void signal_fn(int signo, void *arg);
 
 /* Embedded in its owner; zero it (or timer_init) before use. */
 struct timer {
-    struct heap_node node;
+    struct heap_node node; /* no later than due */
+    int64_t due;
     struct loop *loop;
     timer_fn *fn;
     void *arg;
@@ -68,5 +69,8 @@ bool timer_active(const struct timer *);
 void loop_signal(struct loop *, int signo, signal_fn *, void *arg);
 /* Runs fn once, in the next iteration, after the current callbacks. */
 void loop_defer(struct loop *, timer_fn *, void *arg);
+/* As loop_defer, but behind all calls that are deferred until then, and those that they defer in
+ * turn: for what nobody waits for. */
+void loop_defer_last(struct loop *, timer_fn *, void *arg);
 /* Cancels all deferred calls with this arg. */
 void loop_cancel(struct loop *, void *arg);

@@ -118,7 +118,7 @@ static void place(struct map *m, struct map_entry entry)
 static void resize(struct map *m)
 {
     struct map old = *m;
-    m->cap = 16;
+    m->cap = 4;
     while (m->cap < old.used * 2 + 2)
         m->cap *= 2;
     m->filled = 0;

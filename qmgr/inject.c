@@ -25,13 +25,14 @@ struct injector {
 
 /* A message on its way to the disk, and who waits for the answer. */
 struct accept {
-    struct list link; /* in injector->accepts while the client lives */
+    struct list link; /* in injector->accepts while the client lives, then in qmgr's fresh */
     struct qmgr *q;
     struct peer *peer; /* NULL: gone */
     uint32_t id;
     int64_t begun;
     int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
+    uint64_t qid;
 };
 
 static struct injector *injector_of(struct peer *peer)
@@ -185,7 +186,11 @@ static void committed(struct spool_job *job, void *arg)
         q->loaded++;
         report_accepted(q, &m->content->envelope);
         answer(a, &r);
-        queue_deliver(q, m);
+        list_remove(&a->link);
+        list_append(&q->fresh, &a->link);
+        a->peer = NULL;
+        spool_job_free(job);
+        return;
     } else {
         log_event(&m->log, spool_failed, .what = SLICE_LIT("a message was refused"),
             .reason = slice_of(job->error.text));
@@ -202,6 +207,27 @@ static void committed(struct spool_job *job, void *arg)
     list_remove(&a->link);
     free(a);
     spool_job_free(job);
+}
+
+/* The answers to all clients of a batch leave before the first delivery is begun. */
+static void deliver_fresh(void *arg)
+{
+    struct qmgr *q = arg;
+    LIST_EACH(it, &q->fresh)
+    {
+        struct accept *a = LIST_ENTRY(it, struct accept, link);
+        struct message *m = queue_find(q, a->qid); /* an administrator may have been quicker */
+        list_remove(it);
+        free(a);
+        if (m && m->content && !m->moving)
+            queue_deliver(q, m);
+    }
+}
+
+void inject_on_batch(struct qmgr *q)
+{
+    if (!list_empty(&q->fresh))
+        loop_defer(q->loop, deliver_fresh, q);
 }
 
 static bool valid_recipients(const struct qmgr *q, struct slice packed, int *code)
@@ -316,7 +342,8 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
         .id = in->id,
         .begun = now_us(),
         .importer = peer->role == ROLE_CTL ? peer->uid : -1,
-        .m = m};
+        .m = m,
+        .qid = m->qid};
     list_append(&inj->accepts, &a->link);
     job->done = committed;
     job->arg = a;

@@ -30,6 +30,7 @@ int qmgr_configure(struct daemon *d, struct error *err)
     map_init(&q->users);
     list_init(&q->all);
     list_init(&q->under_way);
+    list_init(&q->fresh);
     list_init(&q->sweeps);
     heap_init(&q->due);
     int rc = settings_read(&q->set, d->conf, err);

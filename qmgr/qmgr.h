@@ -74,6 +74,7 @@ struct qmgr {
     struct map users;      /* names of administrators, by uid + 1 */
     struct list all;       /* by serial */
     struct list under_way; /* attempts */
+    struct list fresh;     /* accepted and answered, to be delivered next (qmgr/inject.c) */
     struct list sweeps;    /* qmgr/admin_sweep.c */
     struct look *look;     /* qmgr/admin_look.c; NULL: nothing */
     struct heap due;
@@ -224,6 +225,8 @@ void report_send(struct report *);
 /* --- inject.c --- */
 void inject_message(struct peer *, struct ipc_in *);
 void inject_down(struct peer *);
+/* What a batch has made durable is delivered. */
+void inject_on_batch(struct qmgr *);
 
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);

@@ -570,4 +570,5 @@ void queue_on_batch(void *arg)
         log_event(q->log, spool_failed, .what = SLICE_LIT("new mail is refused for now"),
             .reason = SLICE_LIT("every segment of the spool log holds undelivered mail"));
     q->pressed = f->full;
+    inject_on_batch(q);
 }

@@ -7,7 +7,7 @@
 #include "smtpd/content.h"
 #include "smtpd/verbs.h"
 
-enum { FILE_CHUNK = 65536 };
+enum { FILE_CHUNK = 65536, FIELDS_ROOM = 1024 /* most of what is put in front */ };
 
 void cmd_data(struct session *s, struct slice args)
 {
@@ -101,6 +101,7 @@ static void begin_body(struct session *s, size_t header)
     t->state = TXN_BODY;
     describe(s, &job, qid);
     buf_init(&stored, t->content.max + 8192);
+    (void)buf_reserve(&stored, all.n + FIELDS_ROOM);
     int rc = content_begin(&job, slice_first(all, header), &stored, &facts, &why);
     if (rc == OK) {
         t->message_id =
@@ -209,17 +210,21 @@ static void judge(struct transaction *t)
 static size_t take(struct session *s, struct slice content, bool end)
 {
     struct transaction *t = s->txn;
-    struct buf out;
-    buf_init(&out, content.n + 4);
-    (void)buf_reserve(&out, content.n + 4); /* not by and by, line after line */
-    size_t used = smtp_data_feed(&t->data, content, &out);
+    struct buf nowhere, *out = &t->content;
+    size_t before = buf_len(out);
+    buf_init(&nowhere, 0);
+    if (t->failure.code)
+        out = &nowhere; /* it is only read to its end */
+    else if (content.n + 4 <= out->max - before)
+        (void)buf_reserve(out, content.n + 4); /* not by and by, line after line */
+    size_t used = smtp_data_feed(&t->data, content, out);
     if (end)
-        smtp_data_end(&t->data, &out);
+        smtp_data_end(&t->data, out);
     judge(t);
-    if (!t->failure.code && buf_put(&t->content, buf_slice(&out)))
+    if (!t->failure.code && out->failed)
         transaction_fail(t, 552, "5.3.4", "Message header is too big", "header-size");
-    settle(s, buf_len(&out));
-    buf_clear(&out);
+    if (!t->failure.code)
+        settle(s, buf_len(out) - before);
     return used;
 }
 

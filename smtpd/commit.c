@@ -41,14 +41,14 @@ static void succeed(struct session *s, const struct inject_result *r)
     t->mentioned = false;
     s->messages++;
     s->recipients += t->accepted;
+    while (n--)
+        session_reply(s, 250, "2.0.0", "Ok: queued as %s", qid);
     log_event(&t->log, msg_accept, .from = t->sender.n ? t->sender : SLICE_LIT("<>"),
         .nrcpt = t->nrecipients, .size = t->size, .message_id = t->message_id,
         .commit_ms = slice_of(ms), .user = session_login(s), .priority = t->priority,
         .bulk = t->bulk,
         .rule = t->hold.n ? arena_printf(&t->arena, "hold:%.*s", SLICE_FMT(t->hold)) : t->hold,
         .hold_until = t->hold_until);
-    while (n--)
-        session_reply(s, 250, "2.0.0", "Ok: queued as %s", qid);
 }
 
 /* The rule behind a refusal of the queue: 4.5.3 is said of a message whose recipients do not fit
@@ -138,12 +138,13 @@ static int send_message(struct session *s)
     struct transaction *t = s->txn;
     struct peer *qmgr = daemon_peer(s->server->daemon, CONV_INJECT, -1);
     struct inject_accept accept = {.txn = t->qid, .size = t->size, .qid = t->qid};
+    char space[ENVELOPE_PACKED_MAX] __attribute__((uninitialized));
     struct buf envelope;
     /* A qmgr that was restarted knows nothing of the file it lent. */
     if (!qmgr || (t->opened && t->qmgr_epoch != s->server->qmgr_epoch))
         return ERR_CLOSED;
     t->qmgr_epoch = s->server->qmgr_epoch;
-    buf_init(&envelope, ENVELOPE_PACKED_MAX);
+    buf_over(&envelope, space, sizeof(space));
     int rc = pack_envelope(s, &envelope);
     if (rc == OK)
         rc = send_recipients(s, qmgr, &accept.recipients);
@@ -153,7 +154,6 @@ static int send_message(struct session *s)
         accept.body = t->opened ? slice_of("") : buf_slice(&t->content);
         ipc_call(qmgr->ipc, inject_accept_type, t->qid, &accept, -1, on_result, s);
     }
-    buf_clear(&envelope);
     return rc;
 }
 

@@ -45,31 +45,55 @@ static void put_fields(const struct content_job *job, struct slice fields, struc
     struct header_field f;
     header_iter_init(&it, fields);
     size_t used = 0;
-    while (header_iter_next(&it, &f)) {
+    while (job->complete && header_iter_next(&it, &f)) {
         used += f.raw.n;
-        if (!job->complete || (!slice_iis(f.name, "Bcc") && !slice_iis(f.name, "Resent-Bcc")))
+        if (!slice_iis(f.name, "Bcc") && !slice_iis(f.name, "Resent-Bcc"))
             (void)buf_put(out, f.raw);
     }
-    (void)buf_put(out, slice_from_index(fields, used)); /* the empty line */
+    (void)buf_put(out, slice_from_index(fields, used)); /* all, or the empty line */
+}
+
+/* What is asked of the fields, found in one pass; of each name the first counts. */
+enum seen { MESSAGE_ID, AUTO_SUBMITTED, PRECEDENCE, LIST_ID, LIST_UNSUBSCRIBE, SEEN };
+
+struct survey {
+    size_t length; /* of the fields and the empty line */
+    unsigned received;
+    struct slice bodies[SEEN]; /* p is NULL: not there */
+};
+
+static void survey(struct slice head, struct survey *v)
+{
+    static const char *const names[SEEN] = {
+        "Message-ID", "Auto-Submitted", "Precedence", "List-Id", "List-Unsubscribe"};
+    struct header_iter it;
+    struct header_field f;
+    *v = (struct survey){0};
+    header_iter_init(&it, head);
+    while (header_iter_next(&it, &f)) {
+        v->received += slice_iis(f.name, "Received");
+        for (size_t i = 0; i < SEEN; i++)
+            if (!v->bodies[i].p && slice_iis(f.name, names[i]))
+                v->bodies[i] = f.body;
+    }
+    v->length = head.n - it.rest.n;
 }
 
 /* Mail that can wait behind what a person has written: lists (RFC 2369, 2919), Precedence, and what
  * a machine says of itself (RFC 3834 §5). */
-static bool is_bulk(struct slice fields)
+static bool is_bulk(const struct survey *v)
 {
     static const char *const words[] = {"bulk", "list", "junk"};
-    struct header_field f;
-    if (header_find(fields, "List-Id", &f) || header_find(fields, "List-Unsubscribe", &f))
+    if (v->bodies[LIST_ID].p || v->bodies[LIST_UNSUBSCRIBE].p)
         return true;
-    if (header_find(fields, "Auto-Submitted", &f)) {
-        struct slice rest = f.body, word = slice_trim(slice_cut(&rest, ';'));
+    if (v->bodies[AUTO_SUBMITTED].p) {
+        struct slice rest = v->bodies[AUTO_SUBMITTED], word = slice_trim(slice_cut(&rest, ';'));
         if (!slice_iis(word, "no"))
             return true;
     }
-    if (!header_find(fields, "Precedence", &f))
-        return false;
+    struct slice precedence = slice_trim(v->bodies[PRECEDENCE]);
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        if (slice_iis(slice_trim(f.body), words[i]))
+        if (slice_iis(precedence, words[i]))
             return true;
     return false;
 }
@@ -86,9 +110,11 @@ int content_begin(const struct content_job *job, struct slice head, struct buf *
     struct content_facts *facts, struct smtp_refusal *why)
 {
     struct header_field f;
-    struct slice fields = header_part(head);
+    struct survey v;
+    survey(head, &v);
+    struct slice fields = slice_first(head, v.length);
     struct slice rest = slice_from_index(head, fields.n);
-    if (header_count(head, "Received") >= RECEIVED_HOPS_MAX) {
+    if (v.received >= RECEIVED_HOPS_MAX) {
         *why = (struct smtp_refusal){554, "5.4.6", "Too many hops: this message is in a loop"};
         return ERR_DENIED;
     }
@@ -101,9 +127,11 @@ int content_begin(const struct content_job *job, struct slice head, struct buf *
     if (!ended && rest.n)
         (void)buf_puts(out, "\r\n");
     (void)buf_put(out, rest);
-    facts->message_id = header_find(buf_slice(out), "Message-ID", &f) ? msgid_find(f.body)
-                                                                      : (struct slice){NULL, 0};
-    facts->bulk = is_bulk(fields);
+    struct slice id = v.bodies[MESSAGE_ID];
+    if (!id.p && job->complete && header_find(buf_slice(out), "Message-ID", &f))
+        id = f.body;
+    facts->message_id = id.p ? msgid_find(id) : (struct slice){NULL, 0};
+    facts->bulk = is_bulk(&v);
     facts->utf8 = !is_ascii(fields);
     return out->failed ? ERR_LIMIT : OK;
 }

@@ -84,10 +84,19 @@ void session_shut_down(struct session *s)
 void session_reply(struct session *s, unsigned code, const char *dsn, const char *fmt, ...)
 {
     struct buf *out = stream_out(s->stream);
+    const char digits[4] = {
+        (char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10), (char)('0' + code % 10), ' '};
     va_list ap;
-    (void)buf_printf(out, "%u %s%s", code, dsn ? dsn : "", dsn ? " " : "");
+    (void)buf_put(out, slice_from(digits, sizeof(digits)));
+    if (dsn) {
+        (void)buf_puts(out, dsn);
+        (void)buf_putc(out, ' ');
+    }
     va_start(ap, fmt);
-    (void)buf_vprintf(out, fmt, ap);
+    if (strchr(fmt, '%'))
+        (void)buf_vprintf(out, fmt, ap);
+    else
+        (void)buf_puts(out, fmt);
     va_end(ap);
     (void)buf_puts(out, "\r\n");
 }

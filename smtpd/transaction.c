@@ -2,6 +2,8 @@
 
 #include "libutil/error.h"
 
+enum { KEY_MAX = 4096 /* of a mailbox */ };
+
 struct transaction *transaction_new(const struct log *session_log, size_t recipients_max)
 {
     struct transaction *t = NEW(struct transaction);
@@ -42,8 +44,11 @@ void transaction_fail(
 static bool is_new(struct transaction *t, const struct recipient *r, struct buf *key)
 {
     buf_reset(key);
-    if (buf_printf(key, "%.*s\n%.*s\n%.*s", SLICE_FMT(r->transport), SLICE_FMT(r->nexthop),
-            SLICE_FMT(r->address)))
+    (void)buf_put(key, r->transport);
+    (void)buf_putc(key, '\n');
+    (void)buf_put(key, r->nexthop);
+    (void)buf_putc(key, '\n');
+    if (buf_put(key, r->address))
         return true;
     return map_set(&t->seen, buf_slice(key), t) == NULL;
 }
@@ -101,11 +106,12 @@ int transaction_add_recipients(struct transaction *t, struct slice packed)
 {
     struct reader reader = reader_of(packed);
     struct recipient r;
+    char space[KEY_MAX] __attribute__((uninitialized));
     struct buf key;
     size_t before = buf_len(&t->recipients);
     unsigned count = t->nrecipients, notify = t->rcpt.notify;
     int rc = packed.n ? OK : ERR_SYNTAX;
-    buf_init(&key, 4096);
+    buf_over(&key, space, sizeof(space));
     bool list = false;
     if ((notify & NOTIFY_SUCCESS) && t->sender.n && stands_for_others(packed, &list))
         rc = add_expanded(t, list, &notify, &key);
@@ -123,6 +129,5 @@ int transaction_add_recipients(struct transaction *t, struct slice packed)
         t->nrecipients = count;
         remember_packed(t, &key);
     }
-    buf_clear(&key);
     return rc;
 }

@@ -329,6 +329,7 @@ static inline void open_spool(struct world *w)
     list_init(&q->under_way);
     list_init(&q->sweeps);
     heap_init(&q->due);
+    list_init(&q->fresh);
     timer_init(&q->due_timer, q->loop, queue_due, q);
     assert_int_equal(recover_open(q, &err), OK);
     q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
