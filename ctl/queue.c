@@ -44,6 +44,8 @@ int queue_open(struct ctl *c, struct ipc_sync *s, bool offline)
     int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, s, &err);
     if (rc == ERR_CLOSED && offline)
         rc = open_offline(c, s, &err);
+    else if (rc == ERR_CLOSED)
+        return ctl_fail(CTL_NO, "%s: what changes the queue needs the running system", err.text);
     return rc == OK ? CTL_OK : ctl_report(&err);
 }
 
