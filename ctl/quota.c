@@ -22,15 +22,17 @@ static int open_limited(struct ctl *c, const char *name, struct store **out, str
     return rc;
 }
 
-static void print(struct ctl *c, const char *name, const struct quota *q,
-    const struct quota_usage *used, struct buf *out)
+static void print(
+    struct ctl *c, const char *name, const struct quota *q, const struct quota_usage *used)
 {
+    struct buf text, *out = &text;
     const struct {
         const char *name;
         uint64_t value;
     } rows[] = {{"bytes", used->bytes}, {"max-bytes", q->bytes}, {"messages", used->messages},
         {"max-messages", q->messages}};
     struct json json = {.out = out};
+    buf_init(out, 65536);
     if (c->json) {
         json_begin(&json, NULL, '{');
         json_str(&json, "user", slice_of(name));
@@ -45,6 +47,14 @@ static void print(struct ctl *c, const char *name, const struct quota *q,
     if (c->json)
         json_end(&json, '}');
     buf_putc(out, '\n');
+    fwrite(buf_slice(out).p, 1, buf_len(out), stdout);
+    buf_clear(out);
+}
+
+static int usage_of(struct store *s, struct quota *q, struct quota_usage *used, struct error *err)
+{
+    int rc = store_quota_get(s, q, err);
+    return rc ? rc : store_quota_usage(s, used, err);
 }
 
 static int usage_of_store(
@@ -53,9 +63,7 @@ static int usage_of_store(
     struct store *s = NULL;
     int rc = open_limited(c, name, &s, err);
     if (!rc)
-        rc = store_quota_get(s, q, err);
-    if (!rc)
-        rc = store_quota_usage(s, used, err);
+        rc = usage_of(s, q, used, err);
     store_close(s);
     return rc;
 }
@@ -87,7 +95,6 @@ static int show(struct ctl *c, int argc, char **argv)
     struct quota_usage used;
     struct user user = {0};
     struct error err = {0};
-    struct buf out;
     if (argc != 1)
         return ctl_usage(c);
     int rc = mailuser_find(c, argv[0], &user, &err);
@@ -97,10 +104,7 @@ static int show(struct ctl *c, int argc, char **argv)
     user_wipe(&user);
     if (rc)
         return ctl_report(&err);
-    buf_init(&out, 65536);
-    print(c, argv[0], &q, &used, &out);
-    fwrite(buf_slice(&out).p, 1, buf_len(&out), stdout);
-    buf_clear(&out);
+    print(c, argv[0], &q, &used);
     return CTL_OK;
 }
 
@@ -130,6 +134,8 @@ static int recount(struct ctl *c, int argc, char **argv)
     struct store *s = NULL;
     struct store_folder *folders = NULL;
     size_t n = 0;
+    struct quota q;
+    struct quota_usage used;
     struct error err = {0};
     if (argc != 1)
         return ctl_usage(c);
@@ -145,8 +151,14 @@ static int recount(struct ctl *c, int argc, char **argv)
             printf("%.*s: totals were wrong, made anew\n", SLICE_FMT(folders[i].name));
     }
     store_list_free(folders, n);
+    /* As the owner by now, who may not read the users table again. */
+    if (!rc)
+        rc = usage_of(s, &q, &used, &err);
     store_close(s);
-    return rc ? ctl_report(&err) : show(c, argc, argv);
+    if (rc)
+        return ctl_report(&err);
+    print(c, argv[0], &q, &used);
+    return CTL_OK;
 }
 
 /* The entry with these fields instead of its own: HASH:DIRECTORY:FIELDS. */

@@ -409,6 +409,19 @@ def test_reload_refuses_what_processes_could_not_start_with(fresh):
     instance.wait_mail("still here")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_recounts_what_a_user_has():
+    """The command has become the owner by then, and may not read the table of users."""
+    instance = make(True)
+    try:
+        instance.start()
+        instance.send("counted")
+        instance.wait_mail("counted")
+        assert "messages=1" in instance.veredus("quota", "recount", ALICE).stdout
+    finally:
+        instance.discard()
+
+
 # --- SIGHUP ---------------------------------------------------------------------------------------
 def troubles(instance):
     return [e["reason"] for e in instance.log_find(event="trouble", what="reload")]
