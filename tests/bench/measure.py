@@ -108,7 +108,7 @@ class Calls:
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
         text = self.out.read()
-        rows = ([rf"^\S+ +\S+ +\S+ +(\d+) .*\b{x}$" for x in ("total", "fdatasync", "fsync")]
+        rows = ([rf"^ *\S+ +\S+ +\S+ +(\d+) .*\b{x}$" for x in ("total", "fdatasync", "fsync")]
                 if self.strace else [rf"^(\d+),.*{name}" for name in self.EVENTS])
         found = [re.search(row, text, re.M) for row in rows]
         self.calls, self.syncs, self.fsyncs = (int(f.group(1)) if f else None for f in found)
