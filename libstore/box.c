@@ -7,7 +7,7 @@
 
 #include "libstore/private.h"
 
-enum { NAMES_MAX = 1 << 28, CHANGES_MAX = 1 << 16 };
+enum { NAMES_MAX = 1 << 28, CHANGES_MAX = 1 << 16, REPAIRS = 10 };
 
 int box_open_dir(struct store *s, const char *disk, struct box **out, struct error *err)
 {
@@ -125,14 +125,18 @@ int box_follow(struct box *b, bool *switched, enum txn_state *state, struct erro
 
 int box_catch_up(struct box *b, struct error *err)
 {
-    bool switched;
-    enum txn_state state;
-    int rc = b->damaged ? ERR_CORRUPT : box_follow(b, &switched, &state, err);
-    if (rc != ERR_CORRUPT)
-        return rc;
-    rc = box_rebuild(b->store, b->disk, false, err);
-    b->damaged = false;
-    return rc ? rc : box_follow(b, &switched, &state, err);
+    /* More than once: whoever repairs it next may be killed half way. */
+    for (int repairs = 0;; repairs++) {
+        bool switched;
+        enum txn_state state;
+        int rc = b->damaged ? ERR_CORRUPT : box_follow(b, &switched, &state, err);
+        if (rc != ERR_CORRUPT || repairs == REPAIRS)
+            return rc;
+        rc = box_rebuild(b->store, b->disk, false, err);
+        b->damaged = false;
+        if (rc)
+            return rc;
+    }
 }
 
 int io_lock(int fd, struct error *err)
@@ -266,8 +270,7 @@ void box_unlock(struct box *b)
         (void)!box_reload(b, &ignored);
 }
 
-/* Loads; when there is nothing to load, or it is damaged, makes it from the Maildir first. */
-static int load_or_rebuild(struct box *b, struct error *err)
+static int load(struct box *b, struct error *err)
 {
     enum txn_state state = TXN_END;
     bool switched;
@@ -284,15 +287,23 @@ static int load_or_rebuild(struct box *b, struct error *err)
         if (!torn && (rc == ERR_DENIED || rc == ERR_NO_SPACE || rc == ERR_IO))
             rc = OK;
     }
-    if (rc != ERR_NOT_FOUND && rc != ERR_CORRUPT)
-        return rc;
-    box_unload(b);
-    rc = maildir_make(b->dirfd, err);
-    if (!rc)
-        rc = box_rebuild(b->store, b->disk, false, err);
-    if (!rc)
-        rc = box_load(b, err);
-    return rc ? rc : box_catch_up(b, err);
+    return rc;
+}
+
+/* When there is nothing to load, or it is damaged, it is made from the Maildir first. */
+static int load_or_rebuild(struct box *b, struct error *err)
+{
+    int rc = load(b, err);
+    for (int turns = 0; turns < REPAIRS && (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT); turns++) {
+        box_unload(b);
+        rc = maildir_make(b->dirfd, err);
+        if (!rc)
+            rc = box_rebuild(b->store, b->disk, false, err);
+        if (rc)
+            return rc;
+        rc = load(b, err);
+    }
+    return rc;
 }
 
 int box_open(struct store *s, const char *disk, struct box **out, struct error *err)

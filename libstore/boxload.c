@@ -161,6 +161,15 @@ void box_unload(struct box *b)
     b->log_off = 0;
 }
 
+/* What was expunged before the old box was loaded: when a fold is cut off, an older index can
+ * follow that still has it. */
+static void skip_gone(struct box *now, uint32_t below, size_t *at)
+{
+    while (*at < box_count(now) && box_rec(now, *at)->uid < below &&
+           (box_rec(now, *at)->bits & REC_GONE))
+        ++*at;
+}
+
 /* Each old record, as it is now, and then the new ones. */
 static int merge(struct box *now, struct box *old, struct disk_rec **out, size_t *n)
 {
@@ -169,6 +178,7 @@ static int merge(struct box *now, struct box *old, struct disk_rec **out, size_t
     for (i = 0; i < olds; i++) {
         const struct disk_rec *was = box_rec(old, i);
         all[i] = *was;
+        skip_gone(now, was->uid, &j);
         const struct disk_rec *is = j < news ? box_rec(now, j) : NULL;
         if (is && is->uid < was->uid) {
             free(all);
@@ -204,7 +214,7 @@ static void take_merged(struct box *b, struct disk_rec *all, size_t n)
 /* A box of the same folder with nothing loaded. */
 static struct box fresh_box(const struct box *b)
 {
-    struct box new = {.store = b->store,
+    struct box fresh = {.store = b->store,
         .texts.max = b->texts.max,
         .ixfd = b->ixfd,
         .dirfd = b->dirfd,
@@ -214,9 +224,9 @@ static struct box fresh_box(const struct box *b)
         .mount = b->mount,
         .txn = b->txn,
         .cached = b->cached};
-    memcpy(new.disk, b->disk, sizeof(new.disk));
-    buf_init(&new.names, b->names.max);
-    return new;
+    memcpy(fresh.disk, b->disk, sizeof(fresh.disk));
+    buf_init(&fresh.names, b->names.max);
+    return fresh;
 }
 
 int box_reload(struct box *b, struct error *err)
@@ -254,25 +264,25 @@ void box_refold(struct box *b)
     if (b->live != box_count(b))
         return;
     cache_flush(b);
-    struct box new = fresh_box(b);
-    int rc = box_map_index(&new, &ignored);
+    struct box fresh = fresh_box(b);
+    int rc = box_map_index(&fresh, &ignored);
     if (!rc)
-        rc = box_take_index(&new, false, &ignored);
-    if (!rc && new.head.sequence == b->head.sequence &&
-        box_count(b) == new.nbase &&new.head.cache_id == b->head.cache_id) {
+        rc = box_take_index(&fresh, false, &ignored);
+    if (!rc && fresh.head.sequence == b->head.sequence && box_count(b) == fresh.nbase &&
+        fresh.head.cache_id == b->head.cache_id) {
         size_t n = box_marked(b, REC_DIRTY, &dirty);
         for (size_t i = 0; i < n; i++)
-            box_edit(&new, dirty[i])->bits |= REC_DIRTY;
-        new.log_fd = b->log_fd;
-        new.log_off = b->log_off;
-        new.log_named = b->log_named;
-        new.cache_fd = b->cache_fd;
-        new.locked = b->locked;
+            box_edit(&fresh, dirty[i])->bits |= REC_DIRTY;
+        fresh.log_fd = b->log_fd;
+        fresh.log_off = b->log_off;
+        fresh.log_named = b->log_named;
+        fresh.cache_fd = b->cache_fd;
+        fresh.locked = b->locked;
         b->log_fd = b->cache_fd = -1;
         struct box old = *b;
-        *b = new;
-        new = old;
+        *b = fresh;
+        fresh = old;
     }
     free(dirty);
-    box_unload(&new);
+    box_unload(&fresh);
 }

@@ -190,7 +190,7 @@ struct copy {
 static int link_file(struct box *from, const struct disk_rec *rec, struct box *to, struct copy *c,
     bool sync, struct error *err)
 {
-    char source[FILE_NAME_MAX], target[FILE_NAME_MAX];
+    char target[FILE_NAME_MAX];
     int fd, rc = file_open(from, rec, &fd, err);
     if (rc)
         return rc;
@@ -205,12 +205,9 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
     c->op.rec.file_flags = to->store->opt.coexist ? rec->flags : 0;
     c->op.rec.saved = fs_time();
     guid_copy(to->store, rec->guid, c->op.rec.guid);
-    file_path(from, rec, source);
     file_path(to, &c->op.rec, target);
-    if (!rc && fs_link(from->dirfd, source, to->dirfd, target) &&
-        (errno != ENOENT || file_locate(from, rec, source) ||
-            fs_link(from->dirfd, source, to->dirfd, target)))
-        rc = error_sys(err, "linking message %u", rec->uid);
+    if (!rc)
+        rc = file_link(from, rec, to->dirfd, target, err);
     return rc;
 }
 

@@ -141,12 +141,29 @@ int file_open(struct box *b, const struct disk_rec *rec, int *fd, struct error *
     return *fd < 0 ? error_sys(err, "opening message %s", path) : OK;
 }
 
+int file_link(
+    struct box *b, const struct disk_rec *rec, int to, const char *name, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    file_path(b, rec, path);
+    int rc = fs_link(b->dirfd, path, to, name);
+    for (int turns = 0; rc && errno == ENOENT && turns < RENAMES; turns++) {
+        if (file_locate(b, rec, path)) {
+            errno = ENOENT;
+            break;
+        }
+        rc = fs_link(b->dirfd, path, to, name);
+    }
+    return rc ? error_sys(err, "linking message %u", rec->uid) : OK;
+}
+
 void file_unlink(struct box *b, const struct disk_rec *rec)
 {
     char path[FILE_NAME_MAX];
     file_path(b, rec, path);
-    if (fs_unlink(b->dirfd, path, 0) && errno == ENOENT && file_locate(b, rec, path) == OK)
-        fs_unlink(b->dirfd, path, 0);
+    int rc = fs_unlink(b->dirfd, path, 0);
+    for (int turns = 0; rc && errno == ENOENT && turns < RENAMES; turns++)
+        rc = file_locate(b, rec, path) ? 0 : fs_unlink(b->dirfd, path, 0);
 }
 
 int maildir_make(int dirfd, struct error *err)

@@ -271,6 +271,9 @@ int file_open(struct box *, const struct disk_rec *, int *fd, struct error *) MU
 int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) MUST_USE;
 /* Where it is, or should be when it is nowhere: a second name for it would be a second message. */
 void file_where(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]);
+/* A second name for it; others may be renaming it. */
+int file_link(
+    struct box *, const struct disk_rec *, int to, const char *name, struct error *) MUST_USE;
 void file_unlink(struct box *, const struct disk_rec *);
 /* The same for what a user expunged, which may have to be kept (deleted.c). */
 void file_discard(struct box *, const struct disk_rec *);

@@ -39,7 +39,7 @@ struct store_options {
     bool gather;        /* texts made from what arrives wait for store_flush, for one write */
     unsigned tomb_days; /* how long expunged UIDs are remembered; 0: 30 */
     bool keep_deleted;  /* expunged mail is put aside (libstore/deleted.h) */
-    bool single; /* no mail directory, but one folder that somebody shares: our INBOX */
+    bool single;        /* no mail directory, but one folder that somebody shares: our INBOX */
     int maildir; /* single: 0, or where its messages lie, when that is not `path`; to be walked
                     through only (O_PATH), stays the caller's, is needed until store_close */
     bool create; /* make the directory (0700, and its parents below `at`) when it is not there */
@@ -153,9 +153,9 @@ struct store_changes {
 int store_refresh(
     struct store_mailbox *, bool may_expunge, struct store_changes *, struct error *) MUST_USE;
 
-/* Does a little of what was put off so that nobody waits for it: removes files of messages that were
- * expunged here, and with coexist writes flags into file names. True: there are more files. To be
- * called while the user does nothing. */
+/* Does a little of what was put off so that nobody waits for it: removes files of messages that
+ * were expunged here, and with coexist writes flags into file names. True: there are more files. To
+ * be called while the user does nothing. */
 bool store_tidy(struct store_mailbox *);
 
 /* A message's content. Release it before the mailbox is closed. */

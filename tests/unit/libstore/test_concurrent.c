@@ -1,7 +1,9 @@
 /* Several processes in one mailbox at a time. */
+#include "libstore/housekeep.h"
 #include "tests/unit/libstore/fixture.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 
 enum { WRITERS = 4, EACH = 150 };
@@ -172,6 +174,69 @@ int renameat(int from_dir, const char *from, int to_dir, const char *to)
     return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
 }
 
+/* What is to happen before the next lock of a directory. */
+static void (*before_flock)(struct fixture *);
+static struct fixture *at_flock;
+
+int flock(int fd, int operation)
+{
+    void (*run)(struct fixture *) = before_flock;
+    before_flock = NULL;
+    if (run)
+        run(at_flock);
+    return (int)syscall(SYS_flock, fd, operation);
+}
+
+static struct store *second;
+static struct store_mailbox *late;
+
+/* Somebody expunges, somebody else folds and dies before the new log has its name, and a session
+ * begins with the index of that fold. */
+static void expunge_fold_and_die(struct fixture *f)
+{
+    struct store_mailbox *mb;
+    struct uidset set = uids(2, 2), gone = {0};
+    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &second, &f->err), OK);
+    assert_int_equal(store_select(second, INBOX, false, &mb, &f->err), OK);
+    assert_int_equal(store_expunge(mb, &set, false, &gone, &f->err), OK);
+    store_unselect(mb);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool done;
+        dies_before = "veredus.log";
+        (void)!store_compact(second, INBOX, true, &done, &f->err);
+        _exit(1);
+    }
+    wait_for(&pid, 1);
+    assert_int_equal(store_select(second, INBOX, false, &late, &f->err), OK);
+    uidset_clear(&set);
+    uidset_clear(&gone);
+}
+
+static void test_index_that_goes_back_brings_back_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct store_changes ch;
+    bool done;
+    for (int i = 0; i < 3; i++)
+        append(f, INBOX, SLICE_LIT(MAIL));
+    before_flock = expunge_fold_and_die;
+    at_flock = f;
+    assert_int_equal(store_compact(f->store, INBOX, true, &done, &f->err), OK);
+    assert_null(before_flock);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_refresh(late, true, &ch, &f->err), OK);
+    assert_int_equal(store_count(late), 3);
+    assert_int_equal(ch.arrived, 1);
+    for (uint32_t seq = 1; seq <= 3; seq++) {
+        struct store_msg m;
+        assert_true(store_get(late, seq, &m));
+        assert_int_equal(m.uid, seq == 1 ? 1 : seq + 1);
+    }
+    store_unselect(late);
+    store_close(second);
+}
+
 static void add_file(struct fixture *f, const char *name)
 {
     char path[300];
@@ -268,6 +333,7 @@ int main(void)
         TEST(test_flag_changes_of_all_processes_are_kept),
         TEST(test_writer_killed_at_any_moment_loses_nothing_acknowledged),
         TEST(test_repair_that_dies_between_index_and_log_lets_no_uid_come_in_below),
+        TEST(test_index_that_goes_back_brings_back_nothing),
         TEST(test_folder_deleted_under_a_writer_is_not_found),
         TEST(test_folder_deleted_and_made_again_takes_appends_again),
     };
