@@ -1,5 +1,5 @@
 """Debian's postfix, unpacked beside, in two ways. Nothing is installed: each runs below a directory of
-the run, on a loopback port, in a mount namespace of its own whose account files name its accounts.
+the run, on a loopback port, in a mount namespace of its own whose /etc names its accounts.
 
 DebianPostfix is what `apt install postfix` gives ("Internet Site"): the package's own main.cf and
 master.cf (chroot and all) with the values its postinst sets, which are read and written here as they
@@ -165,11 +165,19 @@ class Postfix:
         os.chown(self.dir + "/data", OWNER, -1)
 
     def make_accounts(self):
+        """A directory that takes the place of /etc: accounts of our own, and links to all else. A
+        file mounted over /etc/passwd would be gone once somebody adds an account to the machine."""
+        os.mkdir(self.dir + "/machine-etc")
+        os.mkdir(self.dir + "/accounts")
+        for name in set(os.listdir("/etc")) - {"passwd", "group"}:
+            path = f"/etc/{name}"
+            os.symlink(os.readlink(path) if os.path.islink(path) else
+                       f"{self.dir}/machine-etc/{name}", f"{self.dir}/accounts/{name}")
         own = [f"postfix:x:{OWNER}:{OWNER}::/nonexistent:/usr/sbin/nologin\n", *self.accounts()]
         for name, lines in (("passwd", own),
                             ("group", [f"postfix:x:{OWNER}:\n", f"postdrop:x:{DROP}:\n"])):
             names = tuple(line.split(":")[0] + ":" for line in lines)
-            with open(f"/etc/{name}") as original, open(f"{self.dir}/{name}", "w") as copy:
+            with open(f"/etc/{name}") as original, open(f"{self.dir}/accounts/{name}", "w") as copy:
                 copy.writelines([x for x in original if not x.startswith(names)] + lines)
 
     def configure(self):
@@ -182,8 +190,8 @@ class Postfix:
 
     def inside(self, *command):
         """The command, with our accounts."""
-        script = ("mount --make-rprivate / && mount --bind \"$0/passwd\" /etc/passwd && "
-                  "mount --bind \"$0/group\" /etc/group && exec \"$@\"")
+        script = ("mount --make-rprivate / && mount --bind /etc \"$0/machine-etc\" && "
+                  "mount --bind \"$0/accounts\" /etc && exec \"$@\"")
         return ["unshare", "--mount", "sh", "-c", script, self.dir,
                 f"{self.package.dir}/usr/{command[0]}", *command[1:]]
 
