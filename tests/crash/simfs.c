@@ -519,6 +519,12 @@ static int new_fd(struct inode *i)
     return failed(EMFILE);
 }
 
+/* Nothing comes into a directory that was removed. */
+static bool is_dead(const struct inode *dir)
+{
+    return dir != sim.root && dir->links == 0;
+}
+
 int fs_open(int dir, const char *path, int flags, mode_t mode)
 {
     char last[NAME];
@@ -534,6 +540,8 @@ int fs_open(int dir, const char *path, int flags, mode_t mode)
         struct inode *parent = walk(dir, path, last);
         if (!parent)
             return -1;
+        if (is_dead(parent))
+            return failed(ENOENT);
         i = new_inode(false);
         i->links = 1;
         set_name(&parent->names, last, i);
@@ -690,7 +698,7 @@ int fs_rename(int from_dir, const char *from, int to_dir, const char *to)
     if (!source || !target)
         return -1;
     struct name *at = find(&source->names, old_name);
-    if (!at)
+    if (!at || is_dead(target))
         return failed(ENOENT);
     struct inode *what = at->inode;
     drop_name(&source->names, old_name);
@@ -744,6 +752,8 @@ int fs_mkdir(int dir, const char *path, mode_t mode)
     struct inode *parent = walk(dir, path, name);
     if (!parent)
         return -1;
+    if (is_dead(parent))
+        return failed(ENOENT);
     if (find(&parent->names, name))
         return failed(EEXIST);
     struct inode *i = new_inode(true);
