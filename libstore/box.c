@@ -206,9 +206,17 @@ static int note_boot(struct box *b, struct error *err)
     t.uidnext = MAX(t.uidnext, t.reserved + 1);
     t.reserved += UID_BLOCK;
     box_begin(b);
-    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot(), .b = b->mount});
+    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)b->head.witness.boot});
     int rc = write_txn(b, &t, err);
-    return rc ? rc : box_sync_log(b, err);
+    if (!rc)
+        rc = box_sync_log(b, err);
+    if (rc)
+        return rc;
+    /* Only now: had the sync failed, the next one would do it all again. */
+    t = next_txn(b);
+    box_begin(b);
+    txn_op(&b->txn, &(struct op){.type = OP_BOOT, .a = (uint64_t)fs_boot(), .b = b->mount});
+    return write_txn(b, &t, err);
 }
 
 static int lock_once(struct box *b, bool *again, struct error *err)
@@ -348,7 +356,15 @@ int box_reserve(struct box *b, uint32_t n, struct error *err)
     t.reserved = t.uidnext + n + UID_BLOCK;
     box_begin(b);
     int rc = write_txn(b, &t, err);
-    return rc ? rc : box_sync_log(b, err);
+    if (!rc && (rc = box_sync_log(b, err)) != OK) {
+        /* Nobody may use what is not known to be on disk. */
+        struct error ignored;
+        t = next_txn(b);
+        t.reserved = t.uidnext - 1;
+        box_begin(b);
+        (void)!write_txn(b, &t, &ignored);
+    }
+    return rc;
 }
 
 void box_announce(struct box *b)

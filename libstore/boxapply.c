@@ -142,8 +142,9 @@ static int apply_op(struct box *b, const struct disk_txn *txn, const struct op *
         b->head.first_recent = op->number;
         return OK;
     case OP_BOOT:
+        if (txn->sequence > b->head.sequence + 1)
+            box_note_gap(b, b->head.sequence, txn->sequence);
         witness_note(&b->head.witness, (int64_t)op->a, (uint32_t)op->b);
-        box_note_gap(b, b->head.sequence, txn->sequence);
         return OK;
     case OP_META:
     case OP_FILE:
