@@ -23,9 +23,8 @@ int adopt_begin(struct box *b, bool fresh, struct foreign *fo, bool *numbers, st
 {
     *numbers = false;
     *fo = (struct foreign){.uidvalidity = 0};
-    /* The lists lie where a guest reads nothing, and a folder that has its numbers needs them for
-     * files that came past us only. */
-    if (!fresh && b->store->opt.single && b->dirfd != b->ixfd)
+    /* A guest cannot read those beside INBOX, and gives no numbers. */
+    if (b->store->opt.single)
         return OK;
     int rc = foreign_read(b->dirfd, fo, err);
     if (rc || !fresh || !fo->uidvalidity || fo->uidnext >= UINT32_MAX / 2 ||

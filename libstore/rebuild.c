@@ -151,10 +151,13 @@ out:
     return rc;
 }
 
-/* Gives every record a new number. */
+/* Gives every record a new number. Not a guest, who sees neither the lists of another server nor
+ * which UIDVALIDITYs were given before (I8). */
 static int number_anew(struct box *b, struct error *err)
 {
     uint32_t uid = 0;
+    if (b->store->opt.single)
+        return error_set(err, ERR_TEMP, "it has lost its numbers, and new ones are the owner's");
     for (size_t i = 0; i < box_count(b); i++) {
         struct disk_rec *rec = box_edit(b, i);
         if (!(rec->bits & REC_GONE))

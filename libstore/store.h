@@ -10,8 +10,9 @@
  * Dates are seconds since 1970 (UTC, 0..2^32-1). Functions return 0 or an error_code:
  * ERR_NOT_FOUND (folder, message), ERR_EXISTS, ERR_SYNTAX (folder name), ERR_NO_SPACE,
  * ERR_CORRUPT (and rebuilding failed), ERR_VERSION (files of a newer release), ERR_DENIED (view
- * is read only), ERR_LIMIT (keywords), ERR_BUSY (lock), ERR_IO. After an error nothing has been
- * changed, unless said otherwise. Not thread safe; many processes may use one mail directory.
+ * is read only), ERR_LIMIT (keywords), ERR_BUSY (lock), ERR_IO; for a guest ERR_TEMP (new numbers
+ * are the owner's to give). After an error nothing has been changed, unless said otherwise. Not
+ * thread safe; many processes may use one mail directory.
  */
 #pragma once
 

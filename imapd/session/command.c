@@ -109,6 +109,7 @@ void command_error(struct command *c, int rc, const struct error *err)
         {ERR_BUSY, "INUSE", "Mailbox is in use, try again"},
         {ERR_CORRUPT, "CORRUPTION", "Mailbox is damaged"},
         {ERR_UNSUPPORTED, "CANNOT", "Not supported"},
+        {ERR_TEMP, "UNAVAILABLE", "Not possible now, try again"},
     };
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
         if (known[i].rc == rc) {

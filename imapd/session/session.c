@@ -20,7 +20,14 @@ int session_select(
     struct session *s, struct slice name, const struct place *p, bool read_only, struct error *err)
 {
     session_unselect(s);
+    struct quota_usage used;
+    struct quota limits;
     int rc = store_select(p->store, p->folder, read_only, &s->mb, err);
+    /* It has lost its numbers: an agent that counts the owner's mail gives it new ones, the second
+     * time when it had the files open that are lost. */
+    for (int turn = 0; turn < 2 && rc == ERR_TEMP && p->share; turn++)
+        if (share_totals(s, p->share, &used, &limits, err) == OK)
+            rc = store_select(p->store, p->folder, read_only, &s->mb, err);
     if (rc) {
         s->mb = NULL;
         return rc;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "libmail/mime.h"
+#include "libstore/acl.h"
 #include "libstore/deleted.h"
 #include "libstore/fs.h"
 #include "libstore/housekeep.h"
@@ -19,8 +20,44 @@ enum { SMALL_JOURNAL = 256 * 1024 };
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
+/* Not before it is shared: then the owner's session has made it. */
+static bool open_guest(struct session *s)
+{
+    struct acl acl = {0};
+    s->guest = true;
+    s->at[0] = fs_open(AT_FDCWD, "mail/veredus.inbox", O_RDONLY | O_DIRECTORY, 0);
+    s->at[1] = fs_open(AT_FDCWD, "mail", O_PATH | O_DIRECTORY, 0);
+    const struct store_options opt = {
+        .single = true, .maildir = s->at[1], .keep_deleted = world.keep};
+    bool good = s->at[0] >= 0 && s->at[1] >= 0 &&
+                store_open(s->at[0], ".", &opt, &s->store, &s->err) == OK &&
+                store_acl_get(s->store, slice_of(fixed[0]), &acl, &s->err) == OK && acl.n;
+    acl_clear(&acl);
+    if (!good)
+        verbs_close(s);
+    return good;
+}
+
+static void share_inbox(struct session *s)
+{
+    struct acl acl;
+    if (store_acl_get(s->store, slice_of(fixed[0]), &acl, &s->err))
+        return;
+    if (acl.n == 0)
+        (void)!store_acl_change(
+            s->store, slice_of(fixed[0]), SLICE_LIT("guest@x"), ACL_SET, ACL_READ, &s->err);
+    acl_clear(&acl);
+}
+
+static int choose_place(const struct session *s)
+{
+    return s->guest ? 0 : world_choose_place();
+}
+
 bool verbs_open(struct session *s)
 {
+    if (world.shared && s->process == SIM_PROCESSES - 1)
+        return open_guest(s);
     const struct store_options opt = {.create = true,
         .coexist = world.coexist,
         .keep_deleted = world.keep,
@@ -36,6 +73,8 @@ bool verbs_open(struct session *s)
         if (i && !store_exists(s->store, slice_of(fixed[i])))
             (void)!store_create(s->store, slice_of(fixed[i]), &s->err);
     }
+    if (world.shared)
+        share_inbox(s);
     return true;
 }
 
@@ -45,6 +84,17 @@ void verbs_leave(struct session *s)
     s->mb = NULL;
 }
 
+void verbs_close(struct session *s)
+{
+    verbs_leave(s);
+    store_close(s->store);
+    s->store = NULL;
+    if (s->guest) {
+        fs_close(&s->at[0]);
+        fs_close(&s->at[1]);
+    }
+}
+
 static bool enter(struct session *s)
 {
     struct store_changes ch;
@@ -52,7 +102,7 @@ static bool enter(struct session *s)
         verbs_leave(s);
     if (s->mb)
         return true;
-    s->place = world_choose_place();
+    s->place = choose_place(s);
     const char *name = world_name(s->place);
     return store_select(s->store, slice_of(name), sim_random(8) == 0, &s->mb, &s->err) == OK;
 }
@@ -100,7 +150,7 @@ static int add(struct session *s, int message, const char *folder, struct store_
 static void do_append(struct session *s)
 {
     struct store_appended out;
-    int message = world_message(), place = world_choose_place();
+    int message = world_message(), place = choose_place(s);
     struct store_append_options opt = {.durable = sim_random(3) > 0};
     if (message < 0)
         return;
@@ -246,14 +296,14 @@ static void do_copy(struct session *s)
     struct store_msg m;
     int message;
     if (enter(s) && (message = choose(s, &m)) >= 0)
-        copy(s, message, m.uid, world_choose_place());
+        copy(s, message, m.uid, choose_place(s));
 }
 
 static void do_move(struct session *s)
 {
     struct store_msg m;
     int message;
-    if (enter(s) && (message = choose(s, &m)) >= 0 && copy(s, message, m.uid, world_choose_place()))
+    if (enter(s) && (message = choose(s, &m)) >= 0 && copy(s, message, m.uid, choose_place(s)))
         expunge(s, message, m.uid);
 }
 
@@ -340,7 +390,7 @@ static void do_delete(struct session *s)
 
 static void do_rebuild(struct session *s)
 {
-    const char *name = world_name(world_choose_place());
+    const char *name = world_name(choose_place(s));
     if (sim_random(5))
         return;
     TRACE("%d: rebuild %s\n", s->process, name);
@@ -350,7 +400,7 @@ static void do_rebuild(struct session *s)
 static void do_compact(struct session *s)
 {
     bool done;
-    const char *name = world_name(world_choose_place());
+    const char *name = world_name(choose_place(s));
     int rc = store_compact(s->store, slice_of(name), true, &done, &s->err);
     TRACE("%d: compact %s %d\n", s->process, name, rc);
 }
@@ -361,7 +411,7 @@ static void do_look(struct session *s)
     struct buf report;
     buf_init(&report, 65536);
     (void)!store_quota_usage(s->store, &used, &s->err);
-    (void)!store_verify(s->store, slice_of(world_name(world_choose_place())), &report, &s->err);
+    (void)!store_verify(s->store, slice_of(world_name(choose_place(s))), &report, &s->err);
     buf_clear(&report);
 }
 
@@ -536,5 +586,10 @@ void verbs_one(struct session *s)
         do_deliver, do_flags, do_flags, do_flags, do_expunge, do_expunge, do_copy, do_move, do_move,
         do_fetch, do_redo, do_sync, do_rebuild, do_compact, do_look, do_create, do_rename,
         do_delete, do_restore, do_undelete, verbs_stranger, verbs_stranger};
-    verbs[sim_random(ARRAY_LEN(verbs))](s);
+    static void (*const guests[])(struct session *) = {do_append, do_append, do_flags, do_flags,
+        do_expunge, do_copy, do_move, do_fetch, do_sync, do_rebuild, do_compact, do_look};
+    if (s->guest)
+        guests[sim_random(ARRAY_LEN(guests))](s);
+    else
+        verbs[sim_random(ARRAY_LEN(verbs))](s);
 }

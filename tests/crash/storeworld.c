@@ -19,6 +19,7 @@ void world_begin(uint64_t seed)
     memset(&world, 0, sizeof(world));
     world.seed = seed;
     world.coexist = seed % 2;
+    world.shared = !world.coexist && seed / 2 % 3 == 0;
     world.keep = seed / 2 % 4 == 1;
     world.gather = seed / 8 % 2;
     world.faults = seed / 2 % 4 == 3;

@@ -63,6 +63,7 @@ struct delivery {
 struct world {
     uint64_t seed;
     bool coexist, keep, gather, faults;
+    bool shared; /* the last process is somebody else's, who sees only INBOX */
     bool cut; /* the machine has stopped once */
     int messages, places;
     uint32_t size[MESSAGES];
@@ -115,11 +116,13 @@ struct session {
     int process;
     struct store *store;
     struct store_mailbox *mb;
-    int place;
+    bool guest;
+    int place, at[2]; /* at: of a guest, where INBOX lies */
     struct error err;
 };
 bool verbs_open(struct session *);
 void verbs_leave(struct session *);
+void verbs_close(struct session *);
 /* Something at random. */
 void verbs_one(struct session *);
 /* One delivery, for the first time or again. */

@@ -268,7 +268,7 @@ static void test_a_guest_mends_an_inbox_and_gives_it_no_new_numbers(void **state
     assert_int_equal(unlink(path), 0);
     close_guest(guest, fds);
     guest = open_guest(f, fds);
-    assert_int_not_equal(store_status(guest, INBOX, &st, &f->err), OK);
+    assert_int_equal(store_status(guest, INBOX, &st, &f->err), ERR_TEMP);
     close_guest(guest, fds);
 }
 

@@ -31,8 +31,7 @@ static void process(void *arg, int number)
         return;
     for (uint64_t n = 1 + sim_random(25); n; n--)
         verbs_one(&s);
-    verbs_leave(&s);
-    store_close(s.store);
+    verbs_close(&s);
 }
 
 static void open_only(void *arg, int number)
@@ -40,7 +39,7 @@ static void open_only(void *arg, int number)
     struct session s = {.process = number};
     (void)arg;
     if (verbs_open(&s))
-        store_close(s.store);
+        verbs_close(&s);
 }
 
 /* --- after a recovery ------------------------------------------------------------------------- */
