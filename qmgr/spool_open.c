@@ -125,6 +125,8 @@ static int complete_log(struct spool_log *log, struct error *err)
         spool_log_release(log, 0);
     while (rc == OK && (log->nused + log->nspare < log->nominal || log->nspare == 0))
         rc = spool_log_add(log, err);
+    if (rc == ERR_NO_SPACE && log->nspare > 0)
+        rc = OK; /* more were wanted than there is room for: those there are have to do */
     if (rc == OK)
         rc = write_list(log, err);
     return rc == OK ? spool_log_turn(log, false, err) : rc;

@@ -87,6 +87,37 @@ def test_a_disk_that_fills_up_while_mail_comes_in_refuses_with_452(spool_on, siz
     assert all(p["restarts"] == 0 for p in instance.processes("qmgr"))
 
 
+def fill(path):
+    """Not a byte is left, the part that is reserved for root included."""
+    name = os.path.join(path, "ballast")
+    with open(name, "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 512):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                pass
+    return name
+
+
+def test_reports_of_mail_that_is_parked_on_a_full_disk_come_once(spool_on):
+    instance, disk = spool_on("16M")
+    for count in range(5):
+        instance.send(f"fails {count}", to=[f"r{count}@{DEAD}"], sender=ALICE, login=ALICE)
+    wait_for("them to wait", lambda: [e["state"] for e in instance.queue()] == ["deferred"] * 5, 30)
+    ballast = fill(disk.path)
+    # The log has its room; what cannot be noted in a file is kept and tried again.
+    instance.veredus("queue", "bounce", "all", status=None)
+    code, _ = offer(instance, f"more@{DEAD}", 1000000)
+    assert code == 452
+    os.unlink(ballast)
+    instance.veredus("queue", "bounce", "all", status=None)
+    wait_for("an empty queue", lambda: instance.queue() == [], 40)
+    wait_for("all reports", lambda: len(instance.mails()) >= 5, 30)
+    assert len(instance.mails()) == 5
+    assert verified(instance)
+
+
 def test_a_disk_that_turns_read_only_refuses_with_451_and_keeps_what_was_accepted(spool_on):
     instance, disk = spool_on("32M", "errors=remount-ro")
     accepted = []

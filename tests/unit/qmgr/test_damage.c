@@ -506,6 +506,37 @@ static void test_a_read_only_disk_refuses_the_start_and_says_so(void **state)
     simdisk_free(sim);
 }
 
+static int no_room(struct disk *disk, int fd, int64_t size)
+{
+    (void)disk, (void)fd, (void)size;
+    return -ENOSPC;
+}
+
+/* Whatever the configuration wants. */
+static void test_a_full_disk_starts_with_the_segments_that_are_there(void **state)
+{
+    (void)state;
+    static const struct spool_config more = {.segment_size = SEGMENT, .segments = 9};
+    static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
+    struct simdisk *sim = filled();
+    struct disk *disk = simdisk_disk(sim);
+    struct disk_ops full = *simdisk_ops();
+    struct spool_figures figures;
+    struct found found = {.messages = 0};
+    struct error err = {.text = ""};
+    full.allocate = no_room;
+    disk->ops = &full;
+    struct spool *spool = spool_open(disk, &more, &ops, &found, &err);
+    assert_non_null(spool);
+    assert_int_equal(found.messages, MESSAGES);
+    spool_figures(spool, &figures);
+    assert_int_equal(figures.segments, 4);
+    accept(spool, 1);
+    disk->ops = simdisk_ops();
+    spool_close(spool);
+    simdisk_free(sim);
+}
+
 static int no_sync(struct disk *disk, int fd)
 {
     (void)disk, (void)fd;
@@ -570,6 +601,7 @@ int main(void)
         cmocka_unit_test(test_a_segment_overwritten_as_a_whole_is_reported_and_kept),
         cmocka_unit_test(test_foreign_files_are_reported_and_left_alone),
         cmocka_unit_test(test_a_parked_file_cut_anywhere_in_its_first_block_is_corrupt_and_kept),
+        cmocka_unit_test(test_a_full_disk_starts_with_the_segments_that_are_there),
         cmocka_unit_test(test_a_read_only_disk_refuses_the_start_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
