@@ -35,15 +35,15 @@ struct world {
     enum report_kind kinds[ASKED_MAX];
     unsigned told[ASKED_MAX]; /* recipients of each report */
     unsigned coming;          /* of the one that comes in pieces */
-    unsigned defer_from;  /* from this recipient of message 100 on; 0: none */
-    unsigned silent_from; /* these get no answer at first */
+    unsigned defer_from;      /* from this recipient of message 100 on; 0: none */
+    unsigned silent_from;     /* these get no answer at first */
     uint32_t unanswered[ASKED_MAX];
     unsigned nunanswered;
     uint64_t about; /* what is injected says that it tells of this */
     bool refuse_reports;
     bool inject_reports; /* they become messages, but the agent says nothing */
     struct end injector; /* the bounce agent's channel for them */
-    uint32_t code; /* of the last inject_result */
+    uint32_t code;       /* of the last inject_result */
     uint32_t notify;
     int64_t hold_until;
     const char *sender, *listener;
@@ -450,4 +450,26 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
 static inline size_t queued(const struct world *w)
 {
     return map_count(&w->q.messages);
+}
+
+/* --- cmocka's fixture: a world for each test, in *state -------------------------------------- */
+
+static inline int begin_with(void **state, void (*prepare)(struct world *))
+{
+    struct world *w = NEW(struct world);
+    prepare(w);
+    *state = w;
+    return 0;
+}
+
+static inline int begin(void **state)
+{
+    return begin_with(state, setup);
+}
+
+static inline int end(void **state)
+{
+    teardown(*state);
+    free(*state);
+    return 0;
 }
