@@ -178,7 +178,8 @@ void deleted_gather(struct store *s, const char *disk)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
     struct fs_entry e;
-    int folder = s->opt.single ? -1 : fs_open(s->fd, folder_place(s, disk), flags, 0);
+    bool sharable = !s->opt.single && (s->apart || strcmp(disk, ".") != 0);
+    int folder = sharable ? fs_open(s->fd, folder_place(s, disk), flags, 0) : -1;
     int top = folder < 0 ? -1 : fs_open(folder, top_name, flags, 0);
     int from = top < 0 ? -1 : fs_open(top, place_of("."), flags, 0);
     int to = from < 0 ? -1 : open_place(s, disk, true), walk = to < 0 ? -1 : fs_dup(from);

@@ -6,9 +6,17 @@
 
 static const char inbox_place[] = "veredus.inbox";
 
+bool place_is_apart(int fd, const struct store_options *opt)
+{
+    struct stat st;
+    if (opt->single)
+        return false;
+    return !opt->coexist || (fs_stat(fd, inbox_place, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
 const char *folder_place(const struct store *s, const char *disk)
 {
-    return strcmp(disk, ".") == 0 && !s->opt.single ? inbox_place : disk;
+    return strcmp(disk, ".") == 0 && s->apart ? inbox_place : disk;
 }
 
 /* The directory, made when it is INBOX's and not there; *fd -1 on error. */
@@ -25,7 +33,8 @@ static int open_place(struct store *s, const char *disk, int *fd, struct error *
 int box_open_place(struct box *b, struct error *err)
 {
     int rc = open_place(b->store, b->disk, &b->ixfd, err);
-    bool apart = strcmp(b->disk, ".") == 0 && b->store->maildir >= 0;
+    bool guest = b->store->opt.single && b->store->maildir >= 0;
+    bool apart = strcmp(b->disk, ".") == 0 && (b->store->apart || guest);
     b->dirfd = apart ? b->store->maildir : b->ixfd;
     return rc;
 }

@@ -101,6 +101,7 @@ struct journal {
 struct store {
     int fd;
     int maildir; /* INBOX's messages: fd, or what a guest was given; -1: with the index */
+    bool apart;  /* what belongs to INBOX alone lies in a directory of its own (place.c) */
     struct journal journal;
     struct store_options opt;
     struct box *box; /* used last for append and status */
@@ -146,7 +147,11 @@ int box_keywords_define(
     struct box *, const struct slice *names, size_t n, uint64_t *bits, struct error *) MUST_USE;
 
 /* --- place.c: INBOX has all other folders in its directory, so that what belongs to it alone lies
- * in one beneath: that can be opened to others without the rest (docs/store.md, Sharing) --- */
+ * in one beneath: that can be opened to others without the rest (docs/store.md, Sharing). Where
+ * other programs use the Maildir nothing is shared, and such a directory would be a folder to some
+ * of them: there it lies beside the messages --- */
+/* Of the mail directory fd, which stays the caller's. */
+bool place_is_apart(int fd, const struct store_options *);
 /* That directory of a folder, in the store. */
 const char *folder_place(const struct store *, const char *disk);
 /* Sets ixfd and dirfd. */

@@ -194,6 +194,14 @@ __attribute__((unused)) static void path_of(struct fixture *f, const char *name,
     assert_true(snprintf(out, 256, "%s/%s", f->mail, name) < 256);
 }
 
+/* Of the files that belong to INBOX alone. */
+__attribute__((unused)) static void inbox_path_of(
+    struct fixture *f, const char *name, char out[256])
+{
+    const char *place = f->opt.coexist ? "" : "veredus.inbox/";
+    assert_true(snprintf(out, 256, "%s/%s%s", f->mail, place, name) < 256);
+}
+
 __attribute__((unused)) static void write_file(
     struct fixture *f, const char *name, const char *text)
 {

@@ -1,4 +1,6 @@
 /* A Maildir that other tools use at the same time. */
+#include <dirent.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "tests/unit/libstore/fixture.h"
@@ -179,7 +181,7 @@ static void test_flags_of_many_are_one_transaction_and_names_follow(void **state
     struct store_mailbox *mb = select_box(f, INBOX);
     struct uidset all = uids(1, N);
     struct store_flags seen = {.how = STORE_ADD, .flags = STORE_SEEN};
-    path_of(f, "veredus.inbox/veredus.log", log);
+    inbox_path_of(f, "veredus.log", log);
     assert_int_equal(stat(log, &before), 0);
     assert_int_equal(store_change(mb, &all, &seen, NULL, NULL, &f->err), OK);
     assert_int_equal(stat(log, &after), 0);
@@ -207,6 +209,44 @@ static void test_names_follow_while_a_session_is_idle(void **state)
     store_unselect(mb);
 }
 
+static void test_nothing_that_others_take_for_a_folder_lies_beside_the_messages(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    store_unselect(mb);
+    DIR *d = opendir(f->mail);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        struct stat st;
+        assert_int_equal(fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW), 0);
+        if (S_ISDIR(st.st_mode))
+            assert_non_null(strstr(". .. cur new tmp", e->d_name));
+    }
+    closedir(d);
+}
+
+/* As an account of this host that was a virtual user's before. */
+static void test_a_mailbox_that_others_did_not_use_before_keeps_its_numbers(void **state)
+{
+    struct fixture *f = *state;
+    struct store_status before, after;
+    f->opt.coexist = false;
+    reopen(f);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_status(f->store, INBOX, &before, &f->err), OK);
+    for (int turn = 0; turn < 2; turn++) {
+        f->opt.coexist = !f->opt.coexist;
+        reopen(f);
+        append(f, INBOX, SLICE_LIT(MAIL));
+        assert_int_equal(store_status(f->store, INBOX, &after, &f->err), OK);
+        assert_int_equal(after.uidvalidity, before.uidvalidity);
+        assert_int_equal(after.uidnext, before.uidnext + (uint32_t)turn + 1);
+    }
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup_coexist, teardown)
 
 int main(void)
@@ -220,6 +260,8 @@ int main(void)
         TEST(test_redo_is_found_after_another_tool_moved_the_file),
         TEST(test_flags_of_many_are_one_transaction_and_names_follow),
         TEST(test_names_follow_while_a_session_is_idle),
+        TEST(test_nothing_that_others_take_for_a_folder_lies_beside_the_messages),
+        TEST(test_a_mailbox_that_others_did_not_use_before_keeps_its_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

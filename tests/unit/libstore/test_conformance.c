@@ -400,7 +400,7 @@ static void test_lost_cache_is_made_again(void **state)
     append(f, INBOX, SLICE_LIT(MAIL));
     store_close(f->store);
     char path[256];
-    path_of(f, "veredus.inbox/veredus.cache", path);
+    inbox_path_of(f, "veredus.cache", path);
     assert_int_equal(unlink(path), 0);
     open_store(f);
     for (int round = 0; round < 2; round++) {
@@ -591,7 +591,7 @@ static void test_many_messages_rotate_the_log_and_views_follow(void **state)
     store_unselect(mb);
     struct stat st;
     char path[256];
-    path_of(f, "veredus.inbox/veredus.log", path);
+    inbox_path_of(f, "veredus.log", path);
     assert_int_equal(stat(path, &st), 0);
     assert_true(st.st_size < 300000);
     uidset_clear(&some);

@@ -359,8 +359,9 @@ int main(void)
         IN_BOTH(test_a_damaged_list_gives_nobody_anything),
         IN_BOTH(test_the_summary_follows_renames_and_deletions),
         IN_BOTH(test_private_seen_leaves_the_owners_alone),
-        IN_BOTH(test_owner_and_guest_have_one_inbox),
-        IN_BOTH(test_a_guest_mends_an_inbox_and_gives_it_no_new_numbers),
+        cmocka_unit_test_setup_teardown(test_owner_and_guest_have_one_inbox, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_guest_mends_an_inbox_and_gives_it_no_new_numbers, setup, teardown),
         IN_BOTH(test_metadata_is_kept_with_the_folder),
         IN_BOTH(test_metadata_has_limits),
         IN_BOTH(test_special_uses_are_assigned_and_taken_back),
