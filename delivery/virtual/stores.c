@@ -123,7 +123,7 @@ static int open_entry(struct stores *s, size_t i, struct slice path, int64_t now
     struct stores_entry *e = NEW(struct stores_entry);
     struct store_options opt = {.create = true, .gather = true, .changed = on_change, .arg = e};
     struct stat st = {0};
-    *e = (struct stores_entry){.all = s, .opened = now};
+    *e = (struct stores_entry){.all = s, .checked = now};
     s->kept[i] = e;
     if (path.n == 0 || slice_is(path, ".") || !slice_to_cstr(path, e->path, sizeof(e->path)))
         return error_set(err, ERR_DENIED, "not a path for a mail directory");
@@ -132,7 +132,19 @@ static int open_entry(struct stores *s, size_t i, struct slice path, int64_t now
     if (!rc && fstat(store_dirfd(e->store), &st))
         rc = error_sys(err, "mail directory");
     e->device = st.st_dev;
+    e->inode = st.st_ino;
     return rc;
+}
+
+/* Whether its path still leads there. */
+static bool in_place(const struct stores *s, struct stores_entry *e, int64_t now)
+{
+    struct stat st;
+    if (now - e->checked < STORES_CHECK_MS)
+        return true;
+    e->checked = now;
+    return fstatat(s->root, e->path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == e->device &&
+           st.st_ino == e->inode;
 }
 
 int stores_get(
@@ -140,7 +152,7 @@ int stores_get(
 {
     size_t i = choose(s, path);
     int rc = OK;
-    if (s->kept[i] && now - s->kept[i]->opened > STORES_AGE_MS)
+    if (s->kept[i] && !in_place(s, s->kept[i], now))
         release(s, i);
     if (!s->kept[i])
         rc = open_entry(s, i, path, now, err);

@@ -1,6 +1,7 @@
 /*
- * Mail directories kept open between deliveries, for a short time: one may be moved away or
- * removed at any moment. Opening one costs more than a delivery. Also remembers which file systems have unsynced deliveries.
+ * Mail directories kept open between deliveries: opening one costs more than a delivery. One may be
+ * moved away or removed at any moment, so that its path is looked at again now and then. Also
+ * remembers which file systems have unsynced deliveries.
  */
 #pragma once
 
@@ -9,9 +10,10 @@
 #include "libstore/store.h"
 
 enum {
-    STORES_KEPT = 512,
-    STORES_FILES = 8, /* descriptors that one may have, with room for others */
-    STORES_AGE_MS = 10000,
+    STORES_KEPT = 2048,
+    STORES_FILES = 8,       /* descriptors that one may have, with room for others */
+    STORES_AGE_MS = 60000,  /* closed when nobody wanted it for so long */
+    STORES_CHECK_MS = 1000, /* believed to be where it was */
     STORES_FILE_SYSTEMS = 16,
     STORES_PATH = 1025
 };
@@ -23,11 +25,12 @@ struct stores_entry {
     struct store *store;
     char path[STORES_PATH];
     dev_t device;
-    int64_t opened;
+    ino_t inode;
+    int64_t checked;
 };
 
 struct stores {
-    int root; /* not owned */
+    int root;   /* not owned */
     size_t max; /* how many are kept */
     struct stores_entry *kept[STORES_KEPT];
     /* Of each that is open, apart from it so that looking through all is quick. */

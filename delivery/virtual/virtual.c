@@ -12,26 +12,64 @@
 #include "libmail/proto/quota.h"
 #include "libstore/deliver.h"
 #include "libstore/quota.h"
+#include "libutil/map.h"
 
-enum { TEXT_SIZE = 481 };
+enum {
+    TEXT_SIZE = 481,
+    /* What nobody waits for goes together: texts for caches, and who has new mail. */
+    GATHER_MS = 50,
+    GATHER_MAX = 256, /* mailboxes with news */
+    NEWS_NAME = STORES_PATH + 256
+};
 
 struct agent {
     struct daemon *daemon;
     char root[4096];
     struct stores stores;
-    struct timer sweep; /* while stores are open */
-    bool flush_due;
+    struct timer sweep;    /* while stores are open */
+    struct timer gather;   /* while stores have texts to be written, or there is news */
+    struct map news;       /* path, 0, folder: the last sequence, allocated */
     struct syncer *syncer; /* NULL until it is needed */
 };
+
+/* To notifyd, if there is one: without it sessions look for themselves, only later. */
+static void tell(struct agent *v, struct peer *p)
+{
+    struct slice name;
+    void *sequence;
+    for (size_t pos = 0; map_next(&v->news, &pos, &name, &sequence);) {
+        struct slice owner = slice_cut(&name, '\0');
+        struct notify_changed m = {
+            .owner = owner, .mailbox = name, .sequence = *(const uint64_t *)sequence};
+        if (p)
+            (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
+        free(sequence);
+    }
+    map_clear(&v->news);
+}
+
+/* The texts first: who hears of new mail asks for them. */
+static void flush(void *arg)
+{
+    struct agent *v = arg;
+    stores_flush(&v->stores);
+    tell(v, daemon_peer(v->daemon, CONV_NOTIFY, -1));
+}
 
 static void announce(void *arg, struct slice path, struct slice folder, uint64_t sequence)
 {
     struct agent *v = arg;
-    struct peer *p = daemon_peer(v->daemon, CONV_NOTIFY, -1);
-    struct notify_changed m = {.owner = path, .mailbox = folder, .sequence = sequence};
-    /* Without notifyd sessions look for themselves, only later. */
-    if (p)
-        (void)!ipc_send(p->ipc, notify_changed_type, 0, &m, -1);
+    struct buf name;
+    buf_init(&name, NEWS_NAME);
+    buf_put(&name, path);
+    buf_putc(&name, '\0');
+    buf_put(&name, folder);
+    uint64_t *last = NEW(uint64_t);
+    *last = sequence;
+    free(map_set(&v->news, buf_slice(&name), last));
+    buf_clear(&name);
+    if (map_count(&v->news) == GATHER_MAX)
+        timer_start(&v->gather, 0);
 }
 
 static void sweep(void *arg)
@@ -41,21 +79,12 @@ static void sweep(void *arg)
         timer_start(&v->sweep, STORES_AGE_MS);
 }
 
-static void flush(void *arg)
-{
-    struct agent *v = arg;
-    v->flush_due = false;
-    stores_flush(&v->stores);
-}
-
 static int open_store(struct agent *v, struct slice path, struct store **out, struct error *err)
 {
     if (!timer_active(&v->sweep))
         timer_start(&v->sweep, STORES_AGE_MS);
-    /* When everything that came with this request is delivered, but before anybody hears of it. */
-    if (!v->flush_due)
-        loop_defer(v->daemon->loop, flush, v);
-    v->flush_due = true;
+    if (!timer_active(&v->gather))
+        timer_start(&v->gather, GATHER_MS);
     return stores_get(&v->stores, path, loop_now(v->daemon->loop), out, err);
 }
 
@@ -70,6 +99,8 @@ int virtual_configure(struct daemon *d, struct error *err)
     v->daemon = d;
     stores_init(&v->stores, root, announce, v);
     timer_init(&v->sweep, d->loop, sweep, v);
+    timer_init(&v->gather, d->loop, flush, v);
+    map_init(&v->news);
     d->paths.root = v->root;
     d->data = v;
     return OK;
@@ -80,7 +111,8 @@ void virtual_free(struct daemon *d)
     struct agent *v = d->data;
     syncer_free(v->syncer);
     timer_stop(&v->sweep);
-    loop_cancel(v->daemon->loop, v);
+    timer_stop(&v->gather);
+    tell(v, NULL);
     stores_clear(&v->stores);
     fd_close(&v->stores.root);
     free(v);
@@ -254,6 +286,10 @@ void virtual_down(struct peer *peer)
 void virtual_drain(struct daemon *d)
 {
     struct agent *v = d->data;
+    struct peer *p = daemon_peer(d, CONV_NOTIFY, -1);
+    flush(v);
+    if (p)
+        ipc_flush(p->ipc);
     if (!v->syncer || !syncer_busy(v->syncer))
         daemon_exit(d);
 }

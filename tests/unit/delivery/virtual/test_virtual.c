@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "delivery/virtual/stores.h"
 #include "delivery/virtual/virtual.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
@@ -131,6 +132,12 @@ static void settle(struct fixture *f)
         loop_poll(f->daemon.loop);
 }
 
+static void wait_for_news(struct fixture *f)
+{
+    loop_advance(f->daemon.loop, 100);
+    settle(f);
+}
+
 static void deliver(struct fixture *f, uint64_t id, const char *path, const char *second, int fd)
 {
     struct buf envelope, recipients;
@@ -192,6 +199,7 @@ static void test_first_delivery_makes_the_mailbox_and_adds_trace_fields(void **s
     snprintf(path, sizeof(path), "%s/example.test/alice", f->dir);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
+    wait_for_news(f);
     assert_int_equal(f->announced, 1);
     assert_string_equal(f->owner, "example.test/alice");
     assert_string_equal(f->folder, "INBOX");
@@ -218,6 +226,32 @@ static void test_redo_is_delivered_once(void **state)
     deliver(f, 100, "example.test/alice", NULL, -1);
     assert_int_equal(f->outcome[0].status, DELIVERED);
     assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1 (by an attempt before)");
+    wait_for_news(f);
+    assert_int_equal(f->announced, 1);
+}
+
+static void test_news_of_a_mailbox_is_told_once_and_its_texts_are_there_by_then(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    struct stat before, after;
+    deliver(f, 100, "example.test/alice", "example.test/bob", -1);
+    deliver(f, 102, "example.test/alice", NULL, -1);
+    snprintf(path, sizeof(path), "%s/example.test/alice/veredus.inbox/veredus.cache", f->dir);
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(f->announced, 0);
+    wait_for_news(f);
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(after.st_size > before.st_size);
+    assert_int_equal(f->announced, 2);
+}
+
+static void test_news_is_told_before_the_end(void **state)
+{
+    struct fixture *f = *state;
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    virtual_drain(&f->daemon);
+    settle(f);
     assert_int_equal(f->announced, 1);
 }
 
@@ -234,6 +268,7 @@ static void test_paths_out_of_the_mail_root_are_refused(void **state)
         assert_int_equal(f->noutcomes, 1);
         assert_int_equal(f->outcome[0].status, DEFERRED);
     }
+    wait_for_news(f);
     assert_int_equal(f->announced, 0);
 }
 
@@ -255,6 +290,7 @@ static void test_detail_goes_into_its_folder(void **state)
     make_folder(f, "alice", "Lists/2024");
     deliver(f, 100, "alice//Lists/2024", NULL, -1);
     assert_string_equal(f->text[0], "delivered to mailbox Lists/2024 uid 1");
+    wait_for_news(f);
     assert_string_equal(f->owner, "alice");
     assert_string_equal(f->folder, "Lists/2024");
 }
@@ -302,6 +338,23 @@ static void test_removed_mailbox_is_made_again(void **state)
     assert_int_equal(stat(path, &(struct stat){0}), 0);
 }
 
+static void test_mail_for_a_mailbox_that_was_moved_away_goes_where_its_path_leads(void **state)
+{
+    struct fixture *f = *state;
+    char from[256], to[256];
+    snprintf(from, sizeof(from), "%s/example.test/alice", f->dir);
+    snprintf(to, sizeof(to), "%s/example.test/moved", f->dir);
+    deliver(f, 100, "example.test/alice", NULL, -1);
+    assert_int_equal(rename(from, to), 0);
+    loop_advance(f->daemon.loop, STORES_CHECK_MS + 1);
+    deliver(f, 101, "example.test/alice", NULL, -1);
+    assert_int_equal(f->outcome[0].status, DELIVERED);
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 1");
+    loop_advance(f->daemon.loop, STORES_CHECK_MS + 1);
+    deliver(f, 102, "example.test/alice", NULL, -1);
+    assert_string_equal(f->text[0], "delivered to mailbox INBOX uid 2");
+}
+
 static void test_sync_answers_after_deliveries(void **state)
 {
     struct fixture *f = *state;
@@ -341,10 +394,13 @@ int main(void)
         TEST(test_first_delivery_makes_the_mailbox_and_adds_trace_fields),
         TEST(test_body_from_a_descriptor_and_two_recipients),
         TEST(test_redo_is_delivered_once),
+        TEST(test_news_of_a_mailbox_is_told_once_and_its_texts_are_there_by_then),
+        TEST(test_news_is_told_before_the_end),
         TEST(test_paths_out_of_the_mail_root_are_refused),
         TEST(test_detail_goes_into_its_folder),
         TEST(test_detail_without_a_folder_goes_into_inbox_and_makes_none),
         TEST(test_removed_mailbox_is_made_again),
+        TEST(test_mail_for_a_mailbox_that_was_moved_away_goes_where_its_path_leads),
         TEST(test_sync_answers_after_deliveries),
         TEST(test_a_peer_that_goes_during_its_sync_is_forgotten),
     };
