@@ -118,13 +118,18 @@ static void open_it(const char *dir)
     store_close(s);
 }
 
-enum { KEPT = 16 };
+/* As virtual does (delivery/virtual/stores.h). */
+enum { KEPT = 2048 };
 
 static void deliver(const char *dir, uint32_t boxes, uint32_t n)
 {
     struct error err = {0};
-    struct store *kept[KEPT] = {0};
-    uint32_t which[KEPT] = {0};
+    static struct store *kept[KEPT];
+    static uint32_t which[KEPT];
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     static char body[4096];
     size_t k = (size_t)snprintf(body, sizeof(body),
         "Received: from x (x [192.0.2.1])\r\n\tby mail.example.test with ESMTP id 1;\r\n\t"
