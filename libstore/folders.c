@@ -329,48 +329,79 @@ static void empty_trash(struct store *s)
         fs_dir_close(d);
 }
 
+/* What cannot be read is kept without its flags. */
+static void keep_messages(struct store *s, struct box *b)
+{
+    struct error ignored;
+    bool switched;
+    enum txn_state state = TXN_END;
+    deleted_gather(s, b->disk);
+    int rc = box_load(b, &ignored);
+    if (!rc)
+        rc = box_follow(b, &switched, &state, &ignored);
+    deleted_keep_all(b, rc == OK);
+}
+
+/* Seized. Who has it open finds its log gone, and then the folder: in this order, so that nobody
+ * who dies in between leaves them one that works and is to be removed. A log that cannot be opened
+ * goes all the same: nobody else can write to it, either. */
+static int put_in_trash(struct store *s, struct box *b, struct error *err)
+{
+    char trash[80], hex[2 * STORE_GUID + 1];
+    unsigned char guid[STORE_GUID];
+    int log, rc = box_seize_log(b, &log, err);
+    guid_new(s, guid);
+    guid_hex(guid, hex);
+    snprintf(trash, sizeof(trash), "%s%s", trash_prefix, hex);
+    if (rc != ERR_BUSY) {
+        rc = OK;
+        if (s->opt.keep_deleted)
+            keep_messages(s, b);
+        if ((fs_unlink(b->ixfd, "veredus.log", 0) && errno != ENOENT) ||
+            fs_rename(s->fd, b->disk, s->fd, trash))
+            rc = error_sys(err, "deleting folder");
+    }
+    fs_close(&log);
+    return rc;
+}
+
+/* With the set of folders locked. */
+static int delete_locked(struct store *s, const char *disk, struct error *err)
+{
+    struct box *b;
+    int rc = box_open_dir(s, disk, &b, err);
+    if (rc)
+        return rc;
+    rc = journal_settle(s, err);
+    if (!rc)
+        rc = box_seize(b, err);
+    if (!rc) {
+        rc = put_in_trash(s, b, err);
+        dir_unlock(b->ixfd);
+    }
+    box_close(b);
+    /* An append that came before may have noted itself since; one that does it now finds no log. */
+    return rc ? rc : journal_settle(s, err);
+}
+
 int store_delete(struct store *s, struct slice folder, struct error *err)
 {
-    char disk[NAME_DISK_MAX], trash[80], hex[2 * STORE_GUID + 1];
-    unsigned char guid[STORE_GUID];
-    struct box *b;
-    int rc = store_folder_dir(s, folder, disk, err);
+    char disk[NAME_DISK_MAX];
+    struct error ignored;
+    int lock, rc = store_folder_dir(s, folder, disk, err);
     if (rc)
         return rc;
     if (strcmp(disk, ".") == 0)
         return error_set(err, ERR_DENIED, "INBOX cannot be deleted");
     store_drop_box(s);
-    rc = box_open_dir(s, disk, &b, err);
+    /* The flags of what is kept, as far as a repair finds them. */
+    if (s->opt.keep_deleted)
+        (void)!box_rebuild(s, disk, false, &ignored);
+    rc = lock_folders(s, &lock, err);
     if (rc)
         return rc;
-    rc = journal_settle(s, err);
-    if (rc) {
-        box_close(b);
-        return rc;
-    }
-    guid_new(s, guid);
-    guid_hex(guid, hex);
-    snprintf(trash, sizeof(trash), "%s%s", trash_prefix, hex);
-    /* Writers that have it open find their log gone, and then the folder: in this order, so that
-     * nobody who dies in between leaves them one that works and is to be removed. One that cannot
-     * be locked because it is damaged goes all the same. */
-    struct error ignored;
-    int lock_rc = box_load(b, &ignored);
-    if (!lock_rc)
-        lock_rc = box_lock(b, &ignored);
-    if (s->opt.keep_deleted)
-        deleted_gather(s, disk);
-    if (s->opt.keep_deleted && lock_rc != ERR_BUSY)
-        deleted_keep_all(b, lock_rc == OK);
-    if (lock_rc == ERR_BUSY)
-        rc = error_set(err, lock_rc, "another process is writing to the folder");
-    else if ((fs_unlink(b->ixfd, "veredus.log", 0) && errno != ENOENT) ||
-             fs_rename(s->fd, disk, s->fd, trash))
-        rc = error_sys(err, "deleting folder");
-    box_close(b);
-    /* An append that came before may have noted itself since; one that does it now finds no log. */
-    if (!rc)
-        rc = journal_settle(s, err);
+    rc = delete_locked(s, disk, err);
+    fs_close(&lock);
     if (rc)
         return rc;
     fs_sync(s->fd);

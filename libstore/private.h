@@ -247,6 +247,11 @@ int box_settle(struct box *, struct error *) MUST_USE;
 /* Makes index and log from the Maildir and whatever is left of them. Boxes that are open find
  * their log replaced. With `force` even when nothing is damaged. */
 int box_rebuild(struct store *, const char *disk, bool force, struct error *) MUST_USE;
+/* Locks the directory of a box, so that nobody makes, folds or repairs its log until dir_unlock.
+ * ERR_NOT_FOUND: the folder was deleted or renamed, and another may have its name. */
+int box_seize(struct box *, struct error *) MUST_USE;
+/* Then the log, good or not, so that nobody writes to it; *fd -1 when there is none. */
+int box_seize_log(struct box *, int *fd, struct error *) MUST_USE;
 /* The lock of a directory: for what is there before any log. */
 int dir_lock(int dirfd, struct error *) MUST_USE;
 void dir_unlock(int dirfd);

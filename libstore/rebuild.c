@@ -364,11 +364,11 @@ static bool intact(struct box *b)
 
 /* Locks whatever is called veredus.log, good or not; *fd -1 when there is none. Held until the
  * new log is in place: writers that wait for it find it replaced. */
-static int lock_log(int ixfd, int *fd, struct error *err)
+int box_seize_log(struct box *b, int *fd, struct error *err)
 {
     struct stat st;
     for (;;) {
-        *fd = fs_open(ixfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
+        *fd = fs_open(b->ixfd, "veredus.log", O_RDWR | O_NOFOLLOW, 0);
         if (*fd < 0)
             return errno == ENOENT ? OK : error_sys(err, "opening veredus.log");
         int rc = io_lock(*fd, err);
@@ -380,25 +380,50 @@ static int lock_log(int ixfd, int *fd, struct error *err)
     }
 }
 
+/* Another folder may have the name by now, or none. */
+static int still_named(const struct box *b, struct error *err)
+{
+    struct stat named, ours;
+    if (fs_stat(b->store->fd, folder_place(b->store, b->disk), &named) || fs_fstat(b->ixfd, &ours))
+        return error_sys(err, "folder %s", b->disk);
+    return named.st_ino == ours.st_ino && named.st_dev == ours.st_dev
+               ? OK
+               : error_set(err, ERR_NOT_FOUND, "folder %s was replaced", b->disk);
+}
+
+int box_seize(struct box *b, struct error *err)
+{
+    int rc = dir_lock(b->ixfd, err);
+    if (rc)
+        return rc;
+    rc = still_named(b, err);
+    if (rc)
+        dir_unlock(b->ixfd);
+    return rc;
+}
+
+static int rebuild_seized(struct box *b, bool force, struct error *err)
+{
+    int log = -1, rc = place_move_in(b, err);
+    if (!rc)
+        rc = box_seize_log(b, &log, err);
+    if (!rc && (force || !intact(b)))
+        rc = rebuild_from(b, log, err);
+    fs_close(&log);
+    return rc;
+}
+
 int box_rebuild(struct store *s, const char *disk, bool force, struct error *err)
 {
     struct box *b;
     int rc = box_open_dir(s, disk, &b, err);
     if (rc)
         return rc;
-    rc = dir_lock(b->ixfd, err);
-    if (rc) {
-        box_close(b);
-        return rc;
+    rc = box_seize(b, err);
+    if (!rc) {
+        rc = rebuild_seized(b, force, err);
+        dir_unlock(b->ixfd);
     }
-    int log = -1;
-    rc = place_move_in(b, err);
-    if (!rc)
-        rc = lock_log(b->ixfd, &log, err);
-    if (!rc && (force || !intact(b)))
-        rc = rebuild_from(b, log, err);
-    fs_close(&log);
-    dir_unlock(b->ixfd);
     box_close(b);
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "libstore/housekeep.h"
 #include "tests/unit/libstore/fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
@@ -164,14 +165,29 @@ static void test_writer_killed_at_any_moment_loses_nothing_acknowledged(void **s
     assert_true(problems(f, INBOX) <= 1);
 }
 
+/* Where to tell that this process has to wait for a lock, or is about to die; -1: nobody asks. */
+static int tell_waiting = -1;
 /* A process that is to die just before a file gets this name. */
 static const char *dies_before;
+/* One that is to die when it has put a folder into the trash. */
+static bool dies_behind_trash;
+/* What is to happen before the next log gets its name. */
+static void (*before_log)(struct fixture *);
+static struct fixture *at_log;
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
     if (dies_before && strcmp(to, dies_before) == 0)
         _exit(0);
-    return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
+    void (*run)(struct fixture *) = strcmp(to, "veredus.log") == 0 ? before_log : NULL;
+    if (run) {
+        before_log = NULL;
+        run(at_log);
+    }
+    int rc = (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
+    if (dies_behind_trash && strncmp(to, "veredus.trash.", 14) == 0)
+        _exit(rc || write(tell_waiting, "d", 1) != 1);
+    return rc;
 }
 
 /* What is to happen before the next lock of a directory. */
@@ -184,7 +200,12 @@ int flock(int fd, int operation)
     before_flock = NULL;
     if (run)
         run(at_flock);
-    return (int)syscall(SYS_flock, fd, operation);
+    int rc = (int)syscall(SYS_flock, fd, operation);
+    if (rc && errno == EWOULDBLOCK && tell_waiting >= 0) {
+        (void)!write(tell_waiting, "w", 1);
+        errno = EWOULDBLOCK;
+    }
+    return rc;
 }
 
 static struct store *second;
@@ -324,6 +345,86 @@ static void test_folder_deleted_and_made_again_takes_appends_again(void **state)
     assert_int_equal(files_in(f, ".x/cur"), 1);
 }
 
+/* Between a process that deletes a folder and one that repairs it. */
+static int go[2], answer[2];
+
+static int delete_when_told(struct fixture *f)
+{
+    struct store *other;
+    char byte;
+    if (store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err) || read(go[0], &byte, 1) != 1)
+        return 1;
+    tell_waiting = answer[1];
+    dies_behind_trash = true;
+    (void)!store_delete(other, SLICE_LIT("x"), &f->err);
+    return 1;
+}
+
+/* Goes on when the other has deleted the folder, or waits for us. */
+static void let_delete(struct fixture *f)
+{
+    char byte;
+    (void)f;
+    assert_int_equal(write(go[1], "g", 1), 1);
+    assert_int_equal(read(answer[0], &byte, 1), 1);
+}
+
+/* Otherwise the journal would bring the folder back after a stop of the machine. */
+static void test_folder_deleted_during_a_repair_takes_no_appends(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append *a = NULL;
+    struct store_appended out;
+    char path[256];
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    path_of(f, ".x/veredus.log", path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(pipe(go), 0);
+    assert_int_equal(pipe(answer), 0);
+    pid_t deleter = fork();
+    if (deleter == 0)
+        _exit(delete_when_told(f));
+    close(go[0]);
+    close(answer[1]);
+    before_log = let_delete;
+    at_log = f;
+    int rc = store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err);
+    assert_null(before_log);
+    wait_for(&deleter, 1);
+    if (!rc)
+        rc = store_append_write(a, SLICE_LIT(MAIL), &f->err);
+    if (!rc)
+        rc = store_append_commit(a, &(struct store_append_options){.durable = true}, &out, &f->err);
+    assert_int_equal(rc, ERR_NOT_FOUND);
+    assert_false(store_exists(f->store, SLICE_LIT("x")));
+    close(go[1]);
+    close(answer[0]);
+}
+
+/* As a deletion does that is cut off before the files are removed. */
+static void trash(struct fixture *f)
+{
+    char from[256], to[256];
+    path_of(f, ".x", from);
+    path_of(f, "veredus.trash.1", to);
+    assert_int_equal(rename(from, to), 0);
+}
+
+static void test_folder_deleted_before_a_repair_gets_no_log(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append *a;
+    char path[256];
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    path_of(f, ".x/veredus.log", path);
+    assert_int_equal(unlink(path), 0);
+    before_flock = trash;
+    at_flock = f;
+    assert_int_equal(store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err), ERR_NOT_FOUND);
+    path_of(f, "veredus.trash.1/veredus.log", path);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -336,6 +437,8 @@ int main(void)
         TEST(test_index_that_goes_back_brings_back_nothing),
         TEST(test_folder_deleted_under_a_writer_is_not_found),
         TEST(test_folder_deleted_and_made_again_takes_appends_again),
+        TEST(test_folder_deleted_during_a_repair_takes_no_appends),
+        TEST(test_folder_deleted_before_a_repair_gets_no_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
