@@ -41,6 +41,17 @@ static void to_crlf(struct store_body *body)
     body->content = slice_from(crlf.data, crlf.len);
 }
 
+int body_read_file(struct box *b, int fd, struct store_body *body, struct error *err)
+{
+    *body = (struct store_body){0};
+    int rc = read_raw(b, fd, body, err);
+    if (rc)
+        store_body_release(body);
+    else
+        to_crlf(body);
+    return rc;
+}
+
 int body_read(struct box *b, const struct disk_rec *rec, struct store_body *body, struct error *err)
 {
     int fd, rc = file_open(b, rec, &fd, err);

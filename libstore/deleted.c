@@ -275,25 +275,37 @@ static int place_fd(struct store *s, const struct deleted *d, int *fd, struct er
     return *fd < 0 ? error_sys(err, "%s", top_name) : OK;
 }
 
+static bool is_copy(struct box *b, const struct disk_rec *rec, struct slice content)
+{
+    struct store_body body;
+    struct error ignored;
+    if (body_read(b, rec, &body, &ignored))
+        return false;
+    bool same = slice_eq(body.content, content);
+    store_body_release(&body);
+    return same;
+}
+
 /* Whether an undelete before us was cut off after the message was back: not only its record, for a
- * stop of the machine can have lost the expunge and kept the move of the file. */
-static bool is_back(struct store *s, const struct deleted *d)
+ * stop of the machine can have lost the expunge and kept the move of the file, and not only a file
+ * whose content never reached the disk. fd is the one that is kept. */
+static bool is_back(struct store *s, const struct deleted *d, int fd)
 {
     struct box *b;
     struct error ignored;
-    struct store_body body;
+    struct store_body kept;
+    bool back = false;
     assert(d);
-    if (store_box(s, slice_of(d->folder), &b, &ignored) || box_catch_up(b, &ignored))
+    if (store_box(s, slice_of(d->folder), &b, &ignored) || box_catch_up(b, &ignored) ||
+        body_read_file(b, fd, &kept, &ignored))
         return false;
-    for (size_t i = box_count(b); i--;) {
+    for (size_t i = box_count(b); i-- && !back;) {
         const struct disk_rec *rec = box_rec(b, i);
-        if ((rec->bits & REC_GONE) || memcmp(rec->guid, d->guid, STORE_EMAIL) != 0 ||
-            body_read(b, rec, &body, &ignored))
-            continue;
-        store_body_release(&body);
-        return true;
+        back = !(rec->bits & REC_GONE) && memcmp(rec->guid, d->guid, STORE_EMAIL) == 0 &&
+               is_copy(b, rec, kept.content);
     }
-    return false;
+    store_body_release(&kept);
+    return back;
 }
 
 static int append(
@@ -325,12 +337,12 @@ int store_undelete(
     *out = (struct store_appended){0};
     if (!rc && !store_exists(s, slice_of(d->folder)))
         rc = store_create(s, slice_of(d->folder), err);
-    if (!rc && is_back(s, d)) {
+    if (!rc && (fd = fs_open(place, d->file, O_RDONLY | O_NOFOLLOW, 0)) < 0)
+        rc = error_sys(err, "a deleted message");
+    if (!rc && is_back(s, d, fd))
         out->duplicate = true;
-    } else if (!rc) {
-        fd = fs_open(place, d->file, O_RDONLY | O_NOFOLLOW, 0);
-        rc = fd < 0 ? error_sys(err, "a deleted message") : append(s, d, fd, out, err);
-    }
+    else if (!rc)
+        rc = append(s, d, fd, out, err);
     /* It must not be in neither place when the machine stops. */
     if (!rc)
         rc = store_sync(s->fd, err);

@@ -373,6 +373,8 @@ int store_folder_dir(
 void body_size(struct box *, size_t pos);
 /* Content of a message with CRLF line ends. */
 int body_read(struct box *, const struct disk_rec *, struct store_body *, struct error *) MUST_USE;
+/* The same of a file that no record tells of. */
+int body_read_file(struct box *, int fd, struct store_body *, struct error *) MUST_USE;
 /* A new UIDVALIDITY, greater than any this store gave. */
 int store_new_uidvalidity(struct store *, uint32_t *, struct error *) MUST_USE;
 /* A UIDVALIDITY that another server gave: new ones will be greater. */

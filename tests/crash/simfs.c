@@ -183,9 +183,13 @@ static void note_change(struct inode *from, const char *old_name, struct inode *
         to->mtime = sim.now;
 }
 
-/* On disk, when the change makes sense there. */
+/* On disk, when the change makes sense there: what has a name there is not replaced by something
+ * new, for no file system makes a name before it has removed the one that stood in its place. */
 static void do_change(const struct change *c)
 {
+    const struct name *there = c->to ? find(&c->to->disk_names, c->name) : NULL;
+    if (!c->from && there && there->inode != c->what)
+        return;
     if (c->from) {
         const struct name *was = find(&c->from->disk_names, c->old_name);
         if (!was || was->inode != c->what)

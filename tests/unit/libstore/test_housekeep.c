@@ -1,10 +1,11 @@
-/* Expire rules, and what becomes of files that were left in tmp/. */
+/* Expire rules, what becomes of files that were left in tmp/, and mail that was expunged. */
 #include "tests/unit/libstore/fixture.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "libstore/deleted.h"
 #include "libstore/housekeep.h"
 
 static time_t hours_later;
@@ -87,6 +88,83 @@ static void test_a_file_in_tmp_that_only_looks_old_stays(void **state)
     assert_int_equal(left_after(f, 37), 0);
 }
 
+static int take_kept(void *arg, const struct deleted *d, struct error *err)
+{
+    (void)err;
+    *(struct deleted *)arg = *d;
+    return OK;
+}
+
+static void copy_file(struct fixture *f, const char *from, const char *to)
+{
+    char text[sizeof(MAIL)] = "", path[256];
+    path_of(f, from, path);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(read(fd, text, sizeof(text)), (ssize_t)sizeof(text) - 1);
+    close(fd);
+    write_file(f, to, text);
+}
+
+/* A message that was expunged and undeleted, and whose kept file is still there. */
+static struct deleted undelete_and_die(struct fixture *f)
+{
+    struct deleted d = {0};
+    struct store_appended out;
+    struct uidset all = uids(1, 1);
+    char kept[256];
+    f->opt.keep_deleted = true;
+    reopen(f);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_expunge(mb, &all, false, NULL, &f->err), OK);
+    uidset_clear(&all);
+    store_unselect(mb);
+    assert_int_equal(store_deleted_each(f->store, take_kept, &d, &f->err), OK);
+    snprintf(kept, sizeof(kept), "veredus.deleted/INBOX/%.200s", d.file);
+    copy_file(f, kept, "aside");
+    assert_int_equal(store_undelete(f->store, &d, &out, &f->err), OK);
+    assert_false(out.duplicate);
+    copy_file(f, "aside", kept);
+    return d;
+}
+
+static void test_undelete_that_was_cut_off_behind_the_message_brings_it_once(void **state)
+{
+    struct fixture *f = *state;
+    struct store_appended out;
+    struct deleted d = undelete_and_die(f);
+    assert_int_equal(store_undelete(f->store, &d, &out, &f->err), OK);
+    assert_true(out.duplicate);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    store_unselect(mb);
+    assert_int_equal(files_in(f, "veredus.deleted/INBOX"), 0);
+}
+
+/* The power failed before its content was on disk. */
+static void test_undelete_that_left_a_file_of_zeros_brings_the_message_again(void **state)
+{
+    struct fixture *f = *state;
+    struct store_appended out;
+    char path[300];
+    static const char zeros[sizeof(MAIL) - 1];
+    struct deleted d = undelete_and_die(f);
+    path_of(f, "cur", path);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_name[0] != '.') {
+            int fd = openat(dirfd(dir), e->d_name, O_WRONLY);
+            assert_int_equal(pwrite(fd, zeros, sizeof(zeros), 0), (ssize_t)sizeof(zeros));
+            close(fd);
+        }
+    closedir(dir);
+    assert_int_equal(store_undelete(f->store, &d, &out, &f->err), OK);
+    assert_false(out.duplicate);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_body(f, mb, out.uid, MAIL);
+    store_unselect(mb);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +172,10 @@ int main(void)
             test_a_file_in_tmp_goes_after_36_hours_without_change, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_a_file_in_tmp_that_only_looks_old_stays, setup_coexist, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_undelete_that_was_cut_off_behind_the_message_brings_it_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_undelete_that_left_a_file_of_zeros_brings_the_message_again, setup, teardown),
         cmocka_unit_test(test_a_pattern_without_wildcards_is_a_name),
         cmocka_unit_test(test_wildcards_are_those_of_list),
         cmocka_unit_test(test_the_shortest_age_of_all_matching_rules_counts),
