@@ -488,16 +488,19 @@ int store_rename(struct store *s, struct slice from, struct slice to, struct err
     if (is_below(to, from))
         return error_set(err, ERR_DENIED, "a folder cannot move into itself");
     store_drop_box(s);
-    rc = journal_settle(s, err);
-    if (!rc)
-        rc = lock_folders(s, &fd, err);
+    rc = lock_folders(s, &fd, err);
     if (rc)
         return rc;
-    if (taken(s, new, err))
-        rc = error_set(err, ERR_EXISTS, "a folder of that name exists");
-    else
-        rc = rename_all(s, old, new, err);
-    fs_sync(s->fd);
+    /* What the journal tells of a folder, it tells under the name that the folder has. */
+    rc = journal_hold(s, err);
+    if (!rc) {
+        if (taken(s, new, err))
+            rc = error_set(err, ERR_EXISTS, "a folder of that name exists");
+        else
+            rc = rename_all(s, old, new, err);
+        fs_sync(s->fd);
+        journal_release(s);
+    }
     fs_close(&fd);
     return rc;
 }

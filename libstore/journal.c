@@ -179,12 +179,14 @@ static int put_entry(struct store *s, struct buf *image, struct error *err)
 }
 
 /* Locked. Whoever deletes a folder removes its log, and then settles the journal: an entry that
- * comes behind that would bring the folder back. */
+ * comes behind that would bring the folder back. And so would one under a name that the folder had
+ * when it was opened, should its log not be on disk yet. */
 static int folder_there(const struct box *b, struct error *err)
 {
     struct stat st;
-    return fs_stat(b->ixfd, "veredus.log", &st) == 0 ? OK
-                                                     : error_sys(err, "the folder of a message");
+    if (fs_stat(b->ixfd, "veredus.log", &st))
+        return error_sys(err, "the folder of a message");
+    return box_named(b, err) ? error_set(err, ERR_TEMP, "the folder was renamed") : OK;
 }
 
 int journal_add(struct store *s, const struct journal_note *n, struct error *err)
@@ -239,7 +241,7 @@ int journal_forget(struct store *s, struct error *err)
     return rc;
 }
 
-int journal_settle(struct store *s, struct error *err)
+int journal_hold(struct store *s, struct error *err)
 {
     struct stat st;
     if (s->journal.fd < 0 && fs_stat(s->fd, journal_name, &st) && errno == ENOENT)
@@ -252,6 +254,21 @@ int journal_settle(struct store *s, struct error *err)
         rc = find_end(&s->journal, err);
     if (!rc && s->journal.number)
         rc = journal_forget(s, err);
-    fs_lock(s->journal.fd, F_UNLCK);
+    if (rc)
+        journal_release(s);
+    return rc;
+}
+
+void journal_release(struct store *s)
+{
+    if (s->journal.fd >= 0)
+        fs_lock(s->journal.fd, F_UNLCK);
+}
+
+int journal_settle(struct store *s, struct error *err)
+{
+    int rc = journal_hold(s, err);
+    if (!rc)
+        journal_release(s);
     return rc;
 }

@@ -30,5 +30,9 @@ int journal_founded(struct store *, int folder, struct error *) MUST_USE;
 int journal_add(struct store *, const struct journal_note *, struct error *) MUST_USE;
 /* Once for each opening: puts back what a stop of the machine has lost. */
 int journal_replay(struct store *, struct error *) MUST_USE;
-/* Before folders get other names, or go: nothing in the journal is needed any more. */
+/* Before folders get other names: nothing in the journal is needed any more, and until
+ * journal_release nothing comes into it. */
+int journal_hold(struct store *, struct error *) MUST_USE;
+void journal_release(struct store *);
+/* The same for a moment: before folders go. */
 int journal_settle(struct store *, struct error *) MUST_USE;

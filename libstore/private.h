@@ -247,8 +247,11 @@ int box_settle(struct box *, struct error *) MUST_USE;
 /* Makes index and log from the Maildir and whatever is left of them. Boxes that are open find
  * their log replaced. With `force` even when nothing is damaged. */
 int box_rebuild(struct store *, const char *disk, bool force, struct error *) MUST_USE;
+/* ERR_NOT_FOUND: the folder was deleted or renamed since the box was opened, and another may have
+ * its name. */
+int box_named(const struct box *, struct error *) MUST_USE;
 /* Locks the directory of a box, so that nobody makes, folds or repairs its log until dir_unlock.
- * ERR_NOT_FOUND: the folder was deleted or renamed, and another may have its name. */
+ * ERR_NOT_FOUND as box_named. */
 int box_seize(struct box *, struct error *) MUST_USE;
 /* Then the log, good or not, so that nobody writes to it; *fd -1 when there is none. */
 int box_seize_log(struct box *, int *fd, struct error *) MUST_USE;

@@ -380,8 +380,7 @@ int box_seize_log(struct box *b, int *fd, struct error *err)
     }
 }
 
-/* Another folder may have the name by now, or none. */
-static int still_named(const struct box *b, struct error *err)
+int box_named(const struct box *b, struct error *err)
 {
     struct stat named, ours;
     if (fs_stat(b->store->fd, folder_place(b->store, b->disk), &named) || fs_fstat(b->ixfd, &ours))
@@ -396,7 +395,7 @@ int box_seize(struct box *b, struct error *err)
     int rc = dir_lock(b->ixfd, err);
     if (rc)
         return rc;
-    rc = still_named(b, err);
+    rc = box_named(b, err);
     if (rc)
         dir_unlock(b->ixfd);
     return rc;

@@ -171,18 +171,19 @@ static int tell_waiting = -1;
 static const char *dies_before;
 /* One that is to die when it has put a folder into the trash. */
 static bool dies_behind_trash;
-/* What is to happen before the next log gets its name. */
-static void (*before_log)(struct fixture *);
-static struct fixture *at_log;
+/* What is to happen before something gets this name next. */
+static const char *awaited;
+static void (*before_name)(struct fixture *);
+static struct fixture *at_name;
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
     if (dies_before && strcmp(to, dies_before) == 0)
         _exit(0);
-    void (*run)(struct fixture *) = strcmp(to, "veredus.log") == 0 ? before_log : NULL;
+    void (*run)(struct fixture *) = before_name && strcmp(to, awaited) == 0 ? before_name : NULL;
     if (run) {
-        before_log = NULL;
-        run(at_log);
+        before_name = NULL;
+        run(at_name);
     }
     int rc = (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
     if (dies_behind_trash && strncmp(to, "veredus.trash.", 14) == 0)
@@ -386,10 +387,11 @@ static void test_folder_deleted_during_a_repair_takes_no_appends(void **state)
         _exit(delete_when_told(f));
     close(go[0]);
     close(answer[1]);
-    before_log = let_delete;
-    at_log = f;
+    awaited = "veredus.log";
+    before_name = let_delete;
+    at_name = f;
     int rc = store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err);
-    assert_null(before_log);
+    assert_null(before_name);
     wait_for(&deleter, 1);
     if (!rc)
         rc = store_append_write(a, SLICE_LIT(MAIL), &f->err);
@@ -425,6 +427,64 @@ static void test_folder_deleted_before_a_repair_gets_no_log(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+static bool journal_holds(struct fixture *f, const char *text)
+{
+    static char journal[8 << 20];
+    char path[256];
+    path_of(f, "veredus.journal", path);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    ssize_t n = read(fd, journal, sizeof(journal));
+    close(fd);
+    return slice_find(slice_from(journal, (size_t)MAX(n, 0)), slice_of(text)) >= 0;
+}
+
+/* An entry under the old name would make that folder again after a stop of the machine. */
+static void test_append_to_a_folder_renamed_meanwhile_is_not_left_to_the_journal(void **state)
+{
+    struct fixture *f = *state;
+    struct store *other;
+    struct store_append *a;
+    struct store_appended out;
+    const struct store_append_options durable = {.durable = true};
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    assert_int_equal(append_opt(f, SLICE_LIT("x"), SLICE_LIT("before\r\n"), &durable, &out), OK);
+    assert_true(journal_holds(f, "before"));
+    assert_int_equal(store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err), OK);
+    assert_int_equal(store_append_write(a, SLICE_LIT("after\r\n"), &f->err), OK);
+    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err), OK);
+    assert_int_equal(store_rename(other, SLICE_LIT("x"), SLICE_LIT("y"), &f->err), OK);
+    store_close(other);
+    assert_int_equal(store_append_commit(a, &durable, &out, &f->err), OK);
+    assert_false(journal_holds(f, "after"));
+    assert_int_equal(files_in(f, ".y/cur"), 2);
+}
+
+static void journal_is_locked(struct fixture *f)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[256];
+    path_of(f, "veredus.journal", path);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    assert_int_not_equal(lock.l_type, F_UNLCK);
+    close(fd);
+}
+
+static void test_nothing_comes_into_the_journal_while_a_folder_is_renamed(void **state)
+{
+    struct fixture *f = *state;
+    struct store_appended out;
+    const struct store_append_options durable = {.durable = true};
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    assert_int_equal(append_opt(f, SLICE_LIT("x"), SLICE_LIT(MAIL), &durable, &out), OK);
+    awaited = ".y";
+    before_name = journal_is_locked;
+    at_name = f;
+    assert_int_equal(store_rename(f->store, SLICE_LIT("x"), SLICE_LIT("y"), &f->err), OK);
+    assert_null(before_name);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -439,6 +499,8 @@ int main(void)
         TEST(test_folder_deleted_and_made_again_takes_appends_again),
         TEST(test_folder_deleted_during_a_repair_takes_no_appends),
         TEST(test_folder_deleted_before_a_repair_gets_no_log),
+        TEST(test_append_to_a_folder_renamed_meanwhile_is_not_left_to_the_journal),
+        TEST(test_nothing_comes_into_the_journal_while_a_folder_is_renamed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
