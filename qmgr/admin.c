@@ -5,30 +5,7 @@
 #include "qmgr/admin.h"
 #include "qmgr/filter.h"
 
-enum { PAGE_BYTES = 60000, PAGE_MESSAGES = 400, DETAIL_BYTES = 50000 };
-
-bool peek_begin(struct qmgr *q, struct message *m, struct peek *p, struct error *err)
-{
-    *p = (struct peek){.m = m};
-    if (m->content && !m->content->roster)
-        return true;
-    if (m->committing)
-        return false;
-    p->copy = p->m = message_new(m->qid, m->size);
-    p->copy->parked = true;
-    if (message_load_parked(p->copy, q->disk, err) != OK)
-        return false;
-    /* Nobody has loaded it while the system is down: what is on hold may be known by its file only,
-     * where a copy of the spool has lost the modification times. */
-    if (!q->spool)
-        m->held = p->copy->held;
-    return true;
-}
-
-void peek_end(struct peek *p)
-{
-    message_free(p->copy);
-}
+enum { PAGE_BYTES = 60000, DETAIL_BYTES = 50000 };
 
 const char *admin_state(const struct message *m)
 {
@@ -41,9 +18,9 @@ const char *admin_state(const struct message *m)
     return "deferred";
 }
 
-/* Appends the message when it fits. ERR_LIMIT: the page is full. */
-static int put_entry(
-    struct qmgr *q, struct message *m, const struct queue_filter *filter, struct buf *page)
+/* Appends the message when it fits. ERR_LIMIT: the page is full. ERR_AGAIN: see peek_begin. */
+static int put_entry(struct qmgr *q, struct message *m, const struct queue_filter *filter,
+    struct buf *page, uint64_t *read)
 {
     struct queue_entry e = {.qid = m->qid,
         .size = m->size,
@@ -52,7 +29,12 @@ static int put_entry(
         .reason = SLICE_LIT("")};
     struct peek p;
     struct error err = {.text = ""};
-    bool readable = peek_begin(q, m, &p, &err);
+    bool readable = peek_begin(q, m, NULL, &p, &err);
+    if (!readable && (err.code == ERR_AGAIN || m->moving)) { /* moving: its file is being removed */
+        peek_end(&p);
+        return err.code == ERR_AGAIN ? ERR_AGAIN : OK;
+    }
+    *read += p.read;
     e.state = slice_of(admin_state(m));
     if (readable) {
         message_describe(m, p.m->content, &e);
@@ -81,6 +63,7 @@ static void on_list(struct peer *peer, struct ipc_in *in)
     struct queue_filter filter;
     struct buf page;
     unsigned n = 0;
+    uint64_t read = 0;
     buf_init(&page, PAGE_BYTES);
     bool good = filter_read(msg->filter, &filter) == OK;
     LIST_EACH(it, &q->all)
@@ -88,7 +71,14 @@ static void on_list(struct peer *peer, struct ipc_in *in)
         struct message *m = LIST_ENTRY(it, struct message, all);
         if (!good || m->serial <= msg->after || m->deleted)
             continue;
-        if (n++ == PAGE_MESSAGES || put_entry(q, m, &filter, &page) != OK) {
+        bool full = n++ == PAGE_MESSAGES || read > PAGE_READ;
+        int rc = full ? ERR_LIMIT : put_entry(q, m, &filter, &page, &read);
+        if (rc == ERR_AGAIN && n == 1) {
+            admin_wait(peer, in, m);
+            buf_clear(&page);
+            return;
+        }
+        if (rc != OK) { /* also before a very large message: with it a page begins */
             reply.more = true;
             break;
         }
@@ -156,8 +146,12 @@ static void on_show(struct peer *peer, struct ipc_in *in)
         .state = SLICE_LIT(""),
         .recipients = SLICE_LIT("")};
     struct buf recipients;
-    struct error err;
+    struct error err = {.text = ""};
     struct message *seen = m ? admin_look(peer, m, msg->from == 0, &err) : NULL;
+    if (err.code == ERR_AGAIN) {
+        admin_wait(peer, in, m);
+        return;
+    }
     buf_init(&recipients, DETAIL_BYTES);
     if (seen) {
         reply = (struct queue_details){.code = OK,
@@ -168,7 +162,7 @@ static void on_show(struct peer *peer, struct ipc_in *in)
         put_recipients(seen->content, &reply.next, &recipients);
         reply.recipients = buf_slice(&recipients);
     } else if (m) {
-        reply.code = ERR_CORRUPT;
+        reply.code = m->moving ? ERR_NOT_FOUND : ERR_CORRUPT; /* its file is being removed */
     }
     ipc_reply(peer->ipc, in->id, msg->qid, queue_details_type, &reply, -1);
     buf_clear(&recipients);

@@ -6,23 +6,39 @@
 /* A message with content for looking at: the one in the queue, or a copy read from its file.
  * peek_end after use. */
 struct peek {
-    struct message *m, *copy;
+    struct message *m, *copy; /* copy: to be freed */
+    uint64_t read;            /* bytes, for that */
 };
 
-bool peek_begin(struct qmgr *, struct message *, struct peek *, struct error *);
+/* again: an administrator for whom it has been read before, for an earlier page of the same; NULL:
+ * only what was read just now will do. False: err says why; ERR_AGAIN: the file is so large that it
+ * has to be read beside the loop (admin_wait). */
+bool peek_begin(
+    struct qmgr *, struct message *, const struct peer *again, struct peek *, struct error *);
 void peek_end(struct peek *);
+/* Puts the request off until the message has been read beside the loop; it is looked at again then,
+ * whatever has become of the message. */
+void admin_wait(struct peer *, const struct ipc_in *, const struct message *);
+/* The same for something else. */
+void admin_wait_for(struct qmgr *, const struct message *, void (*resume)(void *), void *arg);
+/* Whether that is needed before it is loaded in full, or (copy) looked at. */
+bool admin_must_wait(struct qmgr *, const struct message *, bool copy);
 /* NULL: unknown, or deleted. */
 struct message *admin_find(struct qmgr *, uint64_t qid);
 /* Nothing is under way with it, so it may be settled or changed. */
 bool admin_idle(const struct message *);
 
 /* m with its content, for one page of what a peer's command looks at, until the loop runs again;
- * anew: the first page. NULL: it cannot be read. */
+ * anew: the first page. NULL: it cannot be read, or (ERR_AGAIN) see peek_begin. */
 struct message *admin_look(struct peer *, struct message *m, bool anew, struct error *);
-/* All attempts so far, packed queue_attempt, oldest first; valid as long. */
+/* All attempts so far, packed queue_attempt, oldest first; valid as long. ERR_AGAIN as above. */
 int admin_look_attempts(
-    struct peer *, struct message *m, bool anew, struct slice *attempts, struct error *) MUST_USE;
+    struct peer *, struct message *m, struct slice *attempts, struct error *) MUST_USE;
 void admin_look_down(struct peer *);
+
+/* One answer is made of no more messages, nor of more bytes that are read for it: then others have
+ * their turn. */
+enum { PAGE_MESSAGES = 400, PAGE_READ = 1024 * 1024 };
 
 /* What a listing calls the message's state. */
 const char *admin_state(const struct message *);
@@ -50,7 +66,8 @@ struct sweep_end {
 
 /* Something to be done with every message. */
 struct sweep_ops {
-    bool (*act)(struct qmgr *, struct message *, struct slice argument, void *arg);
+    /* Negative: it has to be read beside the loop, and the same is asked again then. */
+    int (*act)(struct qmgr *, struct message *, struct slice argument, void *arg);
     void (*done)(const struct sweep_end *);
     void *arg;
 };

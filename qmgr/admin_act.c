@@ -18,7 +18,8 @@ struct act {
     struct qmgr *q;
     struct message *m;
     struct slice argument;
-    bool all; /* every message is meant */
+    bool all;   /* every message is meant */
+    bool later; /* it has to be read beside the loop first; nothing was done */
     char why[WHY_MAX];
 };
 
@@ -80,25 +81,29 @@ static bool flush_one(struct act *a)
 {
     struct message *m = a->m;
     struct peek p;
-    struct error err;
+    struct error err = {.text = ""};
     size_t inside = 0, open = 0;
-    bool future = false;
+    bool future = false, some = false;
     if (m->held)
         return refuse(a, "it is on hold");
     if (m->deleted || m->committing || m->busy || m->routing)
         return refuse(a, "it is being worked on");
     if (a->all && a->argument.n == 0)
         return flush_all(a);
-    if (peek_begin(a->q, m, &p, &err)) {
+    if (peek_begin(a->q, m, NULL, &p, &err)) {
         look_for(a, p.m->content, &open, &inside);
         future = queue_awaits_release(a->q, p.m);
+        /* of a message with very many, only some are in memory to be told */
+        some = inside < open && p.m->content->total <= a->q->set.portion;
     }
     peek_end(&p);
+    if (err.code == ERR_AGAIN)
+        return !(a->later = true);
     if (future)
         return refuse(a, "its sender does not want it delivered yet: release it");
     if (a->argument.n > 0 && inside == 0)
         return refuse(a, "no recipient in that domain waits");
-    return inside == open ? flush_all(a) : flush_some(a);
+    return some ? flush_some(a) : flush_all(a);
 }
 
 static bool delete_one(struct act *a)
@@ -154,8 +159,10 @@ static bool bounce_one(struct act *a)
     struct error err = {.text = "it is being worked on"};
     struct slice text = a->argument.n ? a->argument : SLICE_LIT("returned by the administrator");
     size_t n = 0;
-    if (m->committing || m->deleted || m->routing || queue_load(a->q, m, &err) != OK)
+    if (m->committing || m->deleted || m->routing)
         return refuse(a, err.text);
+    if (admin_must_wait(a->q, m, false))
+        return !(a->later = true);
     queue_unschedule(a->q, m);
     if (queue_load_whole(a->q, m, &err) != OK)
         return refuse(a, err.text);
@@ -233,16 +240,16 @@ static void name_one(
         name_flushed(q, b, argument);
 }
 
-static bool sweep_act(struct qmgr *q, struct message *m, struct slice argument, void *arg)
+static int sweep_act(struct qmgr *q, struct message *m, struct slice argument, void *arg)
 {
     struct bulk *b = arg;
     struct act a = {.q = q, .m = m, .argument = argument, .all = true};
     struct log log = m->log; /* the message may be gone afterwards */
     uint64_t qid = m->qid;
     if (!b->verb->act(&a))
-        return false;
+        return a.later ? -1 : 0;
     name_one(q, b, &log, qid, argument);
-    return true;
+    return 1;
 }
 
 static void sweep_over(const struct sweep_end *e)
@@ -334,10 +341,12 @@ void admin_log(struct qmgr *q, const struct log *log, int64_t uid, struct slice 
 }
 
 /* Does it. Returns false when the answer comes later. */
-static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
-    const struct queue_act *msg, struct queue_acted *reply, char why[WHY_MAX])
+static bool act(struct peer *peer, const struct ipc_in *in, const struct verb *verb,
+    struct queue_acted *reply, char why[WHY_MAX])
 {
     struct qmgr *q = peer->daemon->data;
+    const struct queue_act *msg = in->msg;
+    uint32_t id = in->id;
     struct message *m = msg->qid ? admin_find(q, msg->qid) : NULL;
     struct log log = m ? m->log : *q->log; /* the message may be gone afterwards */
     struct act a = {.q = q, .m = m, .argument = msg->argument};
@@ -350,6 +359,10 @@ static bool act(struct peer *peer, uint32_t id, const struct verb *verb,
         return false;
     } else if (verb->act) {
         reply->count = verb->act(&a);
+        if (a.later) {
+            admin_wait(peer, in, m);
+            return false;
+        }
         snprintf(why, WHY_MAX, "%s", a.why);
     } else if (!m) {
         error_set(&err, ERR_UNSUPPORTED, "this is done with one message at a time");
@@ -375,7 +388,7 @@ void admin_act(struct peer *peer, struct ipc_in *in)
     if (!verb || !q->committer || q->draining) {
         reply.code = verb ? ERR_TEMP : ERR_UNSUPPORTED;
         reply.text = verb ? SLICE_LIT("the system is not running") : SLICE_LIT("unknown verb");
-    } else if (!act(peer, in->id, verb, msg, &reply, why)) {
+    } else if (!act(peer, in, verb, &reply, why)) {
         return;
     } else {
         reply.text = slice_of(why);

@@ -30,7 +30,11 @@ void admin_history(struct peer *peer, struct ipc_in *in)
     struct slice attempts;
     struct error err;
     if (m)
-        reply.code = admin_look_attempts(peer, m, false, &attempts, &err);
+        reply.code = admin_look_attempts(peer, m, &attempts, &err);
+    if (reply.code == ERR_AGAIN) {
+        admin_wait(peer, in, m);
+        return;
+    }
     if (m && reply.code == OK)
         reply.attempts = page_of(attempts, msg->from, &reply.next);
     ipc_reply(peer->ipc, in->id, msg->qid, queue_past_type, &reply, -1);

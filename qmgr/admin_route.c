@@ -321,6 +321,8 @@ static int check(struct qmgr *q, struct message *m, struct error *err)
         return error_set(err, ERR_NOT_FOUND, "no such message in the queue");
     if (!admin_idle(m) || m->committing || !m->parked)
         return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
+    if (admin_must_wait(q, m, false))
+        return ERR_AGAIN;
     if (queue_load_whole(q, m, err) != OK)
         return err->code;
     for (size_t i = 0; i < m->content->count; i++)
@@ -336,6 +338,10 @@ static void try_begin(void *arg)
     struct message *m = admin_find(r->q, r->qid);
     struct error err = {0};
     r->code = check(r->q, m, &err);
+    if (r->code == ERR_AGAIN && !r->q->draining) {
+        admin_wait_for(r->q, m, try_begin, r);
+        return;
+    }
     if (r->code == ERR_BUSY && r->waits++ < WAITS && !r->q->draining) {
         timer_start(&r->timer, WAIT_MS);
         return;

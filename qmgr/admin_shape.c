@@ -3,7 +3,7 @@
 
 #include "qmgr/admin.h"
 
-enum { PAGE_BYTES = 60000, PAGE_MESSAGES = 400 };
+enum { PAGE_BYTES = 60000 };
 
 /* The domains of one message, in the order in which they come. */
 struct shares {
@@ -51,61 +51,82 @@ static void gather(struct shares *s, const struct content *c, bool by_sender)
         add(s, by_sender ? domain_of(c->envelope.sender) : SLICE_LIT(""), open);
 }
 
-/* Appends rows of the message from *from on. False: the page is full, *from is the next one. */
-static bool put_message(
-    struct qmgr *q, struct message *m, bool by_sender, uint32_t *from, struct buf *page)
+/* What is asked for, and the answer that is being made. */
+struct shape_page {
+    struct qmgr *q;
+    const struct peer *peer;
+    bool by_sender;
+    uint32_t from; /* row of the message that is next */
+    struct buf rows;
+    uint64_t read;
+};
+
+/* Appends rows of the message from page->from on. ERR_LIMIT: the page is full, `from` is the next
+ * one. ERR_AGAIN: see peek_begin. */
+static int put_message(struct shape_page *page, struct message *m)
 {
     struct peek p;
     struct error err = {.text = ""};
     struct shares s = {.n = 0};
     bool fits = true;
     map_init(&s.index);
-    bool readable = peek_begin(q, m, &p, &err);
+    bool readable = peek_begin(page->q, m, page->from > 0 ? page->peer : NULL, &p, &err);
+    page->read += p.read;
     if (readable)
-        gather(&s, p.m->content, by_sender);
+        gather(&s, p.m->content, page->by_sender);
+    else if (err.code == ERR_AGAIN || m->moving) /* moving: its file is being removed */
+        fits = err.code != ERR_AGAIN;
     else
         add(&s, SLICE_LIT(""), 0);
     bool damaged = !readable && (m->damaged || err.code == ERR_CORRUPT);
-    for (; fits && *from < s.n; *from += fits) {
-        struct queue_share *row = &s.rows[*from];
-        size_t before = buf_len(page);
+    for (; fits && page->from < s.n; page->from += fits) {
+        struct queue_share *row = &s.rows[page->from];
+        size_t before = buf_len(&page->rows);
         row->state = damaged ? SLICE_LIT("damaged") : slice_of(admin_state(m));
         row->received = readable ? p.m->content->envelope.received : 0;
-        row->first = *from == 0;
+        row->first = page->from == 0;
         row->size = row->first ? m->size : 0;
-        fits = record_put(page, &queue_share_record, row) == OK;
+        fits = record_put(&page->rows, &queue_share_record, row) == OK;
         if (!fits) {
-            page->failed = false;
-            buf_truncate(page, before);
+            page->rows.failed = false;
+            buf_truncate(&page->rows, before);
         }
     }
     peek_end(&p);
     map_clear(&s.index);
     free(s.rows);
-    return fits;
+    return fits ? OK : err.code == ERR_AGAIN ? ERR_AGAIN : ERR_LIMIT;
 }
 
 void admin_shape(struct peer *peer, struct ipc_in *in)
 {
     const struct queue_shape *msg = in->msg;
     struct qmgr *q = peer->daemon->data;
-    struct queue_shares reply = {.next = msg->after, .from = msg->from};
-    struct buf page;
+    struct queue_shares reply = {.next = msg->after};
+    struct shape_page page = {.q = q, .peer = peer, .by_sender = msg->by_sender, .from = msg->from};
     unsigned n = 0;
-    buf_init(&page, PAGE_BYTES);
+    buf_init(&page.rows, PAGE_BYTES);
     LIST_EACH(it, &q->all)
     {
         struct message *m = LIST_ENTRY(it, struct message, all);
         if (m->serial <= msg->after || m->deleted)
             continue;
-        if (n++ == PAGE_MESSAGES || !put_message(q, m, msg->by_sender, &reply.from, &page)) {
+        bool full = n++ == PAGE_MESSAGES || page.read > PAGE_READ;
+        int rc = full ? ERR_LIMIT : put_message(&page, m);
+        if (rc == ERR_AGAIN && n == 1) {
+            admin_wait(peer, in, m);
+            buf_clear(&page.rows);
+            return;
+        }
+        if (rc != OK) { /* also before a very large message: with it a page begins */
             reply.more = true;
             break;
         }
         reply.next = m->serial;
-        reply.from = 0;
+        page.from = 0;
     }
-    reply.shares = buf_slice(&page);
+    reply.from = page.from;
+    reply.shares = buf_slice(&page.rows);
     ipc_reply(peer->ipc, in->id, 0, queue_shares_type, &reply, -1);
-    buf_clear(&page);
+    buf_clear(&page.rows);
 }

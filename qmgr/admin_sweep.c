@@ -46,8 +46,13 @@ static void some(void *arg)
         more = m->serial <= s->last && !q->draining;
         if (!more || n++ == most)
             break;
+        int did = s->ops.act(q, m, slice_of(s->argument), s->ops.arg);
+        if (did < 0) {
+            admin_wait_for(q, m, some, s);
+            return;
+        }
         s->at = m->serial;
-        s->count += s->ops.act(q, m, slice_of(s->argument), s->ops.arg);
+        s->count += (unsigned)did;
         more = false;
     }
     if (more)

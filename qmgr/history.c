@@ -4,7 +4,7 @@
 
 #include "libmail/text.h"
 
-enum { TRAILER_MAX = 256 * 1024 * 1024, LINE_ARENA = 65536 };
+enum { LINE_ARENA = 65536 };
 
 struct history {
     int64_t *last; /* of each recipient, in the block before */
@@ -49,12 +49,13 @@ static void take_young(struct history *h, const struct content *c)
             h->fn(&c->rcpts[i].st, h->arg);
 }
 
-int history_each(struct message *m, struct disk *disk, history_fn *fn, void *arg, struct error *err)
+int history_each(struct message *m, size_t most, struct disk *disk, history_fn *fn, void *arg,
+    struct error *err)
 {
     struct history h = {.limit = m->content ? m->content->count : 0, .fn = fn, .arg = arg};
     struct buf trailer;
     int rc = OK;
-    buf_init(&trailer, TRAILER_MAX);
+    buf_init(&trailer, most);
     if (m->parked)
         rc = message_read_trailer(m, disk, &trailer, err);
     else if (m->content)

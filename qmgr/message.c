@@ -187,7 +187,11 @@ int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, 
     if (fd < 0)
         return disk_error(err, fd, "cannot open a parked message");
     int64_t n = st.size - (int64_t)m->size;
-    char *room = n > 0 && n < CONTENT_MAX ? buf_reserve(out, (size_t)n) : NULL;
+    if (n > (int64_t)out->max) {
+        disk->ops->close(disk, fd);
+        return error_set(err, ERR_LIMIT, "what is known of its recipients is too large");
+    }
+    char *room = n > 0 ? buf_reserve(out, (size_t)n) : NULL;
     ssize_t got = room ? disk->ops->read(disk, fd, room, (size_t)n, (int64_t)m->size) : 0;
     disk->ops->close(disk, fd);
     if (got < 0)
@@ -246,10 +250,15 @@ static void take_parked(struct message *m, struct content *c, const struct parke
 
 int message_load_parked(struct message *m, struct disk *disk, struct error *err)
 {
+    return message_load_small(m, CONTENT_MAX, disk, err);
+}
+
+int message_load_small(struct message *m, size_t most, struct disk *disk, struct error *err)
+{
     struct content *c = content_new();
     struct parked p;
     struct buf trailer;
-    buf_init(&trailer, CONTENT_MAX);
+    buf_init(&trailer, most);
     uint64_t qid = 0;
     int rc = message_read_trailer(m, disk, &trailer, err);
     if (rc == OK)
@@ -266,6 +275,23 @@ int message_load_parked(struct message *m, struct disk *disk, struct error *err)
     c->envelope_raw = buf_slice(&c->encoded);
     take_parked(m, c, &p);
     return OK;
+}
+
+void message_adopt(struct message *m, struct message *copy)
+{
+    message_unload(m);
+    m->content = copy->content;
+    copy->content = NULL;
+    m->held = copy->held;
+    m->warned = copy->warned;
+    m->delivered = copy->delivered;
+    m->bounced = copy->bounced;
+    snprintf(m->crc, sizeof(m->crc), "%s", copy->crc);
+    m->reports = copy->reports;
+    m->parked_end = copy->parked_end;
+    m->rotten.from = copy->rotten.from;
+    m->rotten.to = copy->rotten.to;
+    m->changes += copy->changes;
 }
 
 static int open_file(struct message *m, struct disk *disk)

@@ -108,7 +108,12 @@ int message_add_recipients(struct message *, struct slice packed) MUST_USE;
 void message_cut_recipients(struct message *, size_t known);
 /* Fills content from the parked file. */
 int message_load_parked(struct message *, struct disk *, struct error *) MUST_USE;
-/* Everything behind the body of the parked file. */
+/* The same when what is behind the body is no longer than `most`. ERR_LIMIT: it is. */
+int message_load_small(struct message *, size_t most, struct disk *, struct error *) MUST_USE;
+/* What a copy, a message of its own made for that, has loaded from the same file, which has not
+ * changed since. */
+void message_adopt(struct message *, struct message *copy);
+/* Everything behind the body of the parked file. ERR_LIMIT: it does not fit into the buffer. */
 int message_read_trailer(struct message *, struct disk *, struct buf *out, struct error *) MUST_USE;
 /* The body into b (young or parked, at most b->max bytes). */
 int message_read_body(

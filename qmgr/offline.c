@@ -73,6 +73,7 @@ int offline_serve(const char *directory, int fd)
     daemon.data = &q;
     map_init(&q.messages);
     list_init(&q.all);
+    list_init(&q.awaited);
     int rc = OK;
     if (dir < 0) {
         rc = error_sys(&err, "%s", directory);

@@ -103,7 +103,13 @@ int queue_load_whole(struct qmgr *q, struct message *m, struct error *err)
     if (m->busy || m->moving || m->reporting || m->updates || m->saved != m->changes)
         return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
     queue_unload(q, m);
-    int rc = message_load_parked(m, q->disk, err);
+    struct message *copy = admin_look_take(q, m);
+    int rc = OK;
+    if (copy)
+        message_adopt(m, copy);
+    else
+        rc = message_load_parked(m, q->disk, err);
+    message_free(copy);
     if (rc == OK)
         loaded(q, m);
     return rc;

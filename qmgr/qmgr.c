@@ -32,6 +32,7 @@ int qmgr_configure(struct daemon *d, struct error *err)
     list_init(&q->under_way);
     list_init(&q->fresh);
     list_init(&q->sweeps);
+    list_init(&q->awaited);
     heap_init(&q->due);
     int rc = settings_read(&q->set, d->conf, err);
     if (rc != OK)
@@ -81,6 +82,9 @@ int qmgr_start(struct daemon *d, struct error *err)
     q->committer = committer_new(q->loop, q->spool, true, queue_on_batch, q, err);
     if (!q->committer)
         return err->code;
+    q->beside = beside_new(q->loop, err);
+    if (!q->beside)
+        return err->code;
     recover_reports(q);
     timer_init(&q->agents_timer, q->loop, agents_watch, q);
     timer_start(&q->figures_timer, FIGURES_MS);
@@ -113,6 +117,7 @@ static void drain_poll(void *arg)
     bool over = loop_now(q->loop) >= q->drain_until;
     bool idle = q->attempts == 0 && q->unsynced == 0 && committer_pending(q->committer) == 0;
     if (over || idle) {
+        beside_free(q->beside);
         committer_free(q->committer);
         spool_close(q->spool);
         daemon_exit(q->daemon);

@@ -7,6 +7,7 @@
  *     forward.c  recipients that a delivery names (client of ROUTE)
  *     attempt.c  work for agents (client of DELIVER)
  *     agent.c    whether they are alive
+ *     beside.c   reading very large files without holding up the loop
  *     sync.c     local deliveries become durable
  *     report.c   reports to senders through the bounce agent
  *     admin*.c   listing and acting on messages (server of QUEUE)
@@ -18,6 +19,7 @@
 #include "libmail/proto/deliver.h"
 #include "libutil/daemon.h"
 #include "libutil/map.h"
+#include "qmgr/beside.h"
 #include "qmgr/committer.h"
 #include "qmgr/events.h"
 #include "qmgr/message.h"
@@ -77,6 +79,8 @@ struct qmgr {
     struct list fresh;     /* accepted and answered, to be delivered next (qmgr/inject.c) */
     struct list sweeps;    /* qmgr/admin_sweep.c */
     struct look *look;     /* qmgr/admin_look.c; NULL: nothing */
+    struct list awaited;   /* the same: what is being read for somebody */
+    struct beside *beside; /* reads very large files; NULL: nobody else is to be served */
     struct heap due;
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;
@@ -231,6 +235,9 @@ void inject_on_batch(struct qmgr *);
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);
 void admin_down(struct peer *);
+/* The whole of a parked message, as its file has it now, where it has just been read beside the
+ * loop; the caller frees it. NULL: it has not. */
+struct message *admin_look_take(struct qmgr *, const struct message *);
 /* Remembers an administrator's name for the log. */
 void admin_up(struct peer *);
 

@@ -485,21 +485,18 @@ void queue_settle(struct qmgr *q, struct message *m)
     queue_expand_next(q, m);
     if (m->busy || m->moving || m->reporting || m->committing || m->updates)
         return;
-    struct error err;
-    if (!m->content && !m->deleted)
-        return;
-    if (m->deleted && queue_load(q, m, &err) != OK) {
+    if (m->deleted) {
         finish(q, m);
         return;
     }
-    if (!m->deleted) {
-        report_silent(q, m);
-        if (m->content->roster && portion_next(q, m))
-            return;
-        if (report_begin(q, m))
-            return;
-    }
-    if (m->deleted || message_open_count(m) == 0) {
+    if (!m->content)
+        return;
+    report_silent(q, m);
+    if (m->content->roster && portion_next(q, m))
+        return;
+    if (report_begin(q, m))
+        return;
+    if (message_open_count(m) == 0) {
         finish(q, m);
         return;
     }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "libmail/proto/inject.h"
+#include "libmail/proto/queue.h"
 #include "libmail/proto/route.h"
 #include "qmgr/qmgr.h"
 #include "tests/crash/simdisk.h"
@@ -259,6 +260,8 @@ static inline void peer_message(struct ipc *ipc, struct ipc_in *in, void *arg)
     struct peer *peer = arg;
     if (peer->conv == CONV_INJECT)
         inject_message(peer, in);
+    else if (peer->conv == CONV_QUEUE)
+        admin_message(peer, in);
 }
 
 static inline void peer_closed(struct ipc *ipc, const struct error *err, void *arg)
@@ -271,6 +274,8 @@ static inline void peer_closed(struct ipc *ipc, const struct error *err, void *a
         agent_down(peer);
     else if (peer->conv == CONV_INJECT)
         inject_down(peer);
+    else if (peer->conv == CONV_QUEUE)
+        admin_down(peer);
     free(peer);
 }
 
@@ -281,8 +286,10 @@ static inline void connect_end(
     static const struct ipc_ops end_ops = {on_agent_message, end_closed};
     const struct ipc_proto *proto = conv == CONV_INJECT  ? &inject_proto
                                     : conv == CONV_ROUTE ? &route_proto
+                                    : conv == CONV_QUEUE ? &queue_proto
                                                          : &deliver_proto;
-    enum ipc_side ours = conv == CONV_INJECT ? IPC_SERVER : IPC_CLIENT;
+    bool serves = conv == CONV_INJECT || conv == CONV_QUEUE;
+    enum ipc_side ours = serves ? IPC_SERVER : IPC_CLIENT;
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
     struct peer *peer = NEW(struct peer);
@@ -328,6 +335,7 @@ static inline void open_spool(struct world *w)
     list_init(&q->all);
     list_init(&q->under_way);
     list_init(&q->sweeps);
+    list_init(&q->awaited);
     heap_init(&q->due);
     list_init(&q->fresh);
     timer_init(&q->due_timer, q->loop, queue_due, q);
@@ -338,7 +346,7 @@ static inline void open_spool(struct world *w)
     recover_reports(q);
 }
 
-static inline void setup(struct world *w)
+static inline void setup_sized(struct world *w, uint32_t segment_size)
 {
     log_setup("test", LOG_ERROR + 1);
     *w = (struct world){.sim = simdisk_new(1), .answer = DELIVERED, .sender = "s@y.test"};
@@ -361,7 +369,7 @@ static inline void setup(struct world *w)
             .max_recipients = 10,
             .max_active = 1000,
             .portion = 100,
-            .spool = {.segment_size = 65536, .segments = 4}}};
+            .spool = {.segment_size = segment_size, .segments = 4}}};
     w->daemon.spec = &spec;
     w->daemon.loop = w->q.loop;
     timer_init(&w->q.agents_timer, w->q.loop, agents_watch, &w->q);
@@ -376,9 +384,16 @@ static inline void setup(struct world *w)
     settle(w);
 }
 
+static inline void setup(struct world *w)
+{
+    setup_sized(w, 65536);
+}
+
 static inline void close_spool(struct world *w)
 {
     void *value;
+    beside_free(w->q.beside);
+    w->q.beside = NULL;
     committer_free(w->q.committer);
     schedule_free(w->q.schedule);
     timer_stop(&w->q.due_timer);
