@@ -89,6 +89,9 @@ static int set(struct ctl *c, int argc, char **argv)
         return ctl_fail(CTL_USAGE, "%s: rights are letters of lrswipte, or none", argv[3]);
     struct slice folder = slice_of(argv[1]);
     int rc = find_virtual(c, argv[0], &user, &err);
+    if (!rc && user.coexist && rights)
+        rc = error_set(&err, ERR_UNSUPPORTED,
+            "%s: folders that other programs use too (coexist yes) cannot be shared", user.name);
     if (!rc)
         rc = mailuser_open(c, argv[0], create, NULL, &s, &err);
     if (!rc && create && !store_exists(s, folder))

@@ -62,7 +62,7 @@ int mailuser_open(struct ctl *c, const char *name, bool create, const struct mai
     if (!rc && !user.mail[0])
         rc = error_set(err, ERR_UNSUPPORTED, "%s: mail of accounts is in mbox files", name);
     if (!rc) {
-        struct store_options opt = {.coexist = user.system,
+        struct store_options opt = {.coexist = user.coexist,
             .create = create,
             .keep_deleted = conf_int(conf_one(conf, "mailbox"), "keep-deleted") > 0};
         if (!user.system)

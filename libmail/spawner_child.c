@@ -98,7 +98,7 @@ _Noreturn void spawner_child_main(struct spawner *s, const struct spawner_ask *a
     struct shares shares = {.ntrees = 1};
     struct session_env env = {.fd = a->fd,
         .notify = notify,
-        .wake = place->below_root ? s->wake[1] : -1,
+        .wake = place->below_root && !place->coexist ? s->wake[1] : -1,
         .room = room,
         .tls = a->tls,
         .coexist = place->coexist,

@@ -1,6 +1,7 @@
 /* What the spawner's parent and child sides share. */
 #pragma once
 
+#include "libmail/coexist.h"
 #include "libmail/spawner.h"
 #include "libmail/spawner_events.h"
 #include "libutil/map.h"
@@ -21,7 +22,8 @@ struct spawner {
     size_t ntrees;
     char root[4096]; /* mail-root, for messages */
     int root_fd;     /* opened while its parents could be walked */
-    int wake[2];     /* pipe: trace ids of sessions whose user changed what he shares; -1: off */
+    struct coexist coexist;
+    int wake[2]; /* pipe: trace ids of sessions whose user changed what he shares; -1: off */
 };
 
 struct spawner_child {

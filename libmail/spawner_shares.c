@@ -130,6 +130,7 @@ static void on_wake(int fd, unsigned events, void *arg)
 int shares_configure(struct spawner *s, struct error *err)
 {
     s->wake[0] = s->wake[1] = -1;
+    coexist_init(&s->coexist, s->daemon->conf);
     if (strcmp(s->kind->service, "imap") != 0 ||
         !conf_bool(conf_one(s->daemon->conf, "imap"), "shared-folders"))
         return OK;
@@ -247,6 +248,12 @@ static void take_owner(struct gathering *g, int root)
     close(mail);
 }
 
+/* Where other programs use a Maildir, nobody but its owner may: what he shared before rests. */
+static bool may_share(const struct spawner *s, struct slice owner)
+{
+    return is_owner_name(owner) && !coexist_has(&s->coexist, owner);
+}
+
 void shares_gather(struct spawner *s, const char *user, struct shares *out)
 {
     struct slice self = slice_of(user), domain = domain_of(self);
@@ -266,7 +273,7 @@ void shares_gather(struct spawner *s, const char *user, struct shares *out)
             .is_public = slice_ieq(owner, public_user),
             .same_domain = slice_ieq(domain_of(owner), domain)};
         buf_reset(&path);
-        if (!is_owner_name(owner) || slice_ieq(owner, self) || !slurp(dir, e->d_name, &path))
+        if (!may_share(s, owner) || slice_ieq(owner, self) || !slurp(dir, e->d_name, &path))
             continue;
         g.path = buf_slice(&path);
         take_owner(&g, s->root_fd);
@@ -284,7 +291,7 @@ bool shares_allow(const struct spawner *s, const char *user, struct slice owner,
     struct gathering g = {.user = slice_of(user),
         .same_domain = slice_ieq(domain_of(owner), domain_of(slice_of(user)))};
     int dir = openat(s->root_fd, registry, OPEN_DIR), fd = -1;
-    bool known = dir >= 0 && is_owner_name(owner) && slice_to_cstr(owner, name, sizeof(name)) &&
+    bool known = dir >= 0 && may_share(s, owner) && slice_to_cstr(owner, name, sizeof(name)) &&
                  slurp(dir, name, mail);
     bool allowed = false;
     buf_init(&text, SUMMARY_MAX);

@@ -214,6 +214,7 @@ static int virtual_user(struct users *u, const struct conf_block *domain_block, 
     buf_init(&entry, TABLE_VALUE_MAX);
     int rc = read_entry(u, slice_of(user->name), user, &entry, &directory, &fields, err);
     user->uid = user->gid = -1;
+    user->coexist = conf_bool(domain_block, "coexist");
     if (rc == OK && directory.n == 0)
         rc = expand(
             conf_string(domain_block, "store"), local, domain, user->mail, sizeof(user->mail));
@@ -259,7 +260,7 @@ static int system_user(
         rc = OK;
     if (rc == OK) /* of the block: the agent that delivers does not read the table */
         rc = limits_of(u->local, none, user, err);
-    user->system = true;
+    user->system = user->coexist = true;
     user->uid = account.uid;
     user->gid = account.gid;
     if (slice_ends(mailbox, "/"))

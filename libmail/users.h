@@ -25,6 +25,7 @@ struct user {
     char hash[512]; /* wiped with user_wipe */
     bool disabled;
     bool system;
+    bool coexist;     /* other programs use the mailbox too: system users', and of such domains */
     int64_t uid, gid; /* -1: virtual */
     char mail[1024];  /* virtual: relative to the mail root; system: absolute, empty for mbox */
     char quota[USERS_LIMITS]; /* limits, as libstore/quota.h reads them; empty: none */

@@ -293,11 +293,12 @@ static const struct disk_rec *find_guid(
 
 enum likeness { SAME, BROKEN, OTHER };
 
+enum { SECTOR = 512 };
+
 /* Whether these can be what the stop of a machine left of `ours`: a beginning of it, in which
  * sectors that had not reached the disk read as zeros. */
 static bool left_over(struct slice theirs, struct slice ours)
 {
-    enum { SECTOR = 512 };
     static const char zeros[SECTOR];
     bool may = theirs.n <= ours.n;
     for (size_t at = 0; may && at < theirs.n; at += SECTOR) {
@@ -305,6 +306,26 @@ static bool left_over(struct slice theirs, struct slice ours)
         may = memcmp(theirs.p + at, ours.p + at, n) == 0 || memcmp(theirs.p + at, zeros, n) == 0;
     }
     return may;
+}
+
+/* The same for a file with the other line ends: `coexist` has changed since. A sector of zeros ends
+ * what can be compared, for those behind it lie at different places in the two. */
+static enum likeness compare_forms(struct slice theirs, struct slice ours)
+{
+    struct buf a, b;
+    ptrdiff_t zero = slice_chr(theirs, '\0');
+    bool torn = zero > 0 && zero % SECTOR == 0;
+    size_t n = torn ? (size_t)zero : theirs.n;
+    buf_init(&a, 2 * (size_t)COMPARE_MAX);
+    buf_init(&b, 2 * (size_t)COMPARE_MAX);
+    enum likeness like = OTHER;
+    if (mime_put_crlf(&a, slice_first(theirs, n)) == OK && mime_put_crlf(&b, ours) == OK) {
+        bool begins = slice_eq(buf_slice(&a), slice_first(buf_slice(&b), buf_len(&a)));
+        like = !begins ? OTHER : torn || buf_len(&a) < buf_len(&b) ? BROKEN : SAME;
+    }
+    buf_clear(&a);
+    buf_clear(&b);
+    return like;
 }
 
 /* Compares the stored file with ours: a machine that stopped can have kept a record and lost the
@@ -319,10 +340,10 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     struct slice ours;
     file_path(a->box, rec, path);
     struct stat st;
-    if (a->in_place && strcmp(path, a->tmp) == 0)
-        return BROKEN; /* it was missing: what is there is ours */
     if (fs_stat(a->box->dirfd, path, &st) && file_locate(a->box, rec, path))
         return BROKEN;
+    if (a->in_place && strcmp(path, a->tmp) == 0)
+        return BROKEN; /* it was missing: what is there is ours */
     buf_init(&old, COMPARE_MAX);
     if (content_of(a, &ours, &map, &ignored) == OK) {
         int rc = io_slurp(a->box->dirfd, path, &old, &ignored);
@@ -330,7 +351,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
         if (!rc && slice_eq(theirs, ours))
             like = SAME;
         else if (!rc && !left_over(theirs, ours))
-            like = OTHER;
+            like = compare_forms(theirs, ours);
         if (map)
             fs_unmap(map, ours.n);
     }
@@ -367,13 +388,15 @@ static bool expunged_lately(struct box *b, const unsigned char guid[STORE_GUID])
     return tombs_have(b, n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0, guid);
 }
 
-/* Locked. Somebody may have measured what is replaced now. */
-static int correct_size(struct store_append *a, const struct disk_rec *rec, struct error *err)
+/* Locked. Somebody may have measured what is replaced now, or it had other line ends. */
+static int correct_record(struct store_append *a, const struct disk_rec *rec, struct error *err)
 {
     struct op op = {.type = OP_META, .rec = *rec};
-    if (!(rec->bits & REC_SIZED) || rec->size == a->size)
+    bool crlf = rec->bits & REC_CRLF;
+    if ((!(rec->bits & REC_SIZED) || rec->size == a->size) && !(crlf && a->store->opt.coexist))
         return OK;
     op.rec.size = (uint32_t)a->size;
+    op.rec.bits &= (uint16_t)(a->store->opt.coexist ? ~REC_CRLF : REC_DISK);
     op.rec.cache = 0; /* made of what was there */
     box_begin(a->box);
     txn_op(&a->box->txn, &op);
@@ -402,7 +425,7 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
     case BROKEN:
         *rc = rename_over(a, rec, err);
         if (!*rc)
-            *rc = correct_size(a, rec, err);
+            *rc = correct_record(a, rec, err);
         return true;
     case OTHER:
         break;

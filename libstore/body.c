@@ -60,10 +60,12 @@ int body_read(struct box *b, const struct disk_rec *rec, struct store_body *body
         return rc;
     rc = read_raw(b, fd, body, err);
     fs_close(&fd);
-    if (!rc && (rec->bits & REC_CRLF) && body->content.n != rec->size)
+    bool crlf = (rec->bits & REC_CRLF) && body->content.n == rec->size;
+    /* Somebody may have put it in place again in the other form. */
+    if (!rc && !crlf && (rec->bits & REC_CRLF) && mime_crlf_size(body->content) != rec->size)
         rc = error_set(err, ERR_CORRUPT, "message %u has %zu bytes instead of %llu", rec->uid,
             body->content.n, (unsigned long long)rec->size);
-    if (!rc && !(rec->bits & REC_CRLF))
+    if (!rc && !crlf)
         to_crlf(body);
     if (rc)
         store_body_release(body);

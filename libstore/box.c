@@ -322,8 +322,8 @@ int box_open(struct store *s, const char *disk, struct box **out, struct error *
         return rc;
     assert(b);
     rc = load_or_rebuild(b, err);
-    if (!rc && s->opt.coexist)
-        rc = box_scan(b, err);
+    if (!rc)
+        rc = s->opt.coexist ? box_scan(b, err) : box_scan_last(b, err);
     if (rc)
         box_close(b);
     else

@@ -285,10 +285,12 @@ static int copy_txns(struct box *b, struct tail *t, struct error *err)
     return rc;
 }
 
+/* Or moved to another place, by a process that takes the mailbox for one of the other kind. */
 static bool log_replaced(const struct box *b)
 {
-    struct stat st;
-    return fs_fstat(b->log_fd, &st) || st.st_nlink == 0;
+    struct stat st, there;
+    return fs_fstat(b->log_fd, &st) || fs_stat(b->ixfd, "veredus.log", &there) ||
+           st.st_ino != there.st_ino;
 }
 
 /* Others wait while what they added last is copied, and no longer. */

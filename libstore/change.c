@@ -158,6 +158,7 @@ int store_expunge(struct store_mailbox *mb, const struct uidset *uids, bool dele
     }
     if (set.n) {
         box_begin(b);
+        box_note_mode(b);
         txn_op(&b->txn,
             &(struct op){.type = OP_EXPUNGE, .time = fs_time(), .ranges = ranges_of(&set)});
         rc = box_commit(b, 0, true, err);

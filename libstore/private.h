@@ -25,6 +25,7 @@ enum {
     FILE_NAME_MAX = 300,
     NAMES_AT_ONCE = 500, /* files renamed while others wait for the lock */
     NAME_HEAD = 3,       /* before a name in the index: length and checksum */
+    NOT_COMPARED = 1,    /* instead of directory times: without coexistence files tell nothing */
     LOCK_WAIT_MS = 30 * 1000
 };
 
@@ -150,12 +151,13 @@ int box_keywords_define(
  * in one beneath: that can be opened to others without the rest (docs/store.md, Sharing). Where
  * other programs use the Maildir nothing is shared, and such a directory would be a folder to some
  * of them: there it lies beside the messages --- */
-/* Of the mail directory fd, which stays the caller's. */
-bool place_is_apart(int fd, const struct store_options *);
+bool place_is_apart(const struct store_options *);
 /* That directory of a folder, in the store. */
 const char *folder_place(const struct store *, const char *disk);
-/* Sets ixfd and dirfd. */
+/* Sets ixfd and dirfd. With coexistence INBOX's files come out of a directory that it had before. */
 int box_open_place(struct box *, struct error *) MUST_USE;
+/* False: a process without coexistence has moved the files to where they are apart. */
+bool place_holds(const struct box *);
 /* Names in both directories are on disk. -1 and errno. */
 int box_sync_dirs(const struct box *) MUST_USE;
 /* With the directory locked: files that lie beside INBOX's messages go where they belong. */
@@ -309,6 +311,11 @@ int maildir_make(int dirfd, struct error *) MUST_USE;
 /* --- scan.c: coexisting with other tools --- */
 /* Compares with the directories when their times changed. */
 int box_scan(struct box *, struct error *) MUST_USE;
+/* Without coexistence: once, when there was coexistence before. */
+int box_scan_last(struct box *, struct error *) MUST_USE;
+/* In a transaction after which files of expunged messages may lie about for a while: without
+ * coexistence. The next comparison then knows. */
+void box_note_mode(struct box *);
 /* Writes flags of at most NAMES_AT_ONCE messages into file names; with `seen` also moves files out
  * of new/. */
 int box_write_names(struct box *, bool seen, bool *more, struct error *) MUST_USE;

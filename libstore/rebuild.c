@@ -342,8 +342,8 @@ static int rebuild_from(struct box *b, int log, struct error *err)
         b->head.mailbox_id = b->head.cache_id;
     count_anew(b);
     box_note_witness(b);
-    b->head.cur_mtime = f.cur_mtime;
-    b->head.new_mtime = f.new_mtime;
+    b->head.cur_mtime = b->store->opt.coexist ? f.cur_mtime : NOT_COMPARED;
+    b->head.new_mtime = b->store->opt.coexist ? f.new_mtime : NOT_COMPARED;
     foreign_clear(&fo);
     found_clear(&f);
     b->unsynced = fresh && !numbers;
@@ -403,7 +403,9 @@ int box_seize(struct box *b, struct error *err)
 
 static int rebuild_seized(struct box *b, bool force, struct error *err)
 {
-    int log = -1, rc = place_move_in(b, err);
+    int log = -1;
+    int rc = place_holds(b) ? place_move_in(b, err)
+                            : error_set(err, ERR_BUSY, "another process moves the index of INBOX");
     if (!rc)
         rc = box_seize_log(b, &log, err);
     if (!rc && (force || !intact(b)))

@@ -86,10 +86,24 @@ static int look_again(struct box *b, struct uidset *missing, struct error *err)
     return OK;
 }
 
+/* What was expunged without coexistence, but whose process died before it removed the file. */
+static void drop_leftovers(struct box *b, struct op *ops, size_t *n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < *n; i++) {
+        if (ops[i].name.n == 0 && box_has_tomb(b, ops[i].rec.guid))
+            file_discard(b, &ops[i].rec);
+        else
+            ops[kept++] = ops[i];
+    }
+    *n = kept;
+}
+
 static int take_over(struct box *b, struct found *f, struct error *err)
 {
     struct uidset missing = {0};
     size_t news = 0;
+    bool first = b->head.cur_mtime == NOT_COMPARED;
     /* Reserving is a transaction of its own and comes first. */
     int rc = box_reserve(b, (uint32_t)MIN(f->n, UINT32_MAX / 2), err);
     if (rc)
@@ -97,6 +111,8 @@ static int take_over(struct box *b, struct found *f, struct error *err)
     box_begin(b);
     bool visible = compare_all(b, f, &missing);
     struct op *ops = found_records(f, b->dirfd, &news);
+    if (first)
+        drop_leftovers(b, ops, &news);
     if (missing.n)
         rc = look_again(b, &missing, err);
     if (missing.n)
@@ -117,22 +133,41 @@ static int take_over(struct box *b, struct found *f, struct error *err)
     return rc;
 }
 
-int box_scan(struct box *b, struct error *err)
+static int scan(struct box *b, bool last, struct error *err)
 {
-    uint64_t cur = mtime_of(b->dirfd, "cur"), new = mtime_of(b->dirfd, "new");
-    if (cur && new &&cur == b->head.cur_mtime &&new == b->head.new_mtime)
-        return OK;
     struct found f;
     int rc = box_lock(b, err);
     if (rc)
         return rc;
     rc = found_read(b->dirfd, &f, err);
+    if (!rc && last)
+        f.cur_mtime = f.new_mtime = NOT_COMPARED;
     if (!rc) {
         rc = take_over(b, &f, err);
         found_clear(&f);
     }
     box_unlock(b);
     return rc;
+}
+
+int box_scan(struct box *b, struct error *err)
+{
+    uint64_t cur = mtime_of(b->dirfd, "cur"), new = mtime_of(b->dirfd, "new");
+    bool same = cur == b->head.cur_mtime && new == b->head.new_mtime;
+    return cur && new &&same ? OK : scan(b, false, err);
+}
+
+int box_scan_last(struct box *b, struct error *err)
+{
+    /* A guest sees INBOX only, and may not know what an expunged file's end is. */
+    bool due = b->head.cur_mtime != NOT_COMPARED && !b->store->opt.single;
+    return due ? scan(b, true, err) : OK;
+}
+
+void box_note_mode(struct box *b)
+{
+    if (!b->store->opt.coexist && b->head.cur_mtime != NOT_COMPARED)
+        txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = NOT_COMPARED, .b = NOT_COMPARED});
 }
 
 /* Letters in an existing name that are not ours stay (keywords of other servers, P). */

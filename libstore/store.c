@@ -71,7 +71,7 @@ int store_open(int at, const char *path, const struct store_options *opt, struct
     struct store *s = NEW(struct store);
     s->fd = fd;
     s->opt = *opt;
-    s->apart = place_is_apart(fd, opt);
+    s->apart = place_is_apart(opt);
     s->maildir = !opt->single ? fd : opt->maildir > 0 ? opt->maildir : -1;
     s->tomb_days = opt->tomb_days ? opt->tomb_days : TOMB_DAYS;
     s->maildrop_fd = s->restore_fd = s->journal.fd = -1;

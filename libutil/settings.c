@@ -189,7 +189,8 @@ static const struct conf_key root_keys[] = {
         .min = 1,
         .max = 256,
         .repeat = true,
-        .readers = R(LOOKUPD) | R(AUTHD) | R(SMTPD) | R(IMAP_SESSION) | R(HOUSE) | ADMIN,
+        .readers =
+            R(LOOKUPD) | R(AUTHD) | R(SMTPD) | R(IMAP_SESSION) | R(HOUSE) | R(VIRTUAL) | ADMIN,
         .block = &domain_schema,
         .example = "example.org",
         .help = "Domains that we receive mail for: domain NAME ... { ... }."},

@@ -47,6 +47,16 @@ static const struct conf_key domain_keys[] = {
         .check = conf_word_store,
         .help = "Directory of a mailbox, relative to mail-root. {domain} and {user} stand for the "
                 "two parts of the address."},
+    {.name = "coexist",
+        .type = CONF_BOOL,
+        .def = "no",
+        .readers = R(AUTHD) | R(VIRTUAL) | R(IMAP_SESSION) | R(CTL),
+        .help =
+            "Whether other programs, such as Dovecot, mutt or mbsync, use the mailboxes of these "
+            "domains too: bodies then have LF line ends, flags follow into file names, and what "
+            "those programs change is found. Nothing of such mailboxes can be shared. Cannot "
+            "change while the system runs; mailboxes that are there are taken over, with their "
+            "numbers and flags."},
     {.name = "relay",
         .type = CONF_STRING,
         .readers = R(LOOKUPD) | R(SMTPD),

@@ -84,6 +84,32 @@ static bool moves(const struct conf *now, const struct conf *next, const char *k
     return true;
 }
 
+static const struct conf_block *domain_of(const struct conf *conf, struct slice name)
+{
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(conf), "domain", b));)
+        for (size_t i = 0; i < conf_args(b); i++)
+            if (slice_ieq(conf_arg(b, i), name))
+                return b;
+    return NULL;
+}
+
+/* Sessions go on with the configuration they began with, and would take a mailbox for one of
+ * another kind than those that come after them. */
+static bool changes_kind(const struct conf *now, const struct conf *next, struct buf *out)
+{
+    for (const struct conf_block *b = NULL; (b = conf_next(conf_root(next), "domain", b));)
+        for (size_t i = 0; i < conf_args(b); i++) {
+            const struct conf_block *was = domain_of(now, conf_arg(b, i));
+            if (!was || conf_bool(was, "coexist") == conf_bool(b, "coexist"))
+                continue;
+            conf_key_where(next, b, "coexist", out);
+            buf_printf(
+                out, ": cannot change for %.*s while the system runs\n", SLICE_FMT(conf_arg(b, i)));
+            return true;
+        }
+    return false;
+}
+
 int reload(struct master *m, struct buf *out)
 {
     struct error err = {0};
@@ -102,7 +128,8 @@ int reload(struct master *m, struct buf *out)
         conf_free(next);
         return rc;
     }
-    if (moves(m->conf, next, "directory", out) || moves(m->conf, next, "spool", out)) {
+    if (moves(m->conf, next, "directory", out) || moves(m->conf, next, "spool", out) ||
+        changes_kind(m->conf, next, out)) {
         conf_free(next);
         return ERR_DENIED;
     }

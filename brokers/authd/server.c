@@ -309,7 +309,7 @@ static struct auth_grant grant_of(
     grant.uid = user->uid;
     grant.gid = user->gid;
     grant.mail = slice_of(user->mail);
-    grant.coexist = user->system;
+    grant.coexist = user->coexist;
     grant.quota = slice_of(user->quota);
     return grant;
 }
@@ -403,6 +403,7 @@ static void on_user(struct server *s, struct peer *peer, struct ipc_in *in)
     int rc = users_mailbox(s->users, ask->user, &user, &err);
     known.mail = slice_of(user.mail);
     known.quota = slice_of(user.quota);
+    known.coexist = user.coexist;
     known.generation = users_generation(s->users) == generation ? generation : 0;
     if (rc) {
         known = (struct auth_known){.code = rc == ERR_NOT_FOUND ? AUTH_FAILED : AUTH_TEMPORARY};

@@ -91,6 +91,7 @@ static void on_known(struct ipc_in *in, void *arg)
         q->unsteady = true;
     if (code == AUTH_OK && known->quota.n && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
         struct quota_ask ask = {.mail = known->mail,
+            .coexist = known->coexist,
             .folder = route_folder(q->route),
             .limits = known->quota,
             .size = q->size};

@@ -80,7 +80,7 @@ static int do_chores(struct work *w, struct error *err)
         .report = report,
         .stop = stop,
         .arg = w};
-    const struct store_options opt = {.coexist = t->system,
+    const struct store_options opt = {.coexist = t->coexist,
         .keep_deleted = conf_int(conf_one(h->daemon->conf, "mailbox"), "keep-deleted") > 0,
         .changed = changed,
         .arg = w};

@@ -199,6 +199,7 @@ static bool take_turn(struct house *h, const struct auth_grant *g)
 {
     struct house_turn *t = &h->turn;
     t->system = g->uid >= 0;
+    t->coexist = g->coexist;
     t->uid = t->system ? (uid_t)g->uid : geteuid();
     t->gid = t->system ? (gid_t)g->gid : getegid();
     if (!slice_to_cstr(g->user, t->user, sizeof(t->user)) ||

@@ -10,7 +10,7 @@ enum { HOUSE_TREES = 64 };
 struct house_turn {
     char user[256];
     char mail[1024]; /* below the mail root, or absolute for an account's */
-    bool system;
+    bool system, coexist;
     uid_t uid;
     gid_t gid;
 };

@@ -118,12 +118,14 @@ static void make_parents(int root, struct slice path)
     fd_close(&dir);
 }
 
-static int open_entry(struct stores *s, size_t i, struct slice path, int64_t now, struct error *err)
+static int open_entry(
+    struct stores *s, size_t i, struct slice path, bool coexist, int64_t now, struct error *err)
 {
     struct stores_entry *e = NEW(struct stores_entry);
-    struct store_options opt = {.create = true, .gather = true, .changed = on_change, .arg = e};
+    struct store_options opt = {
+        .coexist = coexist, .create = true, .gather = true, .changed = on_change, .arg = e};
     struct stat st = {0};
-    *e = (struct stores_entry){.all = s, .checked = now};
+    *e = (struct stores_entry){.all = s, .checked = now, .coexist = coexist};
     s->kept[i] = e;
     if (path.n == 0 || slice_is(path, ".") || !slice_to_cstr(path, e->path, sizeof(e->path)))
         return error_set(err, ERR_DENIED, "not a path for a mail directory");
@@ -147,15 +149,15 @@ static bool in_place(const struct stores *s, struct stores_entry *e, int64_t now
            st.st_ino == e->inode;
 }
 
-int stores_get(
-    struct stores *s, struct slice path, int64_t now, struct store **out, struct error *err)
+int stores_get(struct stores *s, struct slice path, bool coexist, int64_t now, struct store **out,
+    struct error *err)
 {
     size_t i = choose(s, path);
     int rc = OK;
-    if (s->kept[i] && !in_place(s, s->kept[i], now))
+    if (s->kept[i] && (s->kept[i]->coexist != coexist || !in_place(s, s->kept[i], now)))
         release(s, i);
     if (!s->kept[i])
-        rc = open_entry(s, i, path, now, err);
+        rc = open_entry(s, i, path, coexist, now, err);
     if (!rc)
         rc = note_dirty(s, s->kept[i], err);
     if (rc) {

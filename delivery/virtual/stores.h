@@ -27,6 +27,7 @@ struct stores_entry {
     dev_t device;
     ino_t inode;
     int64_t checked;
+    bool coexist;
 };
 
 struct stores {
@@ -53,9 +54,10 @@ struct stores {
 void stores_init(struct stores *, int root,
     void (*changed)(void *, struct slice path, struct slice folder, uint64_t), void *arg);
 void stores_clear(struct stores *);
-/* The store of this mail directory, made when it is not there. It is expected to be written to. */
-int stores_get(
-    struct stores *, struct slice path, int64_t now, struct store **, struct error *) MUST_USE;
+/* The store of this mail directory, made when it is not there. It is expected to be written to.
+ * coexist: other programs use it too. */
+int stores_get(struct stores *, struct slice path, bool coexist, int64_t now, struct store **,
+    struct error *) MUST_USE;
 /* Forgets an open directory, after an error in it. */
 void stores_drop(struct stores *, struct slice path);
 /* Writes what stores have gathered since the last time: what can wait, for one write. */

@@ -6,6 +6,7 @@
 #include "delivery/virtual/events.h"
 #include "delivery/virtual/stores.h"
 #include "delivery/virtual/syncer.h"
+#include "libmail/coexist.h"
 #include "libmail/nexthop.h"
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
@@ -26,6 +27,7 @@ struct agent {
     struct daemon *daemon;
     char root[4096];
     struct stores stores;
+    struct coexist coexist;
     struct timer sweep;    /* while stores are open */
     struct timer gather;   /* while stores have texts to be written, or there is news */
     struct map news;       /* path, 0, folder: the last sequence, allocated */
@@ -79,13 +81,14 @@ static void sweep(void *arg)
         timer_start(&v->sweep, STORES_AGE_MS);
 }
 
-static int open_store(struct agent *v, struct slice path, struct store **out, struct error *err)
+static int open_store(
+    struct agent *v, struct slice path, bool coexist, struct store **out, struct error *err)
 {
     if (!timer_active(&v->sweep))
         timer_start(&v->sweep, STORES_AGE_MS);
     if (!timer_active(&v->gather))
         timer_start(&v->gather, GATHER_MS);
-    return stores_get(&v->stores, path, loop_now(v->daemon->loop), out, err);
+    return stores_get(&v->stores, path, coexist, loop_now(v->daemon->loop), out, err);
 }
 
 int virtual_configure(struct daemon *d, struct error *err)
@@ -98,6 +101,7 @@ int virtual_configure(struct daemon *d, struct error *err)
         return error_sys(err, "mail-root %s", v->root);
     v->daemon = d;
     stores_init(&v->stores, root, announce, v);
+    coexist_init(&v->coexist, d->conf);
     timer_init(&v->sweep, d->loop, sweep, v);
     timer_init(&v->gather, d->loop, flush, v);
     map_init(&v->news);
@@ -114,6 +118,7 @@ void virtual_free(struct daemon *d)
     timer_stop(&v->gather);
     tell(v, NULL);
     stores_clear(&v->stores);
+    coexist_clear(&v->coexist);
     fd_close(&v->stores.root);
     free(v);
     d->data = NULL;
@@ -153,7 +158,7 @@ static int deliver_into(struct agent *v, struct slice nexthop, const struct stor
     /* A directory that was kept open may have been removed: once more from its path. */
     for (int turn = 0; turn < 2 && rc == ERR_NOT_FOUND; turn++) {
         struct store *store;
-        rc = open_store(v, path, &store, err);
+        rc = open_store(v, path, coexist_has(&v->coexist, d->address), &store, err);
         if (!rc) {
             *folder = store_deliver_folder(store, detail, d);
             rc = check_quota(store, *folder, d, final, err);
@@ -319,7 +324,7 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     struct store *store;
     struct error err = {0};
     struct quota q;
-    int rc = open_store(v, ask->mail, &store, &err);
+    int rc = open_store(v, ask->mail, ask->coexist, &store, &err);
     if (!rc && ask->limits.n)
         rc = store_quota_set(store, ask->limits, &err);
     if (!rc && ask->append && !ask->messages)

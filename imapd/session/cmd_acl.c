@@ -48,14 +48,14 @@ static bool administered(struct command *c, struct slice name, struct place *p)
     return true;
 }
 
-/* An account of the host cannot: its folders would have to be writable for others, who could then
- * write there with any program, whatever rights they were given (docs/store.md). */
+/* Where other programs use the mailbox nobody can: an account of the host would let others write
+ * its folders with any program, whatever rights they were given (docs/store.md). */
 static bool can_share(struct command *c)
 {
     if (c->s->env->wake >= 0)
         return true;
     command_no(c, "CANNOT", "%s",
-        c->s->env->coexist ? "Folders of accounts of this host cannot be shared"
+        c->s->env->coexist ? "Folders that other programs use too cannot be shared"
                            : "Sharing is switched off on this server");
     return false;
 }

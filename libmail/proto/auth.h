@@ -19,7 +19,7 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
         F(S, STR, why, 255)                 /* for the log, never for the client */
 #define AUTH_REDEEM_FIELDS(F, S) F(S, SECRET, ticket, 32) F(S, STR, service, 16)
 /* uid and gid are -1 for virtual users: the mail account. `mail` is the mail directory: relative
- * to the mail root for virtual users, absolute for system users. */
+ * to the mail root for virtual users, absolute for system users. coexist: other programs use it too. */
 #define AUTH_GRANT_FIELDS(F, S)                                                                    \
     F(S, U32, code, 0) F(S, STR, user, 255) F(S, I64, uid, 0) F(S, I64, gid, 0)                    \
         F(S, STR, mail, 1024) F(S, BOOL, coexist, 0)                                               \
@@ -28,7 +28,7 @@ enum auth_code { AUTH_OK, AUTH_FAILED, AUTH_TEMPORARY, AUTH_DISABLED };
 /* AUTH_OK: exists, AUTH_FAILED: does not. mail is the mail directory relative to the mail root;
  * quota as in the grant. */
 #define AUTH_KNOWN_FIELDS(F, S)                                                                    \
-    F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, STR, quota, 1024)                                \
+    F(S, U32, code, 0) F(S, STR, mail, 1024) F(S, BOOL, coexist, 0) F(S, STR, quota, 1024)         \
         F(S, U64, generation, 0) /* of the users table; 0: not to be kept */
 /* The users table of this generation, for lookupd; sent ahead of the first answer from it. */
 #define AUTH_MARK_FIELDS(F, S) F(S, U64, generation, 0) FILEMARK_FIELDS(F, S)

@@ -6,7 +6,8 @@
 
 enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
 
-/* mail: the mail directory relative to the mail root; for local, the account. limits: as authd
+/* mail: the mail directory relative to the mail root; for local, the account. coexist: other
+ * programs use it too. limits: as authd
  * gives them (libstore/quota.h); the agent remembers them for the delivery; empty: as remembered.
  * size: of the message as announced, 0 when it was not. append: by a user, so without grace, and
  * `messages` of together `size` bytes into just this folder; otherwise one message, for the folder
@@ -14,6 +15,7 @@ enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
  * limits are told (0: no limit). */
 #define QUOTA_ASK_FIELDS(F, S) \
     F(S, STR, mail, 1024)      \
+    F(S, BOOL, coexist, 0)     \
     F(S, STR, folder, 255)     \
     F(S, STR, limits, 1024) F(S, U64, size, 0) F(S, U64, messages, 0) F(S, BOOL, append, 0)
 #define QUOTA_ANSWER_FIELDS(F, S) \

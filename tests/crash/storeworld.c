@@ -20,6 +20,8 @@ void world_begin(uint64_t seed)
     world.seed = seed;
     world.coexist = seed % 2;
     world.shared = !world.coexist && seed / 2 % 3 == 0;
+    world.switches = !world.shared && seed / 16 % 3 == 0;
+    world.coexisted = world.coexist;
     world.keep = seed / 2 % 4 == 1;
     world.gather = seed / 8 % 2;
     world.faults = seed / 2 % 4 == 3;

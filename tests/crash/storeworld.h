@@ -63,8 +63,10 @@ struct delivery {
 struct world {
     uint64_t seed;
     bool coexist, keep, gather, faults;
-    bool shared; /* the last process is somebody else's, who sees only INBOX */
-    bool cut; /* the machine has stopped once */
+    bool switches;  /* coexist changes while no process runs */
+    bool coexisted; /* it was so once: files may be what other programs left */
+    bool shared;    /* the last process is somebody else's, who sees only INBOX */
+    bool cut;       /* the machine has stopped once */
     int messages, places;
     uint32_t size[MESSAGES];
     bool on_disk[MESSAGES]; /* its file once was, not only an entry of the journal */

@@ -156,7 +156,7 @@ static void check_counts(const struct check *c, int place)
             world_problem(
                 "I9: message %d is %d times in %s instead of %d", i, is, p->name[0], must);
         /* Other programs see a file that could not be removed as what it is: a message. */
-        if (is > p->count[i].may && p->state != PLACE_GONE && !(world.faults && world.coexist))
+        if (is > p->count[i].may && p->state != PLACE_GONE && !(world.faults && world.coexisted))
             world_problem("%s: message %d is %d times in %s, at most %d",
                 world.delivery[i].place == place ? "I10" : "I9", i, is, p->name[0],
                 p->count[i].may);
@@ -303,8 +303,18 @@ static void recover_and_lose(void)
     lose_cache();
 }
 
+/* As after another configuration and a restart. */
+static void switch_kind(void)
+{
+    world.coexist = !world.coexist;
+    world.coexisted = true;
+    TRACE("--- coexist %s\n", world.coexist ? "yes" : "no");
+}
+
 static void play_round(void)
 {
+    if (world.switches && sim_random(2))
+        switch_kind();
     for (int i = 0; i < SIM_PROCESSES; i++)
         if (!sim_running(i) && sim_random(4))
             sim_start(i, process, NULL);
