@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "libmail/coexist.h"
+
 struct fixture {
     char dir[64];
     struct conf *conf;
@@ -37,6 +39,7 @@ static int setup(void **state)
         "../x@example.org: $y$hash\n"
         "plain@example.org: {PLAIN}secret\n"
         "relayed@relay.example: $y$hash\n"
+        "gina@beside.example: $y$hash\n"
         "carol: $5$carol\n"
         "dave@host.example: $5$dave\n"
         "root: $5$root\n"
@@ -48,6 +51,7 @@ static int setup(void **state)
     snprintf(text, sizeof(text),
         "hostname h\nusers text:%s/users\n"
         "domain example.org example.net { store {domain}/u/{user} }\n"
+        "domain beside.example { coexist yes }\n"
         "domain relay.example { relay mx.example }\n"
         "local { domains host.example other.example }\n",
         f.dir);
@@ -90,6 +94,21 @@ static void test_virtual_user_has_the_directory_of_the_template(void **state)
     assert_string_equal(u.hash, "$y$hash");
     assert_string_equal(u.mail, "example.org/u/alice");
     assert_true(u.uid == -1 && u.gid == -1 && !u.system && !u.disabled);
+}
+
+static void test_other_programs_use_mail_of_accounts_and_of_domains_that_say_so(void **state)
+{
+    struct fixture *f = *state;
+    struct coexist c;
+    struct user u;
+    coexist_init(&c, f->conf);
+    assert_true(login(state, "gina@beside.example", &u) == OK && u.coexist);
+    assert_true(login(state, "alice@example.org", &u) == OK && !u.coexist);
+    assert_true(login(state, "carol", &u) == OK && u.coexist);
+    assert_true(coexist_has(&c, SLICE_LIT("gina+detail@Beside.Example")));
+    assert_false(coexist_has(&c, SLICE_LIT("alice@example.org")));
+    assert_false(coexist_has(&c, SLICE_LIT("beside.example")));
+    coexist_clear(&c);
 }
 
 static void test_an_entry_may_name_its_directory_and_the_crypt_scheme(void **state)
@@ -175,8 +194,8 @@ static void test_everybody_is_listed_once_in_order(void **state)
     /* All addresses of the table; bare names and accounts by the first local domain. */
     static const char *const expected[] = {"../x@example.org", "alice@example.org",
         "bob@example.org", "carol@host.example", "dave@host.example", "erin@host.example",
-        "nobody@host.example", "off@example.org", "plain@example.org", "relayed@relay.example",
-        "root@host.example", "up@example.org"};
+        "gina@beside.example", "nobody@host.example", "off@example.org", "plain@example.org",
+        "relayed@relay.example", "root@host.example", "up@example.org"};
     struct fixture *f = *state;
     struct error err = {0};
     char **names;
@@ -193,6 +212,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             test_virtual_user_has_the_directory_of_the_template, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_other_programs_use_mail_of_accounts_and_of_domains_that_say_so, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_an_entry_may_name_its_directory_and_the_crypt_scheme, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disabled_users_are_marked, setup, teardown),

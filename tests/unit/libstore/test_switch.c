@@ -1,0 +1,234 @@
+/* A mailbox that was begun in one mode and goes on in the other: `coexist` of its domain changed.
+ */
+#include <dirent.h>
+
+#include "tests/unit/libstore/fixture.h"
+
+static void go_on(struct fixture *f, bool coexist)
+{
+    store_close(f->store);
+    f->opt.coexist = coexist;
+    open_store(f);
+}
+
+static bool is_there(struct fixture *f, const char *name)
+{
+    char path[256];
+    path_of(f, name, path);
+    return access(path, F_OK) == 0;
+}
+
+/* A file in cur/ by the beginning of its name. */
+static void file_named(struct fixture *f, const char *begin, char out[300])
+{
+    char path[256];
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    out[0] = '\0';
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, begin, strlen(begin)) == 0)
+            snprintf(out, 300, "cur/%s", e->d_name);
+    closedir(d);
+    assert_true(out[0]);
+}
+
+static void remember(struct fixture *f, struct store_status *st)
+{
+    assert_int_equal(store_status(f->store, INBOX, st, &f->err), OK);
+}
+
+static void test_numbers_flags_bodies_and_sizes_stay_both_ways(void **state)
+{
+    struct fixture *f = *state;
+    struct store_status before, now;
+    for (uint32_t turn = 1; turn <= 4; turn++) {
+        assert_int_equal(append(f, INBOX, SLICE_LIT(MAIL)), turn);
+        struct store_mailbox *mb = select_box(f, INBOX);
+        for (uint32_t uid = 1; uid <= turn; uid++) {
+            struct store_msg m;
+            assert_body(f, mb, uid, MAIL);
+            assert_true(store_get(mb, uid, &m));
+            assert_int_equal(m.size, sizeof(MAIL) - 1);
+            assert_int_equal(flags_of(mb, uid), uid < turn ? STORE_FLAGGED : 0);
+        }
+        set_flags(f, mb, turn, STORE_ADD, STORE_FLAGGED);
+        store_unselect(mb);
+        remember(f, &before);
+        go_on(f, !f->opt.coexist);
+        remember(f, &now);
+        assert_int_equal(now.uidvalidity, before.uidvalidity);
+        assert_int_equal(now.uidnext, before.uidnext);
+        assert_int_equal(now.size, before.size);
+        assert_true(now.mailbox == before.mailbox && now.highestmodseq >= before.highestmodseq);
+        assert_int_equal(problems(f, INBOX), 0);
+    }
+}
+
+static void test_flags_set_before_reach_the_names_when_others_come(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    struct store_mailbox *mb = select_box(f, INBOX);
+    set_flags(f, mb, 1, STORE_ADD, STORE_SEEN | STORE_FLAGGED);
+    store_unselect(mb);
+    go_on(f, true);
+    store_unselect(select_box(f, INBOX));
+    DIR *d;
+    char path[256];
+    path_of(f, "cur", path);
+    assert_non_null(d = opendir(path));
+    size_t named = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        named += strstr(e->d_name, ":2,FS") != NULL;
+    closedir(d);
+    assert_int_equal(named, 1);
+}
+
+static void test_the_index_of_inbox_lies_beside_the_messages_or_apart(void **state)
+{
+    struct fixture *f = *state;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    for (int turn = 0; turn < 2; turn++) {
+        assert_true(is_there(f, "veredus.inbox/veredus.log"));
+        assert_false(is_there(f, "veredus.log"));
+        go_on(f, true);
+        append(f, INBOX, SLICE_LIT(MAIL));
+        assert_true(is_there(f, "veredus.log"));
+        assert_false(is_there(f, "veredus.inbox"));
+        go_on(f, false);
+        append(f, INBOX, SLICE_LIT(MAIL));
+    }
+}
+
+/* As when a move to beside the messages was cut off: the log goes first. */
+static void test_a_move_that_was_cut_off_is_completed_in_either_direction(void **state)
+{
+    struct fixture *f = *state;
+    struct store_status before, now;
+    for (int coexist = 0; coexist < 2; coexist++) {
+        char from[256], to[256];
+        go_on(f, false);
+        append(f, INBOX, SLICE_LIT(MAIL));
+        remember(f, &before);
+        store_close(f->store);
+        path_of(f, "veredus.inbox/veredus.log", from);
+        path_of(f, "veredus.log", to);
+        assert_int_equal(rename(from, to), 0);
+        f->opt.coexist = coexist;
+        open_store(f);
+        remember(f, &now);
+        assert_int_equal(now.uidvalidity, before.uidvalidity);
+        assert_int_equal(now.messages, before.messages);
+        assert_int_equal(now.uidnext, before.uidnext);
+    }
+}
+
+/* A session that died behind an expunge leaves the file, which without coexistence means nothing.
+ */
+static void test_an_expunged_message_whose_file_was_left_does_not_come_back(void **state)
+{
+    struct fixture *f = *state;
+    char name[300], from[256], kept[256];
+    struct store_appended out;
+    const struct store_append_options how = {.delivery = 7};
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    snprintf(kept, sizeof(kept), "%s/kept", f->dir);
+    file_named(f, "07000000", name);
+    path_of(f, name, from);
+    assert_int_equal(link(from, kept), 0);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    struct uidset one = uids(1, 1);
+    set_flags(f, mb, 1, STORE_ADD, STORE_DELETED);
+    assert_int_equal(store_expunge(mb, &one, true, NULL, &f->err), OK);
+    store_unselect(mb);
+    uidset_clear(&one);
+    assert_int_equal(rename(kept, from), 0);
+    go_on(f, true);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    store_unselect(mb);
+    assert_int_equal(access(from, F_OK), -1);
+}
+
+static void test_what_others_did_last_is_taken_over_when_they_stop(void **state)
+{
+    struct fixture *f = *state;
+    go_on(f, true);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    write_file(f, "new/1600000000.M1P2.host", "Subject: new\n\nx\n");
+    write_file(f, "cur/1500000000.M1P2.host:2,FS", "Subject: old\n\ny\n");
+    go_on(f, false);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 3);
+    assert_body(f, mb, 2, "Subject: old\r\n\r\ny\r\n");
+    assert_int_equal(flags_of(mb, 2), STORE_FLAGGED | STORE_SEEN);
+    store_unselect(mb);
+    /* And nothing after that. */
+    write_file(f, "new/1600000001.M1P2.host", "Subject: late\n\nx\n");
+    reopen(f);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 3);
+    store_unselect(mb);
+    go_on(f, true);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 4);
+    store_unselect(mb);
+}
+
+/* The queue manager repeats a delivery; its id is forgotten with the log. */
+static void test_a_delivery_repeated_after_the_change_is_found(void **state)
+{
+    struct fixture *f = *state;
+    for (uint64_t id = 100; id < 104; id++) {
+        const struct store_append_options how = {.delivery = id};
+        struct store_appended out;
+        struct store_status st;
+        char path[256];
+        assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+        assert_false(out.duplicate);
+        store_close(f->store);
+        inbox_path_of(f, "veredus.log", path);
+        assert_int_equal(unlink(path), 0);
+        inbox_path_of(f, "veredus.index", path);
+        assert_int_equal(unlink(path), 0);
+        f->opt.coexist = !f->opt.coexist;
+        open_store(f);
+        assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+        assert_true(out.duplicate);
+        remember(f, &st);
+        assert_int_equal(st.messages, id - 99);
+    }
+}
+
+static void test_a_file_replaced_with_other_line_ends_is_served(void **state)
+{
+    struct fixture *f = *state;
+    struct store_appended out;
+    const struct store_append_options how = {.delivery = 7};
+    char name[300];
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT("Subject: a\r\n\r\nx\r\n"), &how, &out), OK);
+    file_named(f, "07000000", name);
+    write_file(f, name, "Subject: a\n\nx\n");
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_body(f, mb, 1, "Subject: a\r\n\r\nx\r\n");
+    store_unselect(mb);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_numbers_flags_bodies_and_sizes_stay_both_ways),
+        TEST(test_flags_set_before_reach_the_names_when_others_come),
+        TEST(test_the_index_of_inbox_lies_beside_the_messages_or_apart),
+        TEST(test_a_move_that_was_cut_off_is_completed_in_either_direction),
+        TEST(test_an_expunged_message_whose_file_was_left_does_not_come_back),
+        TEST(test_what_others_did_last_is_taken_over_when_they_stop),
+        TEST(test_a_delivery_repeated_after_the_change_is_found),
+        TEST(test_a_file_replaced_with_other_line_ends_is_served),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
