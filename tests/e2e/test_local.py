@@ -446,7 +446,7 @@ def test_an_account_sees_its_quota_over_imap_and_shares_nothing(account):
             assert client.imap('GETQUOTA ""')[1] == ['* QUOTA "" (STORAGE 15 20)']
             assert rcpt(instance, account.address, 9000).startswith("552 5.2.2")
             client.imap("CREATE Team")
-            assert client.imap(f"SETACL Team {BOB} lr")[0].startswith("NO [CANNOT] Folders of acc")
+            assert client.imap(f"SETACL Team {BOB} lr")[0].startswith("NO [CANNOT] Folders that other")
             assert client.imap("GETACL Team")[1] == [
                 f'* ACL "Team" "{account.address}" lrswipkxteacd']
             assert client.imap("NAMESPACE")[1] == ['* NAMESPACE (("" "/")) NIL NIL']
