@@ -505,6 +505,8 @@ static int one_folder(struct run *r, struct error *err)
 static int all_folders(struct run *r, struct error *err)
 {
     int rc = list_folders(r, err);
+    if (!rc && r->nfolders == 0 && r->a->folder)
+        rc = error_set(err, ERR_NOT_FOUND, "the server has no folder %s", r->a->folder);
     for (size_t i = 0; !rc && i < r->nfolders; i++) {
         r->f = &r->folders[i];
         if (!r->f->noselect)
@@ -576,6 +578,8 @@ int import_run(struct import_args *a, struct store *store)
     import_state_free(r.state);
     if (!rc)
         return r.skipped ? 1 : 0;
-    fprintf(stderr, "veredus: %s: %s: run it again to go on\n", r.server, err.text);
-    return rc == ERR_CLOSED || rc == ERR_TIMEOUT || rc == ERR_TEMP || rc == ERR_BUSY ? 75 : 1;
+    bool passes = rc == ERR_CLOSED || rc == ERR_TIMEOUT || rc == ERR_TEMP || rc == ERR_BUSY;
+    fprintf(
+        stderr, "veredus: %s: %s%s\n", r.server, err.text, passes ? ": run it again to go on" : "");
+    return passes ? 75 : 1;
 }

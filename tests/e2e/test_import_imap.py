@@ -137,6 +137,9 @@ def test_a_server_must_be_who_it_says(rootless, source):
     take(rootless, ALICE, source.imaps, "--tls", "implicit", "--insecure", "--dry-run")
     _, why = take(rootless, ALICE, source.imaps, *verified(source), password="wrong", status=1)
     assert "login" in why and "wrong" not in why
+    assert "run it again" not in why
+    _, why = take(rootless, ALICE, source.imaps, *verified(source), "--folder", "Nowhere", status=1)
+    assert "no folder Nowhere" in why and "run it again" not in why
     rootless.veredus("mailbox", "import", ALICE, "imap", "localhost", "--login", BOB, status=2)
 
 
