@@ -121,6 +121,26 @@ static void check_certificate(const struct conf *conf, struct buf *errors)
     buf_printf(errors, " of tls: %s\n", err.text);
 }
 
+/* Who runs commands has to exist: otherwise each delivery fails, and only then somebody hears. */
+static void check_account(const struct place *p)
+{
+    struct slice name = conf_string(p->block, p->key);
+    struct error err;
+    uid_t uid;
+    gid_t gid;
+    if (name.n > 0 && sandbox_account(name.p, &uid, &gid, &err) == ERR_NOT_FOUND)
+        complain(p, name.p, "no such account on this host");
+}
+
+static void check_accounts(const struct conf *conf, struct buf *errors)
+{
+    struct place p = {conf, conf_one(conf, "pipe"), "command-user", errors};
+    check_account(&p);
+    p.key = "user";
+    for (p.block = NULL; (p.block = conf_next(conf_root(conf), "command", p.block));)
+        check_account(&p);
+}
+
 void config_check_world(const struct conf *conf, struct buf *errors)
 {
     struct error err;
@@ -130,4 +150,5 @@ void config_check_world(const struct conf *conf, struct buf *errors)
     check_directories(conf, errors);
     check_certificate(conf, errors);
     check_anchor(conf, errors);
+    check_accounts(conf, errors);
 }

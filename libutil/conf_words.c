@@ -42,12 +42,23 @@ int conf_word_domain(struct slice word, struct error *err)
     return OK;
 }
 
+/* RFC 5321 §4.1.2: outside quotes a local part has none of the specials. */
+static bool is_local_part(struct slice s)
+{
+    static const char specials[] = "()<>[]:;@\\,\"";
+    bool quoted = s.n > 2 && s.p[0] == '"' && s.p[s.n - 1] == '"';
+    for (size_t i = 0; i < s.n && !quoted; i++)
+        if (s.p[i] != '\0' && strchr(specials, s.p[i]))
+            return false;
+    return s.n > 0;
+}
+
 int conf_word_address(struct slice word, struct error *err)
 {
     ptrdiff_t at = slice_rchr(word, '@');
-    bool ok = word.n > 0 && at != 0 && word.n <= 320;
+    bool ok = word.n <= 320 && is_local_part(at < 0 ? word : slice_first(word, (size_t)at));
     if (at > 0)
-        ok = net_is_domain(slice_from_index(word, (size_t)at + 1));
+        ok = ok && net_is_domain(slice_from_index(word, (size_t)at + 1));
     for (size_t i = 0; i < word.n; i++)
         if ((unsigned char)word.p[i] <= ' ' || word.p[i] == '<' || word.p[i] == '>')
             ok = false;
