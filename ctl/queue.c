@@ -1,6 +1,8 @@
 /* queue: what waits to be delivered, and what to do about it. */
+#include <errno.h>
 #include <inttypes.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +14,24 @@ enum { DOMAINS_SHOWN = 20 };
 
 static char offline_word[] = "--offline";
 
+bool queue_has_no_spool(const char *spool)
+{
+    static const char *const made[] = {"log", "parked", "format"}; /* by the first start */
+    char path[4200];
+    struct stat st;
+    if (stat(spool, &st) != 0) {
+        ctl_fail(CTL_NO, "%s, the spool directory: %s", spool, strerror(errno));
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        snprintf(path, sizeof(path), "%s/%s", spool, made[i]);
+        if (stat(path, &st) == 0 || errno != ENOENT)
+            return false;
+    }
+    ctl_fail(CTL_NO, "%s: there is no queue yet: the system has never been started", spool);
+    return true;
+}
+
 /* The system is down: qmgr reads the spool for us, and speaks as it would otherwise. */
 static int open_offline(struct ctl *c, struct ipc_sync *s, struct error *err)
 {
@@ -20,6 +40,8 @@ static int open_offline(struct ctl *c, struct ipc_sync *s, struct error *err)
     int fds[2];
     if (!conf || !slice_to_cstr(conf_string(conf_root(conf), "spool"), path, sizeof(path)))
         return error_set(err, ERR_SYNTAX, "the configuration cannot be used");
+    if (queue_has_no_spool(path))
+        return ERR_NOT_FOUND;
     snprintf(command, sizeof(command), "%s/%s", c->bin_dir, role_info(ROLE_QMGR)->program);
     char *argv[] = {command, offline_word, path, NULL};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
@@ -35,16 +57,23 @@ static int open_offline(struct ctl *c, struct ipc_sync *s, struct error *err)
         fd_close(&fds[0]);
         return error_sys(err, "cannot start %s", command);
     }
-    return ipc_sync_open(s, fds[0], &queue_proto, IPC_CLIENT, err);
+    int rc = ipc_sync_open(s, fds[0], &queue_proto, IPC_CLIENT, err);
+    /* Where it had a reason, it has told it. */
+    return rc == ERR_CLOSED
+               ? error_set(err, ERR_IO,
+                     "the system is not running, and its spool %s could not be read", path)
+               : rc;
 }
 
 int queue_open(struct ctl *c, struct ipc_sync *s, bool offline)
 {
     struct error err = {0};
     int rc = ctl_connect_daemon(c, CONV_QUEUE, ROLE_QMGR, &queue_proto, s, &err);
-    if (rc == ERR_CLOSED && offline)
+    if (rc == ERR_CLOSED && offline) {
         rc = open_offline(c, s, &err);
-    else if (rc == ERR_CLOSED)
+        if (rc == ERR_NOT_FOUND)
+            return CTL_NO;
+    } else if (rc == ERR_CLOSED)
         return ctl_fail(CTL_NO, "%s: what changes the queue needs the running system", err.text);
     return rc == OK ? CTL_OK : ctl_report(&err);
 }
@@ -145,7 +174,7 @@ const struct ctl_verb queue_verbs[] = {{"queue", "list", "[--json | --mailq] " F
                                            "List the messages that wait.", queue_list_verb},
     {"queue", "summary", "[--json] [--sender] [--all]",
         "Count them by state and age, for each domain of recipients or senders.", summary},
-    {"queue", "show", "[--json | --headers | --body] ID",
+    {"queue", "show", "[--json] [--headers | --body] ID",
         "Show one: envelope, recipients and history, or the message.", queue_show_verb},
     {"queue", "flush", "[--dry-run] [ID ... | DOMAIN ... | all | FILTERS as in list]",
         "Try to deliver now; without arguments everything.", queue_act_verb},

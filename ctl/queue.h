@@ -8,6 +8,9 @@
  * spool, which only answers questions. Prints an error and returns the exit status. */
 int queue_open(struct ctl *, struct ipc_sync *, bool offline);
 
+/* True when there is no spool directory, or no system has ever run on it; prints which. */
+bool queue_has_no_spool(const char *spool);
+
 typedef void queue_entry_fn(const struct queue_entry *, void *arg);
 /* Calls fn for every message that fits, page by page, so that nothing grows with the queue. fn may
  * not use s. filter: packed queue_filter, or empty. Returns the exit status. */

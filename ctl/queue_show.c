@@ -6,6 +6,8 @@
 #include "ctl/queue.h"
 #include "libutil/log.h"
 
+enum { SHOWN_MAX = 1024 * 1024 * 1024 };
+
 struct shown {
     struct json *json; /* NULL: text */
     uint64_t qid;
@@ -171,8 +173,8 @@ static size_t header_end(const char *p, size_t n, bool *line)
     return 0;
 }
 
-/* The message itself, as it came, or its header. */
-static int show_body(struct ipc_sync *s, uint64_t qid, bool headers)
+/* The message itself, as it came, or its header: into `out`, or (NULL) printed. */
+static int show_body(struct ipc_sync *s, uint64_t qid, bool headers, struct buf *out)
 {
     struct ipc_in in;
     struct error err = {0};
@@ -193,13 +195,36 @@ static int show_body(struct ipc_sync *s, uint64_t qid, bool headers)
         if (n <= 0)
             break;
         end = headers ? header_end(chunk, (size_t)n, &line) : 0;
-        fwrite(chunk, 1, end ? end : (size_t)n, stdout);
+        if (!out)
+            fwrite(chunk, 1, end ? end : (size_t)n, stdout);
+        else if (buf_put(out, slice_from(chunk, end ? end : (size_t)n)) != OK)
+            break;
         at += (uint64_t)n;
     }
     fd_close(&fd);
     if (at < content->size && end == 0)
         return ctl_fail(CTL_NO, "the message cannot be read");
     return CTL_OK;
+}
+
+/* The same as a string; what is not UTF-8 in it is replaced. */
+static int show_body_json(struct ipc_sync *s, struct shown *sh, bool headers)
+{
+    struct json *j = sh->json;
+    struct buf text;
+    char id[ID_TEXT];
+    buf_init(&text, SHOWN_MAX);
+    int status = show_body(s, sh->qid, headers, &text);
+    if (status == CTL_OK) {
+        id_print(sh->qid, id);
+        json_begin(j, NULL, '{');
+        json_str(j, "qid", slice_of(id));
+        json_str(j, headers ? "headers" : "body", buf_slice(&text));
+        json_end(j, '}');
+        printf("%.*s\n", SLICE_FMT(buf_slice(j->out)));
+    }
+    buf_clear(&text);
+    return status;
 }
 
 static void show_attempt(struct json *j, const struct queue_attempt *a)
@@ -285,8 +310,11 @@ int queue_show_verb(struct ctl *c, int argc, char **argv)
     int status = queue_open(c, &s, true);
     if (status != CTL_OK)
         return status;
-    buf_init(&out, 256 * 1024 * 1024);
-    status = body ? show_body(&s, sh.qid, headers) : show_all(&s, &sh);
+    buf_init(&out, SHOWN_MAX);
+    if (body)
+        status = c->json ? show_body_json(&s, &sh, headers) : show_body(&s, sh.qid, headers, NULL);
+    else
+        status = show_all(&s, &sh);
     buf_clear(&out);
     ipc_sync_close(&s);
     return status;

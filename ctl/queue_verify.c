@@ -64,14 +64,12 @@ static void take_line(struct report *r, char *line)
 }
 
 /* Starts qmgr on the spool; its standard output, or NULL. */
-static FILE *start(struct ctl *c, bool running, pid_t *pid)
+static FILE *start(struct ctl *c, const char *spool, bool running, pid_t *pid)
 {
     static char verify_word[] = "--verify", running_word[] = "--running";
     char command[8300], path[4096];
     int fds[2];
-    const struct conf *conf = ctl_conf(c);
-    if (!conf || !slice_to_cstr(conf_string(conf_root(conf), "spool"), path, sizeof(path)))
-        return NULL;
+    snprintf(path, sizeof(path), "%s", spool);
     snprintf(command, sizeof(command), "%s/%s", c->bin_dir, role_info(ROLE_QMGR)->program);
     char *argv[] = {command, verify_word, path, running ? running_word : NULL, NULL};
     if (pipe2(fds, O_CLOEXEC) < 0)
@@ -92,12 +90,18 @@ static FILE *start(struct ctl *c, bool running, pid_t *pid)
 int queue_verify(struct ctl *c, int argc, char **argv)
 {
     struct report r = {.c = c, .j = {&r.json, false}};
-    char line[2048];
+    char line[2048], spool[4096];
     pid_t pid = -1;
     int status = 0;
     if (argc != 0)
         return (void)argv, ctl_usage(c);
-    FILE *in = start(c, ctl_is_running(c), &pid);
+    const struct conf *conf = ctl_conf(c);
+    if (!conf || !slice_to_cstr(conf_string(conf_root(conf), "spool"), spool, sizeof(spool)))
+        return CTL_NO; /* which has been told */
+    bool running = ctl_is_running(c);
+    if (!running && queue_has_no_spool(spool))
+        return CTL_NO;
+    FILE *in = start(c, spool, running, &pid);
     if (!in)
         return ctl_fail(CTL_TEMPORARY, "qmgr cannot be started on the spool");
     buf_init(&r.json, 16 * 1024 * 1024);

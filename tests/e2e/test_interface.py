@@ -481,6 +481,35 @@ def test_a_missing_table_is_named_with_file_and_line(fresh):
     assert f"veredus.conf:{number}: hold: " in refused(instance)
 
 
+@pytest.mark.parametrize("line,key", [
+    ("admin a@b@example.test", "admin"),
+    ("domain other.test { catch-all a@b@example.test }", "catch-all"),
+    ("pipe { command-user nosuchaccount }", "command-user"),
+    ("command archive { run /bin/true; user nosuchaccount }", "user"),
+])
+def test_a_wrong_address_or_account_is_named_with_file_and_line(fresh, line, key):
+    instance = fresh()
+    text = instance.read("veredus.conf")
+    if key == "admin":
+        text = "".join(x for x in text.splitlines(True) if not x.startswith("admin "))
+    with open(instance.path("veredus.conf"), "w") as file:
+        file.write(text + line + "\n")
+    number = conf_line(instance, line)
+    result = instance.veredus("config", "check", status=None)
+    assert result.returncode == 1
+    assert f"veredus.conf:{number}: " in result.stdout + result.stderr
+    assert key in result.stdout + result.stderr
+    assert f"veredus.conf:{number}: " in refused(instance)
+
+
+def test_the_queue_of_a_system_that_was_never_started_is_told_to_be_missing(fresh):
+    instance = fresh()
+    for verb in ("list",), ("verify",), ("summary",), ("show", "1bcdfgh"):
+        result = instance.veredus("queue", *verb, status=1)
+        assert "never been started" in result.stderr
+        assert "peer" not in result.stderr
+
+
 def test_reload_refuses_a_missing_table_and_goes_on(fresh):
     instance = fresh()
     instance.start()

@@ -297,6 +297,8 @@ def test_show_gives_headers_and_body_alone_also_while_down(stuck):
     entry = enqueue(stuck, subject=(subject := unique("shown")))
     running = [stuck.veredus("queue", "show", *o, entry["qid"]).stdout
                for o in (["--headers"], ["--body"], ["--json"])]
+    whole = {o: stuck.veredus("queue", "show", "--json", o, entry["qid"]).stdout
+             for o in ("--headers", "--body")}
     stuck.stop()
     down = [stuck.veredus("queue", "show", *o, entry["qid"]).stdout
             for o in (["--headers"], ["--body"], ["--json"])]
@@ -305,6 +307,10 @@ def test_show_gives_headers_and_body_alone_also_while_down(stuck):
     assert f"Subject: {subject}\n" in running[0] and "queue content" not in running[0]
     assert running[1].startswith(running[0]) and running[1].endswith("queue content\n")
     assert running == down
+    for option, name, text in ("--headers", "headers", down[0]), ("--body", "body", down[1]):
+        shown = json.loads(whole[option])
+        assert shown["qid"] == entry["qid"]
+        assert shown[name].replace("\r\n", "\n") == text.replace("\r\n", "\n")
     assert act.returncode == 1 and "needs the running system" in act.stderr
     assert entry["qid"] in ids(stuck)
     stuck.veredus("queue", "delete", entry["qid"])
