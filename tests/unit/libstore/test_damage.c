@@ -121,65 +121,77 @@ static void assert_recovered(struct fixture *f, uint32_t uidvalidity, uint32_t u
 struct state_of {
     struct saved index, log, cache;
     uint32_t uidvalidity, uidnext;
-    char names[MESSAGES][256]; /* of the message files */
-    size_t nnames;
+    struct {
+        char name[256], text[sizeof(MAIL)];
+    } files[MESSAGES];
+    size_t nfiles;
 };
 
-static void remember_names(struct fixture *f, struct state_of *s)
+typedef void file_fn(struct state_of *, int dir, const char *name);
+
+static void each_file(struct fixture *f, const char *where, struct state_of *s, file_fn *fn)
 {
     char path[256];
-    path_of(f, "cur", path);
+    path_of(f, where, path);
     DIR *d = opendir(path);
     assert_non_null(d);
-    s->nnames = 0;
     for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.') {
-            assert_true(s->nnames < MESSAGES);
-            snprintf(s->names[s->nnames++], sizeof(s->names[0]), "%s", e->d_name);
-        }
+        if (e->d_name[0] != '.')
+            fn(s, dirfd(d), e->d_name);
     closedir(d);
 }
 
-static bool is_remembered(const struct state_of *s, const char *name)
+static void remember_file(struct state_of *s, int dir, const char *name)
 {
-    for (size_t i = 0; i < s->nnames; i++)
-        if (strcmp(s->names[i], name) == 0)
-            return true;
-    return false;
+    assert_true(s->nfiles < MESSAGES);
+    char *text = s->files[s->nfiles].text;
+    snprintf(s->files[s->nfiles++].name, sizeof(s->files[0].name), "%s", name);
+    int fd = openat(dir, name, O_RDONLY);
+    assert_true(read(fd, text, sizeof(MAIL)) > 0);
+    close(fd);
+}
+
+static void remove_file(struct state_of *s, int dir, const char *name)
+{
+    (void)s;
+    assert_int_equal(unlinkat(dir, name, 0), 0);
+}
+
+static const char *place(const struct fixture *f, const char *name, char out[64])
+{
+    snprintf(out, 64, "%s%s", f->opt.coexist ? "" : "veredus.inbox/", name);
+    return out;
 }
 
 static void remember(struct fixture *f, struct state_of *s)
 {
+    char name[64];
     open_store(f);
     struct store_status st;
     assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
-    s->uidvalidity = st.uidvalidity;
-    s->uidnext = st.uidnext;
+    *s = (struct state_of){.uidvalidity = st.uidvalidity, .uidnext = st.uidnext};
     store_close(f->store);
     f->store = NULL;
-    s->index = load(f, "veredus.inbox/veredus.index");
-    s->log = load(f, "veredus.inbox/veredus.log");
-    s->cache = load(f, "veredus.inbox/veredus.cache");
-    remember_names(f, s);
+    s->index = load(f, place(f, "veredus.index", name));
+    s->log = load(f, place(f, "veredus.log", name));
+    s->cache = load(f, place(f, "veredus.cache", name));
+    each_file(f, "cur", s, remember_file);
+    assert_int_equal(s->nfiles, MESSAGES - 1);
 }
 
-/* The message that assert_recovered adds goes again, and all files are as they were. */
-static void restore(struct fixture *f, const struct state_of *s)
+/* All files are as they were. */
+static void restore(struct fixture *f, struct state_of *s)
 {
-    char path[256], full[700];
-    path_of(f, "cur", path);
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.' || is_remembered(s, e->d_name))
-            continue;
-        snprintf(full, sizeof(full), "%s/%s", path, e->d_name);
-        assert_int_equal(unlink(full), 0);
+    char name[300];
+    each_file(f, "cur", s, remove_file);
+    each_file(f, "new", s, remove_file);
+    for (size_t i = 0; i < s->nfiles; i++) {
+        snprintf(name, sizeof(name), "cur/%s", s->files[i].name);
+        save(f, name, s->files[i].text, strlen(s->files[i].text));
     }
-    closedir(d);
-    save(f, "veredus.inbox/veredus.index", s->index.data, s->index.n);
-    save(f, "veredus.inbox/veredus.log", s->log.data, s->log.n);
-    save(f, "veredus.inbox/veredus.cache", s->cache.data, s->cache.n);
+    save(f, place(f, "veredus.index", name), s->index.data, s->index.n);
+    save(f, place(f, "veredus.log", name), s->log.data, s->log.n);
+    save(f, place(f, "veredus.cache", name), s->cache.data, s->cache.n);
 }
 
 static void forget(struct state_of *s)
@@ -226,9 +238,13 @@ static void damage_file(struct fixture *f, const char *name, damage_fn *damage, 
 }
 
 /* Without `damage`: a flipped bit under an open view. */
-static void damage_everywhere(struct fixture *f, const char *name, damage_fn *damage, size_t step)
+static void damage_everywhere(struct fixture *f, const char *file, damage_fn *damage, size_t step)
 {
     struct state_of s;
+    char name[64];
+    place(f, file, name);
+    /* Repairs look into each file there, and take their time. */
+    step *= f->opt.coexist ? 5 : 1;
     populate(f);
     remember(f, &s);
     struct saved whole = load(f, name);
@@ -261,44 +277,78 @@ static void zero_from(struct saved *s, size_t at)
     memset(s->data + at, 0, s->n - at);
 }
 
+enum { BLOCK = 300 };
+
+static void zero_block(struct saved *s, size_t at)
+{
+    memset(s->data + at, 0, MIN(BLOCK, s->n - at));
+}
+
+/* What was written elsewhere in the file by mistake of a disk, whole transactions among it. */
+static void repeat_block(struct saved *s, size_t at)
+{
+    size_t from = at > BLOCK ? at - BLOCK : 0;
+    memmove(s->data + at, s->data + from, MIN(BLOCK, s->n - at));
+}
+
+static void test_log_with_a_zeroed_block(void **state)
+{
+    damage_everywhere(*state, "veredus.log", zero_block, 11);
+}
+
+static void test_log_with_a_block_that_is_there_twice(void **state)
+{
+    damage_everywhere(*state, "veredus.log", repeat_block, 4);
+}
+
+static void test_index_with_a_zeroed_block(void **state)
+{
+    damage_everywhere(*state, "veredus.index", zero_block, 11);
+}
+
+static void test_index_with_a_block_that_is_there_twice(void **state)
+{
+    damage_everywhere(*state, "veredus.index", repeat_block, 4);
+}
+
 static void test_log_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.log", flip, 1);
+    damage_everywhere(*state, "veredus.log", flip, 1);
 }
 
 static void test_log_with_a_zeroed_end(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.log", zero_from, 7);
+    damage_everywhere(*state, "veredus.log", zero_from, 7);
 }
 
 static void test_index_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.index", flip, 1);
+    damage_everywhere(*state, "veredus.index", flip, 1);
 }
 
 static void test_index_cut_short(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.index", cut, 3);
+    damage_everywhere(*state, "veredus.index", cut, 3);
 }
 
 static void test_cache_with_a_flipped_bit(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.cache", flip, 1);
+    damage_everywhere(*state, "veredus.cache", flip, 1);
 }
 
 static void test_index_with_a_flipped_bit_under_a_session(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.index", NULL, 1);
+    damage_everywhere(*state, "veredus.index", NULL, 1);
 }
 
 static void test_log_with_a_flipped_bit_under_a_session(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.log", NULL, 1);
+    damage_everywhere(*state, "veredus.log", NULL, 1);
 }
 
 static void test_cache_with_a_flipped_bit_under_a_session(void **state)
 {
-    damage_everywhere(*state, "veredus.inbox/veredus.cache", NULL, 3);
+    damage_everywhere(*state, "veredus.cache", NULL, 3);
 }
 
 /* A cut log cannot be told from one that ended there, except inside a transaction; but no mail is
@@ -307,11 +357,12 @@ static void test_log_cut_short_loses_no_mail(void **state)
 {
     struct fixture *f = *state;
     struct state_of s;
+    char name[64];
     populate(f);
     remember(f, &s);
     for (size_t at = 0; at < s.log.n; at += 7) {
         restore(f, &s);
-        save(f, "veredus.inbox/veredus.log", s.log.data, at);
+        save(f, place(f, "veredus.log", name), s.log.data, at);
         open_store(f);
         assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
         struct store_status st;
@@ -329,14 +380,13 @@ static void test_missing_files(void **state)
     struct fixture *f = *state;
     struct state_of s;
     char path[256];
-    static const char *const names[] = {
-        "veredus.inbox/veredus.index", "veredus.inbox/veredus.log", "veredus.inbox/veredus.cache"};
+    static const char *const names[] = {"veredus.index", "veredus.log", "veredus.cache"};
     populate(f);
     remember(f, &s);
     for (size_t mask = 1; mask < 8; mask++) {
         restore(f, &s);
         for (size_t i = 0; i < 3; i++) {
-            path_of(f, names[i], path);
+            inbox_path_of(f, names[i], path);
             if (mask >> i & 1)
                 assert_int_equal(unlink(path), 0);
         }
@@ -611,21 +661,26 @@ static void test_file_of_an_expunged_message_is_no_message_and_housekeeping_remo
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define IN_BOTH(t) TEST(t), cmocka_unit_test_setup_teardown(t, setup_coexist, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_file_of_an_expunged_message_is_no_message_and_housekeeping_removes_it),
-        TEST(test_log_with_a_flipped_bit),
-        TEST(test_log_with_a_zeroed_end),
-        TEST(test_index_with_a_flipped_bit),
-        TEST(test_index_cut_short),
-        TEST(test_cache_with_a_flipped_bit),
-        TEST(test_index_with_a_flipped_bit_under_a_session),
-        TEST(test_log_with_a_flipped_bit_under_a_session),
-        TEST(test_cache_with_a_flipped_bit_under_a_session),
-        TEST(test_log_cut_short_loses_no_mail),
-        TEST(test_missing_files),
+        IN_BOTH(test_log_with_a_flipped_bit),
+        IN_BOTH(test_log_with_a_zeroed_block),
+        IN_BOTH(test_log_with_a_block_that_is_there_twice),
+        IN_BOTH(test_index_with_a_zeroed_block),
+        IN_BOTH(test_index_with_a_block_that_is_there_twice),
+        IN_BOTH(test_log_with_a_zeroed_end),
+        IN_BOTH(test_index_with_a_flipped_bit),
+        IN_BOTH(test_index_cut_short),
+        IN_BOTH(test_cache_with_a_flipped_bit),
+        IN_BOTH(test_index_with_a_flipped_bit_under_a_session),
+        IN_BOTH(test_log_with_a_flipped_bit_under_a_session),
+        IN_BOTH(test_cache_with_a_flipped_bit_under_a_session),
+        IN_BOTH(test_log_cut_short_loses_no_mail),
+        IN_BOTH(test_missing_files),
         TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
         TEST(test_index_files_beside_the_messages_of_inbox_go_to_their_place),
         TEST(test_newer_release_is_refused_and_left_alone),
