@@ -304,9 +304,7 @@ static int load_or_rebuild(struct box *b, struct error *err)
     int rc = load(b, err);
     for (int turns = 0; turns < REPAIRS && (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT); turns++) {
         box_unload(b);
-        rc = maildir_make(b->dirfd, err);
-        if (!rc)
-            rc = box_rebuild(b->store, b->disk, false, err);
+        rc = box_rebuild(b->store, b->disk, false, err);
         if (rc)
             return rc;
         rc = load(b, err);

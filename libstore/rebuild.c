@@ -406,6 +406,9 @@ static int rebuild_seized(struct box *b, bool force, struct error *err)
     int log = -1;
     int rc = place_holds(b) ? place_move_in(b, err)
                             : error_set(err, ERR_BUSY, "another process moves the index of INBOX");
+    /* Who made the folder may have died between two of its directories. */
+    if (!rc)
+        rc = maildir_make(b->dirfd, err);
     if (!rc)
         rc = box_seize_log(b, &log, err);
     if (!rc && (force || !intact(b)))

@@ -412,6 +412,19 @@ static void test_flags_survive_a_damaged_log_where_they_are_whole(void **state)
     store_unselect(mb);
 }
 
+/* As who dies while he makes a folder leaves it. */
+static void test_rebuild_makes_a_folder_whole(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    path_of(f, ".x", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    path_of(f, ".x/tmp", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(store_rebuild(f->store, SLICE_LIT("x"), &f->err), OK);
+    append(f, SLICE_LIT("x"), SLICE_LIT(MAIL));
+}
+
 /* All of them, or only the log, as when the machine stopped after the others. */
 static void test_index_files_beside_the_messages_of_inbox_go_to_their_place(void **state)
 {
@@ -681,6 +694,7 @@ int main(void)
         IN_BOTH(test_cache_with_a_flipped_bit_under_a_session),
         IN_BOTH(test_log_cut_short_loses_no_mail),
         IN_BOTH(test_missing_files),
+        TEST(test_rebuild_makes_a_folder_whole),
         TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
         TEST(test_index_files_beside_the_messages_of_inbox_go_to_their_place),
         TEST(test_newer_release_is_refused_and_left_alone),
