@@ -73,9 +73,18 @@ static bool is_idle(const struct session *s)
     return s->state == SESSION_COMMAND && !s->txn;
 }
 
+/* A client that came just before the end has not said yet what for: it may begin. */
+static int64_t grace(const struct session *s)
+{
+    int64_t age = loop_now(s->server->daemon->loop) - s->started;
+    return s->messages > 0 ? 0 : MAX(SESSION_GRACE_MS - age, (int64_t)0);
+}
+
 void session_shut_down(struct session *s)
 {
-    if (is_idle(s))
+    if (is_idle(s) && grace(s) > 0)
+        timer_start(&s->timer, grace(s));
+    else if (is_idle(s))
         session_hang_up(s, "4.3.2", "shutdown", "Service is shutting down, try again later");
 }
 
@@ -280,6 +289,8 @@ static void on_timeout(void *arg)
         timer_start(&s->timer, s->service->timeout);
     else if (s->state == SESSION_TLS || s->state == SESSION_GREETING)
         close_session(s, "timeout");
+    else if (s->server->daemon->draining && is_idle(s))
+        session_shut_down(s);
     else
         session_hang_up(s, "4.4.2", "timeout", "Timeout, closing the connection");
 }

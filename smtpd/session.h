@@ -71,7 +71,9 @@ struct session {
 
 /* Takes fd. client: the address in text, or "uid:N" of a local submitter. */
 struct session *session_new(struct service *, int fd, struct slice client, int64_t uid);
-/* Ends all talk: 421 where a reply may be sent now. */
+enum { SESSION_GRACE_MS = 2000 };
+/* Ends all talk: 421 where a reply may be sent now, to a client that has sent no message yet
+ * SESSION_GRACE_MS after it came. */
 void session_shut_down(struct session *);
 
 /* --- for the commands --- */

@@ -296,6 +296,53 @@ static void test_draining_ends_idle_sessions_and_finishes_others(void **state)
     assert_int_equal(f.accepts, 1);
 }
 
+static void shut_down(void)
+{
+    f.daemon.draining = true;
+    LIST_EACH(it, &f.server.sessions)
+    session_shut_down(LIST_ENTRY(it, struct session, link));
+    spin();
+}
+
+static void test_a_client_that_came_before_draining_may_send_one_message(void **state)
+{
+    (void)state;
+    hello();
+    shut_down();
+    expect("");
+    envelope();
+    say("DATA\r\nx\r\n.\r\n");
+    expect("354 250 421");
+    assert_int_equal(f.accepts, 1);
+}
+
+static void test_draining_waits_two_seconds_for_a_client_that_says_nothing(void **state)
+{
+    (void)state;
+    hello();
+    shut_down();
+    loop_advance(f.daemon.loop, SESSION_GRACE_MS - 1);
+    spin();
+    say("NOOP\r\n");
+    expect("250");
+    loop_advance(f.daemon.loop, 1);
+    spin();
+    assert_true(reply_has("421 4.3.2 "));
+    expect("421");
+    assert_true(ended());
+}
+
+static void test_draining_ends_a_client_that_has_been_idle_for_longer_at_once(void **state)
+{
+    (void)state;
+    hello();
+    loop_advance(f.daemon.loop, SESSION_GRACE_MS);
+    spin();
+    shut_down();
+    expect("421");
+    assert_true(ended());
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -321,6 +368,9 @@ int main(void)
         TEST(test_commands_wait_while_lookupd_thinks),
         TEST(test_silence_is_421_after_the_timeout),
         TEST(test_draining_ends_idle_sessions_and_finishes_others),
+        TEST(test_a_client_that_came_before_draining_may_send_one_message),
+        TEST(test_draining_waits_two_seconds_for_a_client_that_says_nothing),
+        TEST(test_draining_ends_a_client_that_has_been_idle_for_longer_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
