@@ -221,3 +221,25 @@ def test_commands_use_the_mailbox_for_what_it_is(changing, tmp_path):
         host.veredus(*command, status=None)
         assert not os.path.exists(f"{box}/veredus.inbox"), command
     assert "whole" in host.veredus("mailbox", "verify", ALICE).stdout
+
+
+def test_dovecot_reads_mail_that_came_before_it_as_we_do(changing):
+    host = changing
+    if "coexist yes" in host.read("veredus.conf"):
+        change(host)
+    for body in ("One.\r\n", "A line.\r\nAnother.\r\n" * 3000):
+        host.send(f"before {len(body)}", body=body)
+        host.wait_mail(f"before {len(body)}")
+    change(host)
+    mailbox = Mailbox(host)
+    ours = {uid: (flags, size) for uid, (flags, size, _, _) in everything(host, "INBOX")[1].items()}
+    theirs = {size for size in re.findall(r"RFC822.SIZE (\d+)",
+                                          beside.dovecot(mailbox, "FETCH 1:* (RFC822.SIZE)"))}
+    assert {size for _, size in ours.values()} == theirs
+    text = beside.dovecot(mailbox, "FETCH 1:* (BODY.PEEK[])", r"STORE 1:* +FLAGS.SILENT (\Flagged)")
+    assert "\r\r" not in text and "Another." in text
+    wait_for("their flags", lambda: all(
+        "\\Flagged" in flags for flags, _, _, _ in everything(host, "INBOX")[1].values()))
+    now = everything(host, "INBOX")[1]
+    assert {uid: size for uid, (_, size, _, _) in now.items()} == {
+        uid: size for uid, (_, size) in ours.items()}
