@@ -121,6 +121,8 @@ static int connect_once(struct ctl *c, enum conversation conv, enum role role,
                 role_info(role)->program, SLICE_FMT(got->text));
         else
             rc = ipc_sync_open(s, in.fd, proto, IPC_CLIENT, err);
+        if (rc == ERR_CLOSED) /* not the system, which has just answered */
+            rc = error_set(err, ERR_TEMP, "%s has just ended", role_info(role)->program);
     }
     ipc_sync_close(&master);
     return rc;

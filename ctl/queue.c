@@ -14,6 +14,13 @@ enum { DOMAINS_SHOWN = 20 };
 
 static char offline_word[] = "--offline";
 
+int queue_report(const struct error *err)
+{
+    return err->code == ERR_CLOSED
+               ? ctl_fail(CTL_TEMPORARY, "qmgr has ended meanwhile: look what was done, try again")
+               : ctl_report(err);
+}
+
 bool queue_has_no_spool(const char *spool)
 {
     static const char *const made[] = {"log", "parked", "format"}; /* by the first start */
@@ -87,7 +94,7 @@ int queue_each(struct ipc_sync *s, struct slice filter, queue_entry_fn *fn, void
     while (more) {
         struct queue_entry e;
         if (ipc_sync_call(s, queue_list_type, 0, &ask, -1, &in, &err) != OK)
-            return ctl_report(&err);
+            return queue_report(&err);
         const struct queue_page *page = in.msg;
         struct reader r = reader_of(page->entries);
         while (r.rest.n && record_get(&r, &queue_entry_record, &e) == OK)
@@ -121,7 +128,7 @@ static int add_shares(struct ipc_sync *s, struct queue_summary *sum)
     for (bool more = true; more;) {
         struct queue_share share;
         if (ipc_sync_call(s, queue_shape_type, 0, &ask, -1, &in, &err) != OK)
-            return ctl_report(&err);
+            return queue_report(&err);
         const struct queue_shares *page = in.msg;
         struct reader r = reader_of(page->shares);
         while (r.rest.n && record_get(&r, &queue_share_record, &share) == OK)

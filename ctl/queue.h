@@ -8,6 +8,9 @@
  * spool, which only answers questions. Prints an error and returns the exit status. */
 int queue_open(struct ctl *, struct ipc_sync *, bool offline);
 
+/* ctl_report of a request that failed: when qmgr has ended, another try will do. */
+int queue_report(const struct error *);
+
 /* True when there is no spool directory, or no system has ever run on it; prints which. */
 bool queue_has_no_spool(const char *spool);
 

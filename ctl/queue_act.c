@@ -5,7 +5,7 @@
 #include "ctl/queue.h"
 #include "libutil/log.h"
 
-enum { FILTER_MAX = 1024, IDS_MAX = 100000 };
+enum { FILTER_MAX = 1024, TEXT_MAX = 320 };
 
 struct acting {
     struct ctl *c;
@@ -28,7 +28,7 @@ static int64_t ask(struct acting *a, uint64_t qid)
         .verb = slice_of(a->verb), .qid = qid, .argument = a->argument, .act = a->act};
     id_print(qid, id);
     if (ipc_sync_call(&a->s, queue_act_type, qid, &msg, -1, &in, &err) != OK) {
-        a->status = ctl_report(&err);
+        a->status = queue_report(&err);
         return -1;
     }
     const struct queue_acted *done = in.msg;
@@ -59,7 +59,7 @@ static bool exists(struct acting *a, uint64_t qid)
     struct queue_show msg = {.qid = qid};
     id_print(qid, id);
     if (ipc_sync_call(&a->s, queue_show_type, qid, &msg, -1, &in, &err) != OK)
-        a->status = ctl_report(&err);
+        a->status = queue_report(&err);
     else if (((const struct queue_details *)in.msg)->code == ERR_NOT_FOUND)
         a->status = ctl_fail(CTL_NO, "%s %s: no such message in the queue", a->c->verb->verb, id);
     else
@@ -255,6 +255,8 @@ int queue_retry(struct ctl *c, int argc, char **argv)
 int queue_bounce(struct ctl *c, int argc, char **argv)
 {
     const char *text = ctl_option(&argc, argv, "--text");
+    if (text && strlen(text) > TEXT_MAX)
+        return ctl_fail(CTL_USAGE, "--text: longer than %d bytes", TEXT_MAX);
     return act(c, "bounce", text, argc, argv);
 }
 

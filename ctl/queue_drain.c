@@ -56,7 +56,7 @@ static const void *call(
     struct error err = {0};
     if (ipc_sync_call(&d->s, type, qid, msg, -1, in, &err) == OK)
         return in->msg;
-    d->status = ctl_report(&err);
+    d->status = queue_report(&err);
     return NULL;
 }
 

@@ -140,7 +140,7 @@ static int show_pages(struct ipc_sync *s, struct shown *sh)
     struct queue_show ask = {.qid = sh->qid};
     do {
         if (ipc_sync_call(s, queue_show_type, sh->qid, &ask, -1, &in, &err) != OK)
-            return ctl_report(&err);
+            return queue_report(&err);
         const struct queue_details *d = in.msg;
         if (d->code != OK)
             return ctl_fail(CTL_NO, "%s",
@@ -182,7 +182,7 @@ static int show_body(struct ipc_sync *s, uint64_t qid, bool headers, struct buf 
     char chunk[16384];
     bool line = true;
     if (ipc_sync_call(s, queue_body_type, qid, &ask, -1, &in, &err) != OK)
-        return ctl_report(&err);
+        return queue_report(&err);
     const struct queue_content *content = in.msg;
     if (content->code != OK || in.fd < 0)
         return ctl_fail(CTL_NO, "no such message in the queue");
@@ -260,7 +260,7 @@ static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid)
     struct queue_attempt a;
     do {
         if (ipc_sync_call(s, queue_history_type, qid, &ask, -1, &in, &err) != OK)
-            return ctl_report(&err);
+            return queue_report(&err);
         const struct queue_past *past = in.msg;
         if (past->code != OK)
             return CTL_OK; /* finished meanwhile */

@@ -4,6 +4,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -360,6 +362,24 @@ def folder(instance):
     if instance.as_nobody:
         os.chown(path, 65534, 65534)
     return path
+
+
+def test_a_command_whose_qmgr_is_killed_says_that_another_try_will_do(stuck):
+    pid = stuck.pids("qmgr")[0]
+    os.kill(pid, signal.SIGSTOP)
+    asking = subprocess.Popen(stuck.command("veredus", "-d", stuck.dir, "queue", "list"),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.2)  # it waits for an answer, or is on its way to
+    os.kill(pid, signal.SIGKILL)
+    _, why = asking.communicate(timeout=60)
+    assert asking.returncode in (0, 75), why
+    assert "peer" not in why
+    wait_for("qmgr", lambda: stuck.veredus("queue", "list", status=None).returncode == 0)
+
+
+def test_a_text_for_senders_that_is_too_long_is_refused(stuck):
+    result = stuck.veredus("queue", "bounce", "--text", "x" * 321, "1bcdfgh", status=2)
+    assert "--text" in result.stderr
 
 
 @pytest.mark.parametrize("size", [100, 200000])
