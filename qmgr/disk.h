@@ -3,7 +3,7 @@
  * disk there that loses, tears and reorders what was not synced.
  *
  * Paths are relative to the spool directory. All functions return 0 (or a count, or a
- * descriptor) or a negative errno value. They may be called from two threads at once.
+ * descriptor) or a negative errno value. They may be called from several threads at once.
  */
 #pragma once
 

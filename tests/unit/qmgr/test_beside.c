@@ -21,7 +21,7 @@ struct slow {
     struct disk *sim;
     pthread_t loop;
     sem_t go, waits;
-    int reads; /* of threads */
+    _Atomic int reads; /* of threads */
 };
 
 static struct slow *slow_of(struct disk *disk)
