@@ -254,6 +254,16 @@ void found_clear(struct found *f)
     *f = (struct found){0};
 }
 
+bool found_elsewhere(const struct box *b, const struct found_file *file, const struct disk_rec *rec)
+{
+    struct stat st;
+    char path[FILE_NAME_MAX];
+    if (file->in_new == !!(rec->bits & REC_NEW))
+        return false;
+    file_path(b, rec, path);
+    return fs_stat(b->dirfd, path, &st) == 0;
+}
+
 struct found_file *found_get(const struct found *f, const char *base)
 {
     return map_get(&f->files, slice_of(base));

@@ -154,7 +154,8 @@ int box_keywords_define(
 bool place_is_apart(const struct store_options *);
 /* That directory of a folder, in the store. */
 const char *folder_place(const struct store *, const char *disk);
-/* Sets ixfd and dirfd. With coexistence INBOX's files come out of a directory that it had before. */
+/* Sets ixfd and dirfd. With coexistence INBOX's files come out of a directory that it had before.
+ */
 int box_open_place(struct box *, struct error *) MUST_USE;
 /* False: a process without coexistence has moved the files to where they are apart. */
 bool place_holds(const struct box *);
@@ -299,6 +300,9 @@ void deleted_gather(struct store *, const char *disk);
 int found_read(int dirfd, struct found *, struct error *) MUST_USE;
 void found_clear(struct found *);
 struct found_file *found_get(const struct found *, const char *base);
+/* Whether it is in the other directory than its record, which has a file of its own: a delivery
+ * that was cut off with coexistence, and repeated without, or the other way, can leave both. */
+bool found_elsewhere(const struct box *, const struct found_file *, const struct disk_rec *);
 /* A record for a file no index knows. The name goes into the operation. */
 void found_record(const struct found_file *, int dirfd, struct op *op);
 /* Records for the files not `known`, oldest first; free the array. */

@@ -203,6 +203,8 @@ static void match_records(struct box *b, struct found *f)
         struct found_file *file = found_get(f, base);
         if (file && !file->known) {
             file->known = true;
+            if (found_elsewhere(b, file, rec))
+                continue;
             rec->file_flags = file->flags;
             rec->bits = (uint16_t)((rec->bits & ~REC_NEW) | (file->in_new ? REC_NEW : 0));
         } else if (file || file_locate(b, rec, path)) {

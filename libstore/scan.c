@@ -34,7 +34,7 @@ static void put_flags(struct box *b, uint32_t uid, enum store_how how, uint8_t f
 static bool compare(struct box *b, const struct disk_rec *rec, const struct found_file *file)
 {
     bool in_new = rec->bits & REC_NEW;
-    if (file->flags == rec->file_flags && file->in_new == in_new)
+    if ((file->flags == rec->file_flags && file->in_new == in_new) || found_elsewhere(b, file, rec))
         return false;
     put_flags(b, rec->uid, STORE_ADD, file->flags & (uint8_t)~rec->file_flags);
     put_flags(b, rec->uid, STORE_REMOVE, rec->file_flags & (uint8_t)~file->flags);

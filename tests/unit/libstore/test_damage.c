@@ -425,6 +425,24 @@ static void test_rebuild_makes_a_folder_whole(void **state)
     append(f, SLICE_LIT("x"), SLICE_LIT(MAIL));
 }
 
+/* As a delivery leaves it that was made with coexistence, forgotten by a power cut, and repeated
+ * without. */
+static void test_file_in_new_of_another_form_does_not_hide_the_message(void **state)
+{
+    struct fixture *f = *state;
+    struct state_of s = {0};
+    char path[600];
+    append(f, INBOX, SLICE_LIT(MAIL));
+    each_file(f, "cur", &s, remember_file);
+    snprintf(path, sizeof(path), "new/%.*s", (int)strcspn(s.files[0].name, ":"), s.files[0].name);
+    write_file(f, path, "Subject: hello\n\nText.\n");
+    assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    assert_body(f, mb, 1, MAIL);
+    store_unselect(mb);
+}
+
 /* All of them, or only the log, as when the machine stopped after the others. */
 static void test_index_files_beside_the_messages_of_inbox_go_to_their_place(void **state)
 {
@@ -695,6 +713,7 @@ int main(void)
         IN_BOTH(test_log_cut_short_loses_no_mail),
         IN_BOTH(test_missing_files),
         TEST(test_rebuild_makes_a_folder_whole),
+        TEST(test_file_in_new_of_another_form_does_not_hide_the_message),
         TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
         TEST(test_index_files_beside_the_messages_of_inbox_go_to_their_place),
         TEST(test_newer_release_is_refused_and_left_alone),
