@@ -188,6 +188,29 @@ struct copy {
     bool there;        /* somebody found its file and gave it a record meanwhile */
 };
 
+/* A message that was expunged and is delivered once more this moment has a file of that name, but
+ * not yet its content. fd is the file that was found, target a link to what had its name then. */
+static int check_link(struct box *from, const struct disk_rec *rec, int fd, struct box *to,
+    const char *target, struct error *err)
+{
+    struct store_body body;
+    struct stat found, linked;
+    if (fs_fstat(fd, &found) || fs_stat(to->dirfd, target, &linked))
+        return error_sys(err, "message %u", rec->uid);
+    bool same = found.st_ino == linked.st_ino && found.st_dev == linked.st_dev;
+    bool known = (rec->bits & REC_SIZED) && (rec->bits & REC_CRLF) && !from->store->opt.coexist;
+    if (same && (!known || (uint64_t)found.st_size == rec->size))
+        return OK;
+    /* Of another size: it may have the other line ends. */
+    if (same && body_read_file(from, fd, &body, err) == OK) {
+        same = body.content.n == rec->size;
+        store_body_release(&body);
+        if (same)
+            return OK;
+    }
+    return error_set(err, ERR_NOT_FOUND, "the file of message %u is not whole", rec->uid);
+}
+
 static int link_file(struct box *from, const struct disk_rec *rec, struct box *to, struct copy *c,
     bool sync, struct error *err)
 {
@@ -197,7 +220,6 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
         return rc;
     if (sync && fs_data_sync(fd))
         rc = error_sys(err, "syncing a message");
-    fs_close(&fd);
     c->from = rec->uid;
     c->keywords = rec->keywords;
     c->op = (struct op){.type = OP_APPEND, .rec = *rec};
@@ -209,6 +231,9 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
     file_path(to, &c->op.rec, target);
     if (!rc)
         rc = file_link(from, rec, to->dirfd, target, err);
+    if (!rc && (rc = check_link(from, rec, fd, to, target, err)))
+        fs_unlink(to->dirfd, target, 0);
+    fs_close(&fd);
     return rc;
 }
 

@@ -471,6 +471,29 @@ static void test_index_files_beside_the_messages_of_inbox_go_to_their_place(void
     }
 }
 
+/* As when it was expunged and is being delivered once more. */
+static void test_a_file_that_has_not_all_its_content_is_not_copied(void **state)
+{
+    struct fixture *f = *state;
+    struct store_copied out;
+    struct uidset one = uids(1, 1);
+    char path[256];
+    append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_create(f->store, SLICE_LIT("Box"), &f->err), OK);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            assert_int_equal(close(openat(dirfd(d), e->d_name, O_WRONLY | O_TRUNC)), 0);
+    closedir(d);
+    assert_int_equal(store_copy(mb, &one, SLICE_LIT("Box"), &out, &f->err), ERR_NOT_FOUND);
+    assert_int_equal(files_in(f, ".Box/cur"), 0);
+    uidset_clear(&one);
+    store_unselect(mb);
+}
+
 static void test_newer_release_is_refused_and_left_alone(void **state)
 {
     struct fixture *f = *state;
@@ -716,6 +739,8 @@ int main(void)
         TEST(test_file_in_new_of_another_form_does_not_hide_the_message),
         TEST(test_flags_survive_a_damaged_log_where_they_are_whole),
         TEST(test_index_files_beside_the_messages_of_inbox_go_to_their_place),
+        cmocka_unit_test_setup_teardown(
+            test_a_file_that_has_not_all_its_content_is_not_copied, setup, teardown),
         TEST(test_newer_release_is_refused_and_left_alone),
         TEST(test_open_view_survives_a_rebuild_by_another_process),
         TEST(test_uids_and_modseqs_do_not_repeat_after_the_machine_stopped),
