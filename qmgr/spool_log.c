@@ -247,26 +247,36 @@ int spool_log_turn(struct spool_log *log, bool reserve, struct error *err)
     return OK;
 }
 
+/* Removes the oldest spare segment that was used: from the list, then for good. */
+static int remove_spare(struct spool_log *log, unsigned first)
+{
+    char path[SPOOL_PATH];
+    spool_log_path(log->spare[first].number, path);
+    int rc = log->format > 1 ? spool_list_write(log, first, 1) : 0;
+    if (rc == 0)
+        rc = log->disk->ops->unlink(log->disk, path);
+    if (rc < 0)
+        return rc;
+    log->names_changed = true;
+    memmove(
+        log->spare + first, log->spare + first + 1, (--log->nspare - first) * sizeof(*log->spare));
+    return 0;
+}
+
 /* Removes segments beyond those wanted, in their order: a record must not outlive the later one
- * that cancels it. */
+ * that cancels it. One is gone before the next leaves the list: whatever a crash leaves, the only
+ * one that is there and not listed is older than all others, and nobody misses it. */
 static void remove_surplus(struct spool_log *log)
 {
-    unsigned first = 0, all = log->nused + log->nspare;
-    unsigned surplus = all > log->nominal ? all - log->nominal : 0;
+    unsigned first = 0;
     while (first < log->nspare && log->spare[first].generation == 0)
         first++;
-    if (surplus > log->nspare - first)
-        surplus = log->nspare - first;
-    if (surplus == 0 || (log->format > 1 && spool_list_write(log, first, surplus) < 0))
-        return;
-    for (; surplus > 0; surplus--) {
-        char path[SPOOL_PATH];
-        spool_log_path(log->spare[first].number, path);
-        if (log->disk->ops->unlink(log->disk, path) < 0)
+    while (first < log->nspare && log->nused + log->nspare > log->nominal) {
+        if (log->names_changed && log->disk->ops->sync_dir(log->disk, "log") < 0)
             return;
-        log->names_changed = true;
-        memmove(log->spare + first, log->spare + first + 1,
-            (--log->nspare - first) * sizeof(*log->spare));
+        log->names_changed = false;
+        if (remove_spare(log, first) < 0)
+            return;
     }
 }
 
