@@ -89,16 +89,9 @@ static uint32_t take_arrivals(struct store_mailbox *mb)
     return mb->count - (uint32_t)before;
 }
 
-/* Messages no session has seen yet become recent here; with write access, only here. */
-static int claim_recent(struct store_mailbox *mb, struct error *err)
+static int claim(struct store_mailbox *mb, struct error *err)
 {
     struct box *b = mb->box;
-    if (b->head.first_recent >= b->head.uidnext)
-        return OK;
-    if (mb->read_only) {
-        uidset_add_range(&mb->recent, MAX(b->head.first_recent, 1), b->head.uidnext - 1);
-        return OK;
-    }
     int rc = box_lock(b, err);
     if (rc)
         return rc;
@@ -111,6 +104,21 @@ static int claim_recent(struct store_mailbox *mb, struct error *err)
             uidset_add_range(&mb->recent, first, end - 1);
     }
     box_unlock(b);
+    return rc;
+}
+
+/* Messages no session has seen yet become recent here; with write access, only here. On a disk that
+ * is full or must not be written to they can be read all the same. */
+static int claim_recent(struct store_mailbox *mb, struct error *err)
+{
+    const struct disk_index *head = &mb->box->head;
+    if (head->first_recent >= head->uidnext)
+        return OK;
+    int rc = mb->read_only ? ERR_DENIED : claim(mb, err);
+    if (rc == ERR_NO_SPACE || rc == ERR_IO || rc == ERR_DENIED) {
+        uidset_add_range(&mb->recent, MAX(head->first_recent, 1), head->uidnext - 1);
+        rc = OK;
+    }
     return rc;
 }
 

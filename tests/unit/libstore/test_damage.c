@@ -687,6 +687,26 @@ static void test_full_disk_is_no_space_and_leaves_nothing_half_written(void **st
     store_unselect(mb);
 }
 
+static void test_new_mail_can_be_read_on_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct store_changes ch;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    limit_files(60);
+    struct store_mailbox *mb = NULL;
+    int rc = store_select(f->store, INBOX, false, &mb, &f->err);
+    limit_files(RLIM_INFINITY);
+    assert_int_equal(rc, OK);
+    assert_int_equal(store_count(mb), 1);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    limit_files(60);
+    rc = store_refresh(mb, true, &ch, &f->err);
+    limit_files(RLIM_INFINITY);
+    assert_int_equal(rc, OK);
+    assert_int_equal(store_count(mb), 2);
+    store_unselect(mb);
+}
+
 static void test_file_of_an_expunged_message_is_no_message_and_housekeeping_removes_it(void **state)
 {
     struct fixture *f = *state;
@@ -748,6 +768,7 @@ int main(void)
         TEST(test_redo_after_a_crash_before_the_log_leaves_one_message),
         TEST(test_redo_after_a_rebuild_finds_the_message),
         TEST(test_full_disk_is_no_space_and_leaves_nothing_half_written),
+        TEST(test_new_mail_can_be_read_on_a_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
