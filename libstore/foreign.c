@@ -343,7 +343,9 @@ static void put_folder(struct slice name, struct buf *out)
     if (slice_iis(name, "INBOX")) {
         buf_puts(out, "INBOX\n");
     } else if (snprintf(disk, sizeof(disk), ".%.*s", SLICE_FMT(name)) < (int)sizeof(disk)) {
-        if (name_from_disk(slice_of(disk), &folder) == OK)
+        /* One that stands there as it is may be too long to be written our way. */
+        if (name_from_disk(slice_of(disk), &folder) == OK &&
+            store_name_check(buf_slice(&folder)) == OK)
             buf_printf(out, "%.*s\n", SLICE_FMT(buf_slice(&folder)));
     }
     buf_clear(&folder);
