@@ -259,6 +259,8 @@ static void undo_create(struct store *s, const char *disk)
     int fd = fs_open(s->fd, disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     bool ours = fd >= 0 && dir_lock(fd, &ignored) == OK && fs_stat(fd, "veredus.log", &st) &&
                 errno == ENOENT;
+    if (fd < 0) /* no descriptor is left: it may be empty yet */
+        fs_unlink(s->fd, disk, AT_REMOVEDIR);
     for (size_t i = 0; ours && i < ARRAY_LEN(dirs); i++)
         ours = fs_unlink(fd, dirs[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
     for (size_t i = 0; ours && i < ARRAY_LEN(files); i++)
