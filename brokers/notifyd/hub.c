@@ -111,6 +111,10 @@ static void watch(struct channel *c, struct slice owner, struct slice mailbox)
     c->topic = t;
     c->mailbox = xmemdup0(mailbox.p, mailbox.n);
     list_append(&t->watchers, &c->watcher);
+    /* A change may have been told on another channel after the session had looked, and been read
+     * here before this: it has to look once more now. */
+    struct notify_event begun = {.mailbox = mailbox};
+    (void)!ipc_send(c->ipc, notify_event_type, 0, &begun, -1);
 }
 
 static void send_event(struct channel *c, uint64_t sequence)

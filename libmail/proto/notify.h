@@ -1,7 +1,8 @@
 /* Mailbox changes: who commits a change says so; who watches that mailbox hears it. notifyd is
  * the server. An owner is named by the mail directory that authd grants (auth_grant.mail). A
  * channel given by notify_admit watches and changes that owner's mailboxes, without naming him;
- * only the session spawners may give one.
+ * only the session spawners may give one. A watch is answered by an event of sequence 0: what comes
+ * later is told, what came before has to be looked for.
  *
  * Folders that others share with the owner come by notify_share, which an IMAP session sends for
  * each, and then notify_seal, before it reads a byte of its client: so the list is the spawner's,

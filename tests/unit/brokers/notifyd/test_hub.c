@@ -17,7 +17,7 @@ struct fixture {
 /* The session's end of a channel. */
 struct session {
     struct ipc *ipc;
-    unsigned events;
+    unsigned begun, events;
     uint64_t sequence;
     char mailbox[64];
 };
@@ -27,6 +27,10 @@ static void on_event(struct ipc *ipc, struct ipc_in *in, void *arg)
     struct session *s = arg;
     const struct notify_event *e = in->msg;
     (void)ipc;
+    if (e->sequence == 0) {
+        s->begun++;
+        return;
+    }
     s->events++;
     s->sequence = e->sequence;
     assert_true(slice_to_cstr(e->mailbox, s->mailbox, sizeof(s->mailbox)));
@@ -114,6 +118,22 @@ static void test_watcher_hears_of_its_mailbox_only(void **state)
     assert_int_equal(a.events, 1);
     ipc_free(a.ipc);
     ipc_free(b.ipc);
+}
+
+static void test_who_begins_to_watch_is_told_from_when_on_he_hears_of_changes(void **state)
+{
+    struct fixture *f = *state;
+    struct session a;
+    admit_as(f, ROLE_IMAP_SESSION, "alice", &a);
+    watch_box(f, &a, "INBOX");
+    assert_int_equal(a.begun, 1);
+    change(f, "alice", "INBOX", 7);
+    assert_int_equal(a.events, 1); /* without the pause that follows an event */
+    watch_box(f, &a, "Sent");
+    assert_int_equal(a.begun, 2);
+    watch_box(f, &a, "");
+    assert_int_equal(a.begun, 2);
+    ipc_free(a.ipc);
 }
 
 static void test_many_changes_are_one_event(void **state)
@@ -250,6 +270,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_watcher_hears_of_its_mailbox_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_who_begins_to_watch_is_told_from_when_on_he_hears_of_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_changes_are_one_event, setup, teardown),
         cmocka_unit_test_setup_teardown(test_session_announces_only_for_its_owner, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_spawners_admit, setup, teardown),
