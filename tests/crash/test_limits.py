@@ -37,8 +37,8 @@ def no_descriptors(pid):
     try:
         yield
     finally:
-        if os.path.exists(f"/proc/{pid}/status"):  # or its session has ended
-            limit_descriptors(pid, soft)
+        with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
+            limit_descriptors(pid, soft)  # unless its session has ended
 
 
 @contextlib.contextmanager
