@@ -271,7 +271,9 @@ class Instance:
             return ""
 
     def log_find(self, **fields):
-        """Log lines, as dicts, with these fields; event="a.b"."""
+        """Log lines, as dicts, with these fields; event="a.b". A moment later: what they tell of may
+        be seen before logd, which gathers, has written them."""
+        time.sleep(0.05)
         return [e for e in map(logfmt, self.log().splitlines())
                 if all(e.get(k) == str(v) for k, v in fields.items())]
 
