@@ -121,6 +121,12 @@ def disk(program, directory, writers, size, seconds=1.5):
     return tuple(map(float, out.split()))
 
 
+def hops(program, directory, size, record, messages=1500):
+    """Microseconds of a message's way over one connection with no work done on it."""
+    return float(subprocess.run([program, directory, *map(str, (size, record, messages))],
+                                check=True, capture_output=True, text=True).stdout)
+
+
 def verdict(name, value, target, at_least, unit=""):
     """One line: the value, and whether it is what it should be. None: could not be measured."""
     if value is None:

@@ -154,6 +154,8 @@ def place(options):
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("ended by a signal"))
     options.dir = os.path.realpath(options.dir)
+    if not os.path.isdir(options.dir):
+        sys.exit(f"--dir {options.dir}: not a directory")
     choose_disk(options)
     remove_left_overs(options.dir)
     outer = tempfile.mkdtemp(prefix=PREFIX, dir=options.dir)
