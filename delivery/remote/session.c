@@ -163,7 +163,7 @@ static void on_timer(void *arg)
         char text[REASON_MAX];
         snprintf(text, sizeof(text), "connect to %s[%s]: timed out", s->target.host, s->target.ip);
         session_failed(s, "4.4.1", text);
-    } else if (!s->job && !s->closing) {
+    } else if (!s->job && !s->closing && !s->ndue) {
         list_remove(&s->link); /* idle long enough */
         s->closing = true;
         buf_puts(stream_out(s->stream), "QUIT\r\n");

@@ -1,6 +1,7 @@
 #include "delivery/remote/remote.h"
 #include "libmail/proto/deliver.h"
 #include "libutil/loop.h"
+#include "libutil/proto/dns.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -50,6 +51,9 @@ struct fixture {
     struct outcome outcomes[DELIVER_RECIPIENTS_MAX];
     struct buf texts;
     char nexthop[64];
+    struct ipc *dnsd; /* with name_server */
+    struct peer resolver;
+    unsigned questions;
 };
 
 /* --- the server ---------------------------------------------------------------------------- */
@@ -148,8 +152,47 @@ static void on_message(struct ipc *ipc, struct ipc_in *in, void *arg)
     remote_message(&f->peer, in);
 }
 
+static void on_host(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    const struct deliver_grant grant = {.granted = true};
+    (void)arg;
+    ipc_reply(ipc, in->id, in->trace, deliver_grant_type, &grant, -1);
+}
+
 static const struct ipc_ops remote_ops = {on_message, NULL};
-static const struct ipc_ops qmgr_ops = {NULL, NULL};
+static const struct ipc_ops qmgr_ops = {on_host, NULL};
+
+/* Every domain has the one MX host mx.test, which is the server. */
+static void on_query(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct fixture *f = arg;
+    const struct dns_query *q = in->msg;
+    struct dns_record record = {
+        .preference = 10, .data = slice_of(q->type == DNS_MX ? "mx.test" : "127.0.0.1")};
+    struct dns_answer answer = {.status = q->type == DNS_AAAA ? DNS_NO_DATA : DNS_OK};
+    struct buf records;
+    f->questions++;
+    buf_init(&records, 1024);
+    if (answer.status == DNS_OK)
+        assert_int_equal(record_put(&records, &dns_record_record, &record), OK);
+    answer.records = buf_slice(&records);
+    ipc_reply(ipc, in->id, in->trace, dns_answer_type, &answer, -1);
+    buf_clear(&records);
+}
+
+static void name_server(struct fixture *f)
+{
+    static const struct ipc_ops dnsd_ops = {on_query, NULL}, resolver_ops = {NULL, NULL};
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+    f->dnsd = ipc_new(f->daemon.loop, fds[0], &dns_proto, IPC_SERVER, &dnsd_ops, f);
+    f->resolver = (struct peer){.daemon = &f->daemon,
+        .conv = CONV_DNS,
+        .side = IPC_CLIENT,
+        .role = ROLE_DNSD,
+        .ipc = ipc_new(f->daemon.loop, fds[1], &dns_proto, IPC_CLIENT, &resolver_ops, f)};
+    list_append(&f->daemon.peers, &f->resolver.link);
+}
 
 static void on_done(struct ipc_in *in, void *arg)
 {
@@ -204,6 +247,10 @@ static int teardown(void **state)
     remote_free(f->remote);
     ipc_free(f->qmgr);
     ipc_free(f->peer.ipc);
+    if (f->dnsd) {
+        ipc_free(f->dnsd);
+        ipc_free(f->resolver.ipc);
+    }
     for (int i = 0; i < 3; i++)
         loop_poll(f->daemon.loop);
     loop_free(f->daemon.loop);
@@ -399,6 +446,22 @@ static void test_idle_connection_closed_by_the_server_costs_nothing(void **state
     run(f);
     assert_int_equal(f->server.connections, 2);
     assert_int_equal(f->outcomes[0].status, DELIVERED);
+}
+
+static void test_a_host_whose_idle_connection_was_gone_is_not_looked_up_again(void **state)
+{
+    struct fixture *f = *state;
+    static const struct turn script[] = {HELLO, {"MAIL", "250 ok\r\n"}, {"RCPT", "250 ok\r\n"},
+        {"DATA", "354 go\r\n"}, {".", "250 ok\r\n"}, {"MAIL", NULL}, {0}};
+    name_server(f);
+    snprintf(f->nexthop, sizeof(f->nexthop), "one.test:%u", f->server.port);
+    deliver(f, script, &one);
+    snprintf(f->nexthop, sizeof(f->nexthop), "two.test:%u", f->server.port);
+    send_message(f, &one);
+    run(f);
+    assert_int_equal(f->server.connections, 2);
+    assert_int_equal(f->outcomes[0].status, DELIVERED);
+    assert_int_equal(f->questions, 6);
 }
 
 static void test_large_body_comes_from_the_descriptor_up_to_its_size(void **state)
@@ -733,6 +796,18 @@ static void test_a_bad_next_hop_fails(void **state)
     assert_true(slice_is(f->outcomes[0].dsn, "5.4.4"));
 }
 
+static void test_a_server_that_never_answers_rset_is_left(void **state)
+{
+    struct fixture *f = *state;
+    static const struct turn script[] = {
+        HELLO, {"MAIL", "550 no\r\n"}, {"RSET", ""}, {"QUIT", ""}, {0}};
+    deliver(f, script, &one);
+    assert_int_equal(f->outcomes[0].status, FAILED);
+    loop_advance(f->daemon.loop, 60001);
+    run(f);
+    assert_int_equal(f->server.fd, -1);
+}
+
 static void test_qmgr_gone_drops_its_work(void **state)
 {
     struct fixture *f = *state;
@@ -758,6 +833,7 @@ int main(void)
         TEST(test_helo_after_ehlo_is_refused),
         TEST(test_connection_is_kept_for_the_next_message_then_quits),
         TEST(test_idle_connection_closed_by_the_server_costs_nothing),
+        TEST(test_a_host_whose_idle_connection_was_gone_is_not_looked_up_again),
         TEST(test_large_body_comes_from_the_descriptor_up_to_its_size),
         TEST(test_lmtp_has_a_reply_for_every_recipient),
         TEST(test_all_recipients_refused_under_pipelining_sends_only_a_dot),
@@ -783,6 +859,7 @@ int main(void)
         TEST(test_failed_handshake_falls_back_to_plain),
         TEST(test_failed_handshake_defers_when_tls_is_required),
         TEST(test_a_bad_next_hop_fails),
+        TEST(test_a_server_that_never_answers_rset_is_left),
         TEST(test_qmgr_gone_drops_its_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
