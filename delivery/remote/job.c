@@ -154,7 +154,10 @@ void job_host_failed(struct job *job, const struct target *t, const char *dsn, c
     if (job->reused) {
         /* That connection had been idle; what was wrong with it says nothing about the host. */
         job->reused = false;
-        find_hosts(job);
+        if (job->found.count) /* it was taken over in place of a new one to this very host */
+            open_session(job, false);
+        else
+            find_hosts(job);
         return;
     }
     snprintf(job->trouble_dsn, sizeof(job->trouble_dsn), "%s", dsn);
