@@ -132,10 +132,8 @@ void queue_load_failed(struct qmgr *q, struct message *m, const struct error *er
         .reason = buf_slice(&reason));
     buf_clear(&reason);
     m->held = m->held || m->damaged;
-    if (m->parked && m->content) { /* its envelope was sound, its body is not */
-        message_unload(m);
-        q->loaded--;
-    }
+    if (m->parked) /* its envelope may have been sound, its body is not */
+        queue_unload(q, m);
     if (!m->damaged)
         queue_wake_in(q, m, 30 * DISK_RETRY_MS);
 }
@@ -169,7 +167,7 @@ bool portion_split(struct qmgr *q, struct message *m)
 static int change_portion(
     struct qmgr *q, struct message *m, const struct roster_choice *choice, size_t most)
 {
-    struct error err;
+    struct error err = {0};
     bool spoilt = roster_spoilt(m->content->roster);
     q->loaded--;
     q->active -= m->content->counted;

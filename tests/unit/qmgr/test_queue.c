@@ -333,6 +333,23 @@ static void test_a_damaged_parked_file_is_held_and_others_go_on(void **state)
     assert_true(simdisk_flip(w->sim, path, 60)); /* the file is still there, as it was */
 }
 
+/* Otherwise they fill the memory that others may have, attempt by attempt. */
+static void test_a_damaged_body_leaves_no_recipients_in_memory(void **state)
+{
+    struct world *w = *state;
+    char path[PARKED_NAME];
+    w->answer = DEFERRED;
+    inject(w, 100, "remote", 3);
+    pass(w, 1000);
+    parked_path(100, 6, path);
+    assert_true(simdisk_flip(w->sim, path, 2));
+    for (int i = 0; i < 5; i++)
+        pass(w, 90000);
+    assert_true(queue_find(&w->q, 100)->damaged);
+    assert_int_equal(w->q.loaded, 0);
+    assert_int_equal(w->q.active, 0);
+}
+
 /* Its last update said that it was tried and how that went. */
 static void test_a_damaged_update_is_set_aside_and_the_message_goes_on(void **state)
 {
@@ -538,6 +555,8 @@ int main(void)
             test_a_read_only_disk_refuses_new_mail_and_keeps_the_old, begin, end),
         cmocka_unit_test_setup_teardown(
             test_a_damaged_parked_file_is_held_and_others_go_on, begin, end),
+        cmocka_unit_test_setup_teardown(
+            test_a_damaged_body_leaves_no_recipients_in_memory, begin, end),
         cmocka_unit_test_setup_teardown(
             test_a_damaged_update_is_set_aside_and_the_message_goes_on, begin, end),
         cmocka_unit_test_setup_teardown(
