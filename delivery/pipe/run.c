@@ -26,7 +26,7 @@ struct running {
     size_t noutput;
     uint64_t heard;
     int64_t deadline;
-    bool late, killed, ended, loud;
+    bool late, ended, loud;
     int status;
 };
 
@@ -130,14 +130,11 @@ static _Noreturn void become_command(
 
 static int make_command(const struct run *run, struct command *c, struct error *err)
 {
-    struct slice at = run->address, local = slice_cut(&at, '@'), user = local, extension = {"", 0};
     ptrdiff_t domain = slice_rchr(run->address, '@');
-    if (domain >= 0)
-        local = slice_first(run->address, (size_t)domain);
+    struct slice local = domain < 0 ? run->address : slice_first(run->address, (size_t)domain);
     ptrdiff_t plus = slice_chr(local, '+');
-    user = plus > 0 ? slice_first(local, (size_t)plus) : local;
-    if (plus > 0)
-        extension = slice_from_index(local, (size_t)plus + 1);
+    struct slice user = plus > 0 ? slice_first(local, (size_t)plus) : local;
+    struct slice extension = plus > 0 ? slice_from_index(local, (size_t)plus + 1) : SLICE_LIT("");
     struct command_facts facts = {.sender = run->sender,
         .recipient = run->address,
         .original = run->original,
@@ -287,13 +284,11 @@ static void hear(struct running *p)
     }
 }
 
-/* First a request, then force, for the whole group. */
+/* First a request, then force, for the whole group. Even a process that is killed may take long to
+ * end, in a system call that cannot be broken off. */
 static void press(struct running *p)
 {
-    if (p->killed)
-        return;
     kill(-p->pid, p->late ? SIGKILL : SIGTERM);
-    p->killed = p->late;
     p->late = true;
     p->deadline = now_ms() + GRACE_MS;
 }
