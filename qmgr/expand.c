@@ -121,7 +121,6 @@ static void begin(struct expansion *x)
 {
     struct message *m = x->m;
     struct content *c = m->content;
-    struct rcpt *r = &c->rcpts[x->index];
     x->known = c->count;
     if (message_add_recipients(m, buf_slice(&x->packed)) != OK) {
         fail(x, "the delivery agent named malformed recipients");
@@ -132,8 +131,7 @@ static void begin(struct expansion *x)
         fail(x, "it is forwarded to too many recipients, or in a loop");
         return;
     }
-    r = &c->rcpts[x->index];
-    r->st.state = RCPT_DONE;
+    c->rcpts[x->index].st.state = RCPT_DONE;
     x->changes = ++m->changes;
     enum spool_op in_log = spool_format(x->q->spool) > 1 ? SPOOL_EXPAND : SPOOL_PARK;
     struct spool_job *job = spool_job_new(m->parked ? SPOOL_UPDATE : in_log, m->qid);
