@@ -24,7 +24,7 @@ struct store_append {
     uint64_t written; /* bytes in the file */
     uint64_t size;    /* with CRLF */
     bool in_memory;   /* buf has the whole content, also when the file has it */
-    bool in_place;    /* tmp is where the message stays, and nothing was there before */
+    bool in_place;    /* tmp is where the message stays: nothing is known of it so far */
     bool journaled;   /* the journal makes it durable */
     bool held_cr;     /* the last byte was a CR; in coexist mode it is not yet in buf */
     bool gone;        /* the folder was deleted: another may have its name now */
@@ -261,14 +261,33 @@ static void guid_of_delivery(uint64_t delivery, unsigned char guid[STORE_GUID])
     memcpy(guid + 8, &second, 8);
 }
 
-/* Locked. Where a file was left by an attempt before, tmp/ it is after all. */
+/* A delivery that was found by its file after a repair, and that the user did not want. */
+static bool expunged_lately(struct box *b, const unsigned char guid[STORE_GUID])
+{
+    size_t n = box_tombs(b);
+    return tombs_have(b, n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0, guid);
+}
+
+static size_t first_of_newest(const struct box *b)
+{
+    size_t count = box_count(b);
+    return count > NEWEST ? count - NEWEST : 0;
+}
+
+/* Locked. Where the delivery was made before, or a file was left by an attempt, tmp/ it is after
+ * all: the message has a file, maybe under another name, and when we die there must not be two. */
 static int create_direct(struct store_append *a, uint64_t delivery, struct error *err)
 {
+    struct box *b = a->box;
     struct disk_rec rec = {.bits = REC_CRLF};
     guid_of_delivery(delivery, rec.guid);
-    file_path(a->box, &rec, a->tmp);
-    int rc = create(a, err);
-    a->in_place = rc == OK;
+    int rc = ERR_EXISTS;
+    if (!deliveries_find(b, delivery) && !guids_find(b, first_of_newest(b), rec.guid) &&
+        !expunged_lately(b, rec.guid)) {
+        file_path(b, &rec, a->tmp);
+        rc = create(a, err);
+        a->in_place = rc == OK;
+    }
     if (rc == ERR_EXISTS)
         rc = open_tmp(a, err);
     return rc ? rc : write_memory(a, err);
@@ -277,18 +296,16 @@ static int create_direct(struct store_append *a, uint64_t delivery, struct error
 /* A message that was delivered, but whose delivery id is forgotten: the log was lost. In a
  * mailbox of our own its file would be where we are going to put ours; if that was lost, too, only
  * the newest records can be meant. */
-static const struct disk_rec *find_guid(
-    struct box *b, const unsigned char guid[STORE_GUID], bool no_file)
+static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[STORE_GUID])
 {
     char path[FILE_NAME_MAX];
     struct disk_rec ours = {0};
     struct stat st;
-    size_t count = box_count(b), newest = count > NEWEST ? count - NEWEST : 0;
-    if (no_file || b->store->opt.coexist)
-        return guids_find(b, newest, guid);
+    if (b->store->opt.coexist)
+        return guids_find(b, first_of_newest(b), guid);
     memcpy(ours.guid, guid, STORE_GUID);
     file_path(b, &ours, path);
-    return guids_find(b, fs_stat(b->dirfd, path, &st) ? newest : 0, guid);
+    return guids_find(b, fs_stat(b->dirfd, path, &st) ? first_of_newest(b) : 0, guid);
 }
 
 enum likeness { SAME, BROKEN, OTHER };
@@ -342,8 +359,6 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     struct stat st;
     if (fs_stat(a->box->dirfd, path, &st) && file_locate(a->box, rec, path))
         return BROKEN;
-    if (a->in_place && strcmp(path, a->tmp) == 0)
-        return BROKEN; /* it was missing: what is there is ours */
     buf_init(&old, COMPARE_MAX);
     if (content_of(a, &ours, &map, &ignored) == OK) {
         int rc = io_slurp(a->box->dirfd, path, &old, &ignored);
@@ -381,13 +396,6 @@ static int rename_over(struct store_append *a, const struct disk_rec *rec, struc
     return rename_to(a, path, err);
 }
 
-/* A delivery that was found by its file after a repair, and that the user did not want. */
-static bool expunged_lately(struct box *b, const unsigned char guid[STORE_GUID])
-{
-    size_t n = box_tombs(b);
-    return tombs_have(b, n > DELIVERIES_MAX ? n - DELIVERIES_MAX : 0, guid);
-}
-
 /* Locked. Somebody may have measured what is replaced now, or it had other line ends. */
 static int correct_record(struct store_append *a, const struct disk_rec *rec, struct error *err)
 {
@@ -413,9 +421,9 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
     unsigned char guid[STORE_GUID];
     guid_of_delivery(id, guid);
     const struct disk_delivery *d = deliveries_find(b, id);
-    const struct disk_rec *rec = d                             ? box_find_rec(b, d->uid)
-                                 : opt->import && !a->in_place ? guids_find(b, 0, guid)
-                                                               : find_guid(b, guid, a->in_place);
+    const struct disk_rec *rec = d             ? box_find_rec(b, d->uid)
+                                 : opt->import ? guids_find(b, 0, guid)
+                                               : find_guid(b, guid);
     *out = (struct store_appended){b->head.uidvalidity, d ? d->uid : rec ? rec->uid : 0, true};
     if (!rec)
         return d || expunged_lately(b, guid);
@@ -448,7 +456,7 @@ static void choose_guid(struct store_append *a, const struct store_append_option
     struct box *b = a->box;
     if (fixed)
         guid_of_delivery(opt->delivery, rec->guid);
-    else if (opt->guid && (find_guid(b, opt->guid, false) || box_has_tomb(b, opt->guid)))
+    else if (opt->guid && (find_guid(b, opt->guid) || box_has_tomb(b, opt->guid)))
         guid_copy(a->store, opt->guid, rec->guid); /* a file of that name is to be removed */
     else if (opt->guid)
         memcpy(rec->guid, opt->guid, STORE_GUID);
@@ -572,7 +580,7 @@ int store_append_commit(struct store_append *a, const struct store_append_option
     if (!rc) {
         if (direct(a, opt))
             rc = create_direct(a, opt->delivery, err);
-        if (!rc && opt->delivery)
+        if (!rc && opt->delivery && !a->in_place)
             before = delivered_before(a, opt, out, &collision, err, &rc);
         if (!rc && !before) {
             rc = place(a, opt, opt->delivery && !collision, &texts, &op, err);

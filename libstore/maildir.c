@@ -258,7 +258,7 @@ bool found_elsewhere(const struct box *b, const struct found_file *file, const s
 {
     struct stat st;
     char path[FILE_NAME_MAX];
-    if (file->in_new == !!(rec->bits & REC_NEW))
+    if (file->in_new == !!(rec->bits & REC_NEW) && (file->in_new || file->flags == rec->file_flags))
         return false;
     file_path(b, rec, path);
     return fs_stat(b->dirfd, path, &st) == 0;

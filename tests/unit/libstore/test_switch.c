@@ -1,6 +1,7 @@
 /* A mailbox that was begun in one mode and goes on in the other: `coexist` of its domain changed.
  */
 #include <dirent.h>
+#include <sys/inotify.h>
 
 #include "tests/unit/libstore/fixture.h"
 
@@ -202,6 +203,50 @@ static void test_a_delivery_repeated_after_the_change_is_found(void **state)
     }
 }
 
+/* It lies in new/, where the index without coexistence puts no file: who died before the repetition
+ * was found would leave a beginning of it in cur/ as well. */
+static void test_a_delivery_repeated_after_the_change_makes_no_second_file(void **state)
+{
+    struct fixture *f = *state;
+    const struct store_append_options how = {.delivery = 7};
+    struct store_appended out;
+    char path[256], events[4096];
+    go_on(f, true);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+    go_on(f, false);
+    store_unselect(select_box(f, INBOX));
+    path_of(f, "cur", path);
+    int watch = inotify_init1(IN_NONBLOCK);
+    assert_true(watch >= 0 && inotify_add_watch(watch, path, IN_CREATE | IN_MOVED_TO) >= 0);
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+    assert_true(out.duplicate);
+    assert_int_equal(read(watch, events, sizeof(events)), -1);
+    close(watch);
+}
+
+/* As such a process, or a program that copies Maildirs, leaves it. */
+static void test_a_second_file_in_cur_does_not_hide_the_message(void **state)
+{
+    struct fixture *f = *state;
+    const struct store_append_options how = {.delivery = 7};
+    struct store_appended out;
+    char name[300];
+    assert_int_equal(append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out), OK);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    set_flags(f, mb, 1, STORE_ADD, STORE_FLAGGED);
+    store_unselect(mb);
+    file_named(f, "07000000", name);
+    snprintf(strstr(name, ":2,"), 8, f->opt.coexist ? ":2," : ":2,D");
+    write_file(f, name, "");
+    assert_int_equal(store_rebuild(f->store, INBOX, &f->err), OK);
+    reopen(f);
+    mb = select_box(f, INBOX);
+    assert_int_equal(store_count(mb), 1);
+    assert_body(f, mb, 1, MAIL);
+    assert_int_equal(flags_of(mb, 1), STORE_FLAGGED);
+    store_unselect(mb);
+}
+
 static void test_a_file_replaced_with_other_line_ends_is_served(void **state)
 {
     struct fixture *f = *state;
@@ -228,6 +273,10 @@ int main(void)
         TEST(test_an_expunged_message_whose_file_was_left_does_not_come_back),
         TEST(test_what_others_did_last_is_taken_over_when_they_stop),
         TEST(test_a_delivery_repeated_after_the_change_is_found),
+        TEST(test_a_delivery_repeated_after_the_change_makes_no_second_file),
+        TEST(test_a_second_file_in_cur_does_not_hide_the_message),
+        cmocka_unit_test_setup_teardown(
+            test_a_second_file_in_cur_does_not_hide_the_message, setup_coexist, teardown),
         TEST(test_a_file_replaced_with_other_line_ends_is_served),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
