@@ -4,6 +4,8 @@
 #include "libstore/metadata.h"
 #include "libutil/error.h"
 
+enum { CREATE_TURNS = 10 }; /* when others delete what we make */
+
 static bool take_name(struct command *c, struct slice *name)
 {
     if (take_space(&c->args) && take_mailbox(&c->args, name) && take_end(&c->args))
@@ -75,6 +77,18 @@ static int inherit_acl(struct session *s, struct slice name, struct error *err)
     return rc;
 }
 
+/* Whole, with its uses, rights and id. ERR_NOT_FOUND: deleted before it was. */
+static int create(struct session *s, struct slice name, const unsigned *uses,
+    struct store_status *st, struct error *err)
+{
+    int rc = store_create(s->store, name, err);
+    if (!rc && uses)
+        rc = store_use_set(s->store, name, *uses, err);
+    if (!rc)
+        rc = inherit_acl(s, name, err);
+    return rc ? rc : store_status(s->store, name, st, err);
+}
+
 void cmd_create(struct command *c)
 {
     struct slice name, words;
@@ -91,13 +105,9 @@ void cmd_create(struct command *c)
         name.n--;
     if (!parse_uses(c, words, &uses) || command_is_foreign(c, name))
         return;
-    int rc = store_create(c->s->store, name, &err);
-    if (!rc && words.p)
-        rc = store_use_set(c->s->store, name, uses, &err);
-    if (!rc)
-        rc = inherit_acl(c->s, name, &err);
-    if (!rc)
-        rc = store_status(c->s->store, name, &st, &err);
+    int rc = ERR_NOT_FOUND;
+    for (int turns = 0; rc == ERR_NOT_FOUND && turns < CREATE_TURNS; turns++)
+        rc = create(c->s, name, words.p ? &uses : NULL, &st, &err);
     answer(c, rc, &err);
     if (rc)
         return;
