@@ -270,6 +270,14 @@ static void do_expunge(struct session *s)
         expunge(s, message, m.uid);
 }
 
+/* With coexistence others may find the file of a copy, and change its flags, before the copy adds
+ * those of its source. */
+static void forget_flags(struct number *n)
+{
+    memset(n->flag, 0, sizeof(n->flag));
+    memset(n->word, 0, sizeof(n->word));
+}
+
 static bool copy(struct session *s, int message, uint32_t uid, int to)
 {
     struct uidset set = {0};
@@ -285,6 +293,7 @@ static bool copy(struct session *s, int message, uint32_t uid, int to)
         world.on_disk[message] = true;
         TRACE("%d: copy %d to %s uid %u\n", s->process, message, name, out.to[0]);
         world_seen(to, out.uidvalidity, out.to[0], message);
+        forget_flags(world_number(to, out.uidvalidity, out.to[0]));
         store_copied_clear(&out);
     }
     uidset_clear(&set);
