@@ -226,3 +226,18 @@ __attribute__((unused)) static size_t files_in(struct fixture *f, const char *na
     closedir(d);
     return n;
 }
+
+/* A file in cur/ by the beginning of its name. */
+__attribute__((unused)) static void file_named(struct fixture *f, const char *begin, char out[300])
+{
+    char path[256];
+    path_of(f, "cur", path);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    out[0] = '\0';
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, begin, strlen(begin)) == 0)
+            snprintf(out, 300, "cur/%s", e->d_name);
+    closedir(d);
+    assert_true(out[0]);
+}

@@ -1,6 +1,5 @@
 /* A mailbox that was begun in one mode and goes on in the other: `coexist` of its domain changed.
  */
-#include <dirent.h>
 #include <sys/inotify.h>
 
 #include "tests/unit/libstore/fixture.h"
@@ -17,21 +16,6 @@ static bool is_there(struct fixture *f, const char *name)
     char path[256];
     path_of(f, name, path);
     return access(path, F_OK) == 0;
-}
-
-/* A file in cur/ by the beginning of its name. */
-static void file_named(struct fixture *f, const char *begin, char out[300])
-{
-    char path[256];
-    path_of(f, "cur", path);
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    out[0] = '\0';
-    for (struct dirent *e; (e = readdir(d));)
-        if (strncmp(e->d_name, begin, strlen(begin)) == 0)
-            snprintf(out, 300, "cur/%s", e->d_name);
-    closedir(d);
-    assert_true(out[0]);
 }
 
 static void remember(struct fixture *f, struct store_status *st)
