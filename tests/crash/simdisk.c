@@ -41,7 +41,8 @@ struct change {
 
 struct simdisk {
     struct disk disk;
-    uint64_t state, operations, crash_at;
+    uint64_t state, crash_at;
+    _Atomic uint64_t operations; /* a thread beside the loop may read, too */
     bool crashed;
     unsigned fail_one_in;
     int fail_error;
@@ -75,8 +76,8 @@ uint64_t simdisk_random(struct simdisk *s)
 /* Counts an operation; what it fails with, or 0. */
 static int step(struct simdisk *s)
 {
-    s->operations++;
-    if (s->crash_at && s->operations >= s->crash_at)
+    uint64_t operation = ++s->operations;
+    if (s->crash_at && operation >= s->crash_at)
         s->crashed = true;
     if (s->crashed)
         return -EIO;
