@@ -1,6 +1,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libutil/loop.h"
@@ -135,6 +136,31 @@ static void test_signals_arrive_in_the_loop(void **state)
     loop_free(t.loop);
 }
 
+static void note_time(int signo, void *arg)
+{
+    struct trail *t = arg;
+    t->at = loop_now(t->loop);
+    on_signal(signo, arg);
+}
+
+static void sleep_and_raise(void *arg)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000L}, NULL);
+    raise_signal(arg);
+}
+
+static void test_a_signal_comes_at_its_time_not_at_that_of_the_event_before(void **state)
+{
+    (void)state;
+    struct trail t = {.loop = loop_new()};
+    int64_t before = loop_now(t.loop);
+    loop_signal(t.loop, SIGUSR1, note_time, &t);
+    loop_defer(t.loop, sleep_and_raise, &t);
+    loop_run(t.loop);
+    assert_true(t.at >= before + 20);
+    loop_free(t.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_deferred_calls_run_once_per_round),
         cmocka_unit_test(test_io_is_level_triggered_and_can_be_turned_off),
         cmocka_unit_test(test_signals_arrive_in_the_loop),
+        cmocka_unit_test(test_a_signal_comes_at_its_time_not_at_that_of_the_event_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
