@@ -48,7 +48,7 @@ static int add_address(struct parse *p, struct slice text)
 {
     struct forward_plan *plan = p->plan;
     struct address a;
-    if (slice_eq(text, p->owner->name) || slice_ieq(text, p->owner->address)) {
+    if (slice_ieq(text, p->owner->name) || slice_ieq(text, p->owner->address)) {
         plan->mailbox = true;
         return OK;
     }

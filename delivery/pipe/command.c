@@ -36,6 +36,20 @@ static bool needs_shell(struct slice line)
     return false;
 }
 
+/* What only a shell can do, and no program of that name. */
+static bool is_shell_word(struct slice line)
+{
+    static const char *const words[] = {".", ":", "case", "cd", "eval", "exec", "exit", "export",
+        "for", "if", "read", "set", "trap", "ulimit", "umask", "unset", "until", "wait", "while"};
+    size_t n = 0;
+    while (n < line.n && !strchr(" \t\r", line.p[n]))
+        n++;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (slice_is(slice_first(line, n), words[i]))
+            return true;
+    return false;
+}
+
 static int add_restricted(
     struct command *c, struct slice word, const char *directory, struct error *err)
 {
@@ -54,7 +68,7 @@ int command_line(struct command *c, struct slice line, const char *directory, st
     line = slice_trim(line);
     if (line.n == 0 || memchr(line.p, '\0', line.n))
         return error_set(err, ERR_DENIED, "the command is empty, or not text");
-    if (needs_shell(line)) {
+    if (needs_shell(line) || (!directory && is_shell_word(line))) {
         if (directory)
             return error_set(err, ERR_DENIED, "the command needs a shell, and none may be used");
         int rc = add_word(c, SLICE_LIT("/bin/sh"), err);

@@ -27,9 +27,10 @@ struct command {
     char text[COMMAND_BYTES];
 };
 
-/* A command line of a user. Without characters that mean something to a shell it is split at
- * blanks; with them it is given to /bin/sh -c. With a directory, the program is only looked for
- * there by its last name, and there is no shell (ERR_DENIED). */
+/* A command line of a user. Without characters that mean something to a shell, and unless its first
+ * word is one of the shell's own (exit 75), it is split at blanks; otherwise given to /bin/sh -c.
+ * With a directory, the program is only looked for there by its last name, and there is no shell
+ * (ERR_DENIED). */
 int command_line(
     struct command *, struct slice line, const char *directory, struct error *) MUST_USE;
 /* One word of a configured command, with ${name} replaced: sender recipient original user extension

@@ -96,6 +96,8 @@ static void test_the_owner_by_any_name_is_the_mailbox(void **state)
     (void)state;
     means("\\alice", "m::");
     means("alice", "m::");
+    means("Alice", "m::"); /* mail for it comes to the account in any case of letters */
+    means("\\ALICE", "m::");
     means("Alice+X@HOST.example, bob", "m: bob:");
     means("\\bob", "-: bob:");
     means("\"\\alice\"", "m::");

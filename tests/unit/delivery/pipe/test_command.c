@@ -51,6 +51,17 @@ static void test_a_plain_line_is_split_and_one_with_marks_goes_to_the_shell(void
     assert_int_equal(line("  ", NULL, ""), ERR_DENIED);
 }
 
+static void test_words_that_are_the_shells_own_go_to_the_shell(void **state)
+{
+    (void)state;
+    assert_int_equal(line("exit 75", NULL, "[/bin/sh][-c][exit 75]"), OK);
+    assert_int_equal(line("exec /usr/bin/p -f", NULL, "[/bin/sh][-c][exec /usr/bin/p -f]"), OK);
+    assert_int_equal(line("exit", NULL, "[/bin/sh][-c][exit]"), OK);
+    assert_int_equal(line("exiting 1", NULL, "[exiting][1]"), OK);
+    assert_int_equal(line("/opt/exit 1", NULL, "[/opt/exit][1]"), OK);
+    assert_int_equal(line("exit 75", "/etc/smrsh", "[/etc/smrsh/exit][75]"), OK);
+}
+
 static void test_with_a_directory_only_its_programs_run_and_no_shell(void **state)
 {
     (void)state;
@@ -135,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_plain_line_is_split_and_one_with_marks_goes_to_the_shell),
+        cmocka_unit_test(test_words_that_are_the_shells_own_go_to_the_shell),
         cmocka_unit_test(test_with_a_directory_only_its_programs_run_and_no_shell),
         cmocka_unit_test(test_templates_stay_one_word_and_hold_no_marks),
         cmocka_unit_test(test_too_many_words_are_refused),
