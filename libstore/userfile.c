@@ -13,7 +13,12 @@ int userfile_open(int dir, const char *path, int flags, int *fd, struct error *e
         .mode = flags & O_CREAT ? 0600 : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     *fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
-    return *fd < 0 ? error_sys(err, "a file of the user") : OK;
+    if (*fd >= 0)
+        return OK;
+    if (errno == ELOOP || errno == EXDEV) /* as their usual texts do not tell */
+        return error_set(err, ERR_IO,
+            "the way to a file of the user has a symbolic link, or leads out of the home");
+    return error_sys(err, "a file of the user");
 }
 
 const char *userfile_below(const char *home, const char *path)
