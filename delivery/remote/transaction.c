@@ -42,9 +42,10 @@ static void refuse(struct session *s, size_t recipient, enum step step)
     log_refusal(s, recipient, step, text);
     /* RFC 5321 §4.5.3.1.10: 552 to RCPT means too many recipients for now. */
     bool for_now = step == STEP_RCPT && s->reply.code == 552;
-    enum deliver_status status = for_now ? DEFERRED : status_of(s);
-    job_outcome(
-        s->job, recipient, status, for_now ? "4.5.3" : session_dsn(s), s->target.host, text);
+    const char *dsn = for_now ? "4.5.3" : session_dsn(s);
+    if (s->reply.code < 400) /* a yes to another question than ours */
+        dsn = "4.5.0";
+    job_outcome(s->job, recipient, for_now ? DEFERRED : status_of(s), dsn, s->target.host, text);
 }
 
 /* We refuse it for the server: it has said that it would not take it. */

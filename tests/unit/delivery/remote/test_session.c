@@ -531,6 +531,16 @@ static void test_552_to_rcpt_is_temporary(void **state)
     assert_int_equal(f->outcomes[0].status, DEFERRED);
 }
 
+static void test_a_yes_to_another_question_defers_and_has_no_status_of_success(void **state)
+{
+    struct fixture *f = *state;
+    static const struct turn data[] = {HELLO, {"MAIL", "250 ok\r\n"}, {"RCPT", "250 ok\r\n"},
+        {"DATA", "250 2.0.0 what\r\n"}, {"RSET", "250 ok\r\n"}, {0}};
+    deliver(f, data, &one);
+    assert_int_equal(f->outcomes[0].status, DEFERRED);
+    assert_true(slice_is(f->outcomes[0].dsn, "4.5.0"));
+}
+
 static void test_refused_end_of_data_fails_accepted_recipients(void **state)
 {
     struct fixture *f = *state;
@@ -839,6 +849,7 @@ int main(void)
         TEST(test_all_recipients_refused_under_pipelining_sends_only_a_dot),
         TEST(test_refused_mail_counts_for_all_and_resets),
         TEST(test_552_to_rcpt_is_temporary),
+        TEST(test_a_yes_to_another_question_defers_and_has_no_status_of_success),
         TEST(test_refused_end_of_data_fails_accepted_recipients),
         TEST(test_message_over_the_announced_size_is_not_sent),
         TEST(test_utf8_address_needs_smtputf8),
