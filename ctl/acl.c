@@ -9,6 +9,13 @@
 #include "libmail/users.h"
 #include "libstore/acl.h"
 
+static int check_folder(struct store *s, struct slice folder, struct error *err)
+{
+    return store_exists(s, folder)
+               ? OK
+               : error_set(err, ERR_NOT_FOUND, "%.*s: no such folder", SLICE_FMT(folder));
+}
+
 static int show(struct ctl *c, int argc, char **argv)
 {
     struct store *s = NULL;
@@ -21,6 +28,8 @@ static int show(struct ctl *c, int argc, char **argv)
     if (!ctl_conf(c))
         return CTL_NO;
     int rc = mailuser_open(c, argv[0], false, NULL, &s, &err);
+    if (!rc)
+        rc = check_folder(s, slice_of(argv[1]), &err);
     if (!rc)
         rc = store_acl_get(s, slice_of(argv[1]), &acl, &err);
     store_close(s);
@@ -79,7 +88,7 @@ static int register_shares(struct ctl *c, const struct user *user, struct error 
 static int set(struct ctl *c, int argc, char **argv)
 {
     bool create = ctl_flag(&argc, argv, "--create");
-    struct user user = {0};
+    struct user user = {0}, other = {0};
     struct store *s = NULL;
     struct error err = {0};
     unsigned rights = 0;
@@ -88,7 +97,10 @@ static int set(struct ctl *c, int argc, char **argv)
     if (strcmp(argv[3], "none") != 0 && acl_parse_rights(slice_of(argv[3]), &rights))
         return ctl_fail(CTL_USAGE, "%s: rights are letters of lrswipte, or none", argv[3]);
     struct slice folder = slice_of(argv[1]);
+    const char *who = argv[2] + (*argv[2] == '-');
     int rc = find_virtual(c, argv[0], &user, &err);
+    if (!rc && rights && strcasecmp(who, "anyone") != 0)
+        rc = find_virtual(c, who, &other, &err);
     if (!rc && user.coexist && rights)
         rc = error_set(&err, ERR_UNSUPPORTED,
             "%s: folders that other programs use too (coexist yes) cannot be shared", user.name);
@@ -97,11 +109,14 @@ static int set(struct ctl *c, int argc, char **argv)
     if (!rc && create && !store_exists(s, folder))
         rc = store_create(s, folder, &err);
     if (!rc)
+        rc = check_folder(s, folder, &err);
+    if (!rc)
         rc = store_acl_change(s, folder, slice_of(argv[2]), ACL_SET, rights, &err);
     if (!rc)
         rc = register_shares(c, &user, &err);
     store_close(s);
     user_wipe(&user);
+    user_wipe(&other);
     return rc ? ctl_report(&err) : CTL_OK;
 }
 

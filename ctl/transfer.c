@@ -292,6 +292,17 @@ static int import_maildir(struct transfer *t, int dirfd, struct error *err)
     return rc;
 }
 
+/* Said before anything is made in the mailbox. */
+static const char *not_importable(int fd, bool is_mbox)
+{
+    struct stat st;
+    if (is_mbox)
+        return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? strerror(EISDIR) : NULL;
+    return fstatat(fd, "cur", &st, 0) && fstatat(fd, "new", &st, 0)
+               ? "not a Maildir: it has neither cur nor new"
+               : NULL;
+}
+
 static int import(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
@@ -308,6 +319,9 @@ static int import(struct ctl *c, int argc, char **argv)
     FILE *in = fd >= 0 && is_mbox ? fdopen(fd, "r") : NULL;
     if (fd < 0 || (is_mbox && !in))
         return ctl_fail(CTL_NO, "%s: %s", argv[3], strerror(errno));
+    const char *wrong = is_stdin ? NULL : not_importable(fd, is_mbox);
+    if (wrong)
+        return ctl_fail(CTL_NO, "%s: %s", argv[3], wrong);
     t.where = is_stdin ? NULL : realpath(argv[3], NULL);
     int rc = mailuser_open(c, argv[0], true, NULL, &t.store, &err);
     if (rc) {

@@ -583,6 +583,13 @@ def test_public_folders_from_the_command_line(fresh):
     instance.veredus("acl", "set", ALICE, "News", "anyone", "none")
     assert not folder_listed(instance, "Public/News")
     assert instance.veredus("acl", "set", ALICE, "News", BOB, "lra", status=None).returncode
+    # A name that nobody has would be a share that nobody sees; what it was given can be taken away.
+    refused = instance.veredus("acl", "set", ALICE, "News", "bob", "lrs", status=1)
+    assert "bob: no such virtual user" in refused.stderr
+    instance.veredus("acl", "set", ALICE, "News", "bob", "none")
+    assert "Nope: no such folder" in instance.veredus("acl", "show", ALICE, "Nope", status=1).stderr
+    assert "Nope: no such folder" in instance.veredus(
+        "acl", "set", ALICE, "Nope", BOB, "lrs", status=1).stderr
 
 
 def test_mail_for_a_folder_of_all_needs_the_right_to_post(rootless, alice):

@@ -136,6 +136,15 @@ def test_damage_is_skipped_reported_and_counted(rootless):
     assert counts["messages"] == 1 and counts["skipped"] == 4
 
 
+def test_what_is_neither_maildir_nor_file_makes_no_folder(rootless):
+    folder = unique("Nothing")
+    for what, where, why in (("maildir", rootless.path("tables"), "not a Maildir"),
+                             ("mbox", rootless.path("tables"), "Is a directory")):
+        result = rootless.veredus("mailbox", "import", ALICE, folder, what, where, status=1)
+        assert why in result.stderr and result.stdout == ""
+    assert folder not in rootless.veredus("mailbox", "list", ALICE, status=None).stdout
+
+
 def test_a_message_that_cannot_be_read_is_skipped_by_export(rootless):
     folder = unique("gone")
     transfer(rootless, "import", BOB, folder, "mbox", write(rootless, folder, MBOX))
