@@ -123,6 +123,24 @@ static int list(struct ctl *c, struct reading *r, struct error *err)
 
 /* --- verify ----------------------------------------------------------------------------------- */
 
+static void print_problem(struct reading *r, const char *user, uint32_t uid, const char *text)
+{
+    r->problems++;
+    if (!r->c->json) {
+        printf("generation %llu, %s", (unsigned long long)r->generation, user);
+        if (uid)
+            printf(", uid %u", uid);
+        printf(": %s\n", text);
+        return;
+    }
+    json_begin(&r->json, NULL, '{');
+    json_int(&r->json, "generation", (int64_t)r->generation);
+    json_str(&r->json, "user", slice_of(user));
+    json_int(&r->json, "uid", uid);
+    json_str(&r->json, "text", slice_of(text));
+    json_end(&r->json, '}');
+}
+
 static int check_content(struct reading *r, const struct entry *e, struct error *err)
 {
     FILE *content;
@@ -131,9 +149,7 @@ static int check_content(struct reading *r, const struct entry *e, struct error 
         return OK;
     r->contents++;
     if (backup_content(r->b, e->hash, message ? e->msg.size : e->size, &content, err)) {
-        r->problems++;
-        printf("generation %llu, %s, uid %u: %s\n", (unsigned long long)r->generation, r->user,
-            message ? e->msg.uid : 0, err->text);
+        print_problem(r, r->user, message ? e->msg.uid : 0, err->text);
     } else {
         fclose(content);
     }
@@ -142,20 +158,29 @@ static int check_content(struct reading *r, const struct entry *e, struct error 
 
 static int verify_one(struct reading *r, struct error *err)
 {
-    if (read_manifest(r, check_content, err)) {
-        r->problems++;
-        printf("%s\n", err->text);
-    }
+    if (read_manifest(r, check_content, err))
+        print_problem(r, r->word, 0, err->text);
     return OK;
 }
 
 static int verify(struct ctl *c, struct reading *r, struct error *err)
 {
-    (void)c;
+    if (c->json) {
+        json_begin(&r->json, NULL, '{');
+        json_begin(&r->json, "problems", '[');
+    }
     int rc = walk(r, verify_one, err);
-    if (!rc)
+    if (c->json) {
+        json_end(&r->json, ']');
+        json_int(&r->json, "manifests", (int64_t)r->users);
+        json_int(&r->json, "contents", (int64_t)r->contents);
+        json_end(&r->json, '}');
+        buf_putc(&r->out, '\n');
+        flush(r);
+    } else if (!rc) {
         printf("%llu manifests, %llu contents, %llu problems\n", (unsigned long long)r->users,
             (unsigned long long)r->contents, (unsigned long long)r->problems);
+    }
     return rc;
 }
 
@@ -233,8 +258,9 @@ static int prune(struct reading *r, uint64_t keep, struct error *err)
     if (rc)
         return rc;
     sweep(r, r->b->fd, "messages");
-    printf("%llu manifests kept, %llu contents removed\n", (unsigned long long)r->users,
-        (unsigned long long)r->removed);
+    printf(r->c->json ? "{\"manifests\":%llu,\"removed\":%llu}\n"
+                      : "%llu manifests kept, %llu contents removed\n",
+        (unsigned long long)r->users, (unsigned long long)r->removed);
     return OK;
 }
 

@@ -18,9 +18,42 @@ static void step_back(void)
     syscall(SYS_ioprio_set, 1, 0, IOPRIO_IDLE);
 }
 
+struct reporter {
+    const char *name;
+    bool json, force;
+};
+
+/* With --json each folder is an object, one a line. */
+static void print_json(const struct reporter *r, const struct chore_done *done)
+{
+    struct buf out;
+    struct json json = {.out = &out};
+    buf_init(&out, 65536);
+    json_begin(&json, NULL, '{');
+    json_str(&json, "user", slice_of(r->name));
+    json_str(&json, "folder", done->folder);
+    json_int(&json, "expired", (int64_t)done->expired);
+    json_int(&json, "purged", (int64_t)done->purged);
+    json_bool(&json, "compacted", done->compacted);
+    json_end(&json, '}');
+    printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
+}
+
 static void print_done(void *arg, const struct chore_done *done)
 {
-    const char *name = arg;
+    const struct reporter *r = arg;
+    const char *name = r->name;
+    if (r->json) {
+        if (done->expired || done->purged || done->compacted)
+            print_json(r, done);
+        return;
+    }
+    if (r->force) {
+        if (done->compacted)
+            printf("%s: %.*s: compacted\n", name, SLICE_FMT(done->folder));
+        return;
+    }
     if (done->expired)
         printf("%s: %.*s: %llu messages expired\n", name, SLICE_FMT(done->folder),
             (unsigned long long)done->expired);
@@ -28,22 +61,22 @@ static void print_done(void *arg, const struct chore_done *done)
         printf("%s: %llu deleted messages purged\n", name, (unsigned long long)done->purged);
 }
 
-static void print_compacted(void *arg, const struct chore_done *done)
-{
-    const char *name = arg;
-    if (done->compacted)
-        printf("%s: %.*s: compacted\n", name, SLICE_FMT(done->folder));
-}
+struct task {
+    struct chores chores;
+    bool json;
+};
 
 /* A people_fn. */
 static int do_chores(struct store *s, const char *name, int fd, void *arg)
 {
-    struct chores ch = *(const struct chores *)arg;
+    const struct task *task = arg;
+    struct chores ch = task->chores;
+    struct reporter reporter = {.name = name, .json = task->json, .force = ch.force};
     struct error err = {0};
     (void)fd;
     step_back();
-    ch.report = ch.force ? print_compacted : print_done;
-    ch.arg = (void *)(uintptr_t)name;
+    ch.report = print_done;
+    ch.arg = &reporter;
     return store_chores(s, name, &ch, &err) ? ctl_report(&err) : CTL_OK;
 }
 
@@ -61,7 +94,8 @@ static int chores(struct ctl *c, int argc, char **argv, struct chores ch)
     ch.now = time(NULL);
     if (people_find(c, all ? NULL : argv[0], &who, &err))
         return ctl_report(&err);
-    int status = people_each(c, &who, do_chores, &ch);
+    struct task task = {.chores = ch, .json = c->json};
+    int status = people_each(c, &who, do_chores, &task);
     people_clear(&who);
     return status;
 }
@@ -87,7 +121,7 @@ struct undelete {
     struct store *store;
     const char *folder; /* NULL: all */
     int64_t since;
-    bool list;
+    bool list, json;
     uint64_t messages;
 };
 
@@ -114,8 +148,10 @@ static int parse_since(const char *text, int64_t *out)
     return end && (!*end || strcmp(end, "Z") == 0) ? OK : ERR_SYNTAX;
 }
 
-static void print_deleted(const struct deleted *d)
+static void print_deleted(const struct deleted *d, bool as_json)
 {
+    struct buf out;
+    struct json json = {.out = &out};
     char when[32], date[32], guid[2 * STORE_GUID + 1];
     struct tm tm;
     time_t at = (time_t)d->time, received = (time_t)d->date;
@@ -123,8 +159,21 @@ static void print_deleted(const struct deleted *d)
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&received, &tm));
     for (size_t i = 0; i < STORE_GUID; i++)
         snprintf(guid + 2 * i, 3, "%02x", d->guid[i]);
-    printf("%s folder=%s date=%s size=%llu guid=%s\n", when, d->folder, date,
-        (unsigned long long)d->size, guid);
+    if (!as_json) {
+        printf("%s folder=%s date=%s size=%llu guid=%s\n", when, d->folder, date,
+            (unsigned long long)d->size, guid);
+        return;
+    }
+    buf_init(&out, 65536);
+    json_begin(&json, NULL, '{');
+    json_str(&json, "time", slice_of(when));
+    json_str(&json, "folder", slice_of(d->folder));
+    json_str(&json, "date", slice_of(date));
+    json_int(&json, "size", (int64_t)d->size);
+    json_str(&json, "guid", slice_of(guid));
+    json_end(&json, '}');
+    printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
 }
 
 static int undelete_one(void *arg, const struct deleted *d, struct error *err)
@@ -137,7 +186,7 @@ static int undelete_one(void *arg, const struct deleted *d, struct error *err)
         return OK;
     u->messages++;
     if (u->list) {
-        print_deleted(d);
+        print_deleted(d, u->json);
         return OK;
     }
     return store_undelete(u->store, d, &done, err);
@@ -146,7 +195,7 @@ static int undelete_one(void *arg, const struct deleted *d, struct error *err)
 static int undelete(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
-    struct undelete u = {.folder = ctl_option(&argc, argv, "--folder")};
+    struct undelete u = {.folder = ctl_option(&argc, argv, "--folder"), .json = c->json};
     const char *since = ctl_option(&argc, argv, "--since");
     u.list = ctl_flag(&argc, argv, "--list");
     if (argc != 1 || (since && parse_since(since, &u.since)))
@@ -158,7 +207,8 @@ static int undelete(struct ctl *c, int argc, char **argv)
     if (rc)
         return ctl_report(&err);
     if (!u.list)
-        printf("%llu messages brought back\n", (unsigned long long)u.messages);
+        printf(c->json ? "{\"messages\":%llu}\n" : "%llu messages brought back\n",
+            (unsigned long long)u.messages);
     return CTL_OK;
 }
 

@@ -72,6 +72,23 @@ static int build(struct ctl *c, int argc, char **argv)
     return find_spec(c, argv[0], &spec, &err) ? ctl_report(&err) : build_one(spec, argv[0]);
 }
 
+static void print_value(struct ctl *c, const char *key, struct slice value)
+{
+    struct buf out;
+    struct json j = {.out = &out};
+    if (!c->json) {
+        printf("%.*s\n", SLICE_FMT(value));
+        return;
+    }
+    buf_init(&out, 6 * TABLE_VALUE_MAX);
+    json_begin(&j, NULL, '{');
+    json_str(&j, "key", slice_of(key));
+    json_str(&j, "value", value);
+    json_end(&j, '}');
+    printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+    buf_clear(&out);
+}
+
 static int get(struct ctl *c, int argc, char **argv)
 {
     struct error err = {0};
@@ -86,7 +103,7 @@ static int get(struct ctl *c, int argc, char **argv)
     buf_init(&out, TABLE_VALUE_MAX);
     rc = table_get(t, slice_of(argv[1]), &out, &err);
     if (rc == OK)
-        printf("%.*s\n", SLICE_FMT(buf_slice(&out)));
+        print_value(c, argv[1], buf_slice(&out));
     buf_clear(&out);
     table_close(t);
     return rc == OK ? CTL_OK : rc == ERR_NOT_FOUND ? CTL_NO : ctl_report(&err);

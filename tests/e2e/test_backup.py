@@ -156,6 +156,9 @@ def test_damage_is_found_and_the_rest_restored(either):
                 file.write(b"X")
     result = either.veredus("backup", "verify", "--from", to, status=1)
     assert "1 problems" in result.stdout and "damaged" in result.stdout
+    told = json.loads(either.veredus("--json", "backup", "verify", "--from", to, status=1).stdout)
+    assert [(p["generation"], p["user"]) for p in told["problems"]] == [(1, BOB)]
+    assert told["manifests"] == 1 and "damaged" in told["problems"][0]["text"]
     result = either.veredus("backup", "restore", "--from", to, BOB, "--folder", folder, "--to",
                             ALICE, status=1)
     assert "skipped" in result.stderr and "3 messages restored" in result.stdout
@@ -163,7 +166,7 @@ def test_damage_is_found_and_the_rest_restored(either):
     with open(manifest, "r+b") as file:
         file.seek(60)
         file.write(b"#")
-    assert "1 problems" in either.veredus("backup", "verify", "--from", to, status=1).stdout
+    assert "generations/1/" in either.veredus("backup", "verify", "--from", to, status=1).stdout
     either.veredus("backup", "restore", "--from", to, BOB, status=1)
 
 

@@ -1,6 +1,7 @@
 """Expire rules, mail that is kept after expunging, and housekeeping."""
 import fcntl
 import glob
+import json
 import os
 import random
 import signal
@@ -151,6 +152,24 @@ def test_rules_expire_by_save_date_and_count(keeping):
     # What expires can be taken back like anything else.
     keeping.veredus("mailbox", "undelete", ALICE, "--folder", "Trash")
     assert len(listing(client, "Trash")) == 2
+    client.logout()
+
+
+def test_what_time_does_is_told_as_json(keeping):
+    def told(*arguments):
+        return [json.loads(line) for line in
+                keeping.veredus("--json", "mailbox", *arguments).stdout.splitlines()]
+    client, folder = keeping.imap_client(BOB), unique("told")
+    fill(client, folder, "a", "b")
+    fill(client, "Trash", "x")
+    expunge(client, folder, "1")
+    time.sleep(2.1)
+    entries = told("undelete", BOB, "--folder", folder, "--list")
+    assert [(e["folder"], e["size"] > 0, len(e["guid"])) for e in entries] == [(folder, True, 32)]
+    assert {"user": BOB, "folder": "Trash", "expired": 1, "purged": 0, "compacted": False} in \
+        told("expire", BOB, "--dry-run")
+    assert any(e["folder"] == folder and e["compacted"] for e in told("compact", BOB))
+    assert told("undelete", BOB, "--folder", folder) == [{"messages": 1}]
     client.logout()
 
 
