@@ -99,6 +99,21 @@ static void drop_leftovers(struct box *b, struct op *ops, size_t *n)
     *n = kept;
 }
 
+/* From here on there are files whose names and records only this kind of mailbox makes. Should a
+ * stop of the machine take the records, but not this, they are looked for before the other kind
+ * makes a second file of such a name. */
+static int sync_first(struct box *b, struct error *err)
+{
+    struct error ignored;
+    int rc = box_sync_log(b, err);
+    if (rc) {
+        box_begin(b);
+        txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = NOT_COMPARED, .b = NOT_COMPARED});
+        (void)!box_commit(b, 0, false, &ignored);
+    }
+    return rc;
+}
+
 static int take_over(struct box *b, struct found *f, struct error *err)
 {
     struct uidset missing = {0};
@@ -128,6 +143,8 @@ static int take_over(struct box *b, struct found *f, struct error *err)
     bool moved = f->cur_mtime != b->head.cur_mtime || f->new_mtime != b->head.new_mtime;
     if (!rc && (visible || moved))
         rc = box_commit(b, (uint32_t)news, visible, err);
+    if (!rc && first)
+        rc = sync_first(b, err);
     free(ops);
     uidset_clear(&missing);
     return rc;

@@ -1,6 +1,7 @@
 /* A mailbox that was begun in one mode and goes on in the other: `coexist` of its domain changed.
  */
 #include <sys/inotify.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/libstore/fixture.h"
 
@@ -107,6 +108,29 @@ static void test_a_move_that_was_cut_off_is_completed_in_either_direction(void *
         assert_int_equal(now.messages, before.messages);
         assert_int_equal(now.uidnext, before.uidnext);
     }
+}
+
+static struct stat synced; /* the file that was synced last */
+
+int fdatasync(int fd)
+{
+    assert_int_equal(fstat(fd, &synced), 0);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* Else a stop of the machine could leave files of the other kind, and an index that says that none
+ * has to be looked for. */
+static void test_that_others_may_come_is_on_disk_when_the_mailbox_is_opened(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+    char path[256];
+    append(f, INBOX, SLICE_LIT(MAIL));
+    go_on(f, true);
+    store_unselect(select_box(f, INBOX));
+    path_of(f, "veredus.log", path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(synced.st_ino == st.st_ino && synced.st_size == st.st_size);
 }
 
 /* A session that died behind an expunge leaves the file, which without coexistence means nothing.
@@ -254,6 +278,7 @@ int main(void)
         TEST(test_flags_set_before_reach_the_names_when_others_come),
         TEST(test_the_index_of_inbox_lies_beside_the_messages_or_apart),
         TEST(test_a_move_that_was_cut_off_is_completed_in_either_direction),
+        TEST(test_that_others_may_come_is_on_disk_when_the_mailbox_is_opened),
         TEST(test_an_expunged_message_whose_file_was_left_does_not_come_back),
         TEST(test_what_others_did_last_is_taken_over_when_they_stop),
         TEST(test_a_delivery_repeated_after_the_change_is_found),
