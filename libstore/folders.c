@@ -9,7 +9,7 @@
 #include "libstore/foreign.h"
 #include "libstore/journal.h"
 
-enum { FOLDERS_MAX = 100000, SUBSCRIPTIONS_MAX = 8 << 20, CREATE_TURNS = 100 };
+enum { FOLDERS_MAX = 100000, SUBSCRIPTIONS_MAX = 8 << 20 };
 
 struct list_of {
     struct store_folder *folders;
@@ -270,15 +270,14 @@ static void undo_create(struct store *s, const char *disk)
     fs_close(&fd);
 }
 
-/* The files of a folder whose directory we have made. ERR_NOT_FOUND: somebody deleted or renamed it
- * meanwhile. */
-static int furnish(struct store *s, const char *disk, struct error *err)
+static int create(struct store *s, const char *disk, struct error *err)
 {
     struct box *b;
+    if (fs_mkdir(s->fd, disk, 0700))
+        return error_sys(err, "making folder");
     int rc = box_open(s, disk, &b, err);
     if (rc) {
-        if (rc != ERR_NOT_FOUND)
-            undo_create(s, disk);
+        undo_create(s, disk);
         return rc;
     }
     /* What Courier and others look for in a folder. */
@@ -289,7 +288,7 @@ static int furnish(struct store *s, const char *disk, struct error *err)
     return rc;
 }
 
-int store_create(struct store *s, struct slice folder, struct error *err)
+int store_create_locked(struct store *s, struct slice folder, struct error *err)
 {
     char disk[NAME_DISK_MAX];
     int rc = store_folder_dir(s, folder, disk, err);
@@ -297,17 +296,20 @@ int store_create(struct store *s, struct slice folder, struct error *err)
         return rc;
     if (strcmp(disk, ".") == 0)
         return error_set(err, ERR_EXISTS, "INBOX always exists");
-    rc = ERR_NOT_FOUND;
-    for (int turns = 0; rc == ERR_NOT_FOUND && turns < CREATE_TURNS; turns++) {
-        if (fs_mkdir(s->fd, disk, 0700))
-            return error_sys(err, "making folder");
-        rc = furnish(s, disk, err);
-    }
-    if (rc == ERR_NOT_FOUND)
-        return error_set(err, ERR_BUSY, "folder %s keeps being deleted", disk);
+    rc = create(s, disk, err);
     /* Who has a journal has a mail directory that is on disk. */
     if (!rc && (s->journal.fd >= 0 ? fs_sync(s->fd) : fs_sync_all(s->fd)))
         rc = error_sys(err, "syncing the mail directory");
+    return rc;
+}
+
+int store_create(struct store *s, struct slice folder, struct error *err)
+{
+    int lock, rc = lock_folders(s, &lock, err);
+    if (rc)
+        return rc;
+    rc = store_create_locked(s, folder, err);
+    fs_close(&lock);
     return rc;
 }
 

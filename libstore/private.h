@@ -394,6 +394,11 @@ int store_new_uidvalidity(struct store *, uint32_t *, struct error *) MUST_USE;
 /* A UIDVALIDITY that another server gave: new ones will be greater. */
 int store_note_uidvalidity(struct store *, uint32_t, struct error *) MUST_USE;
 
+/* --- folders.c --- */
+/* store_create for who must not wait for others that change the set of folders: they may wait for
+ * what is locked here. */
+int store_create_locked(struct store *, struct slice folder, struct error *) MUST_USE;
+
 /* --- adopt.c: taking over from another server --- */
 struct foreign;
 struct foreign_msg;

@@ -255,7 +255,7 @@ static int make_folder(struct store *s, const struct lost *key, struct box **b, 
     buf_init(&name, STORE_NAME_MAX * 4);
     int rc = name_from_disk(slice_of(disk), &name);
     if (!rc)
-        rc = store_create(s, buf_slice(&name), err);
+        rc = store_create_locked(s, buf_slice(&name), err);
     buf_clear(&name);
     return rc ? rc : box_open_dir(s, disk, b, err);
 }

@@ -4,8 +4,6 @@
 #include "libstore/metadata.h"
 #include "libutil/error.h"
 
-enum { CREATE_TURNS = 10 }; /* when others delete what we make */
-
 static bool take_name(struct command *c, struct slice *name)
 {
     if (take_space(&c->args) && take_mailbox(&c->args, name) && take_end(&c->args))
@@ -77,13 +75,11 @@ static int inherit_acl(struct session *s, struct slice name, struct error *err)
     return rc;
 }
 
-/* Whole, with its uses, rights and id. ERR_NOT_FOUND: deleted before it was. */
-static int create(struct session *s, struct slice name, const unsigned *uses,
+/* Uses, rights and id of a folder that was just made. ERR_NOT_FOUND: and deleted. */
+static int complete(struct session *s, struct slice name, const unsigned *uses,
     struct store_status *st, struct error *err)
 {
-    int rc = store_create(s->store, name, err);
-    if (!rc && uses)
-        rc = store_use_set(s->store, name, *uses, err);
+    int rc = uses ? store_use_set(s->store, name, *uses, err) : OK;
     if (!rc)
         rc = inherit_acl(s, name, err);
     return rc ? rc : store_status(s->store, name, st, err);
@@ -105,11 +101,11 @@ void cmd_create(struct command *c)
         name.n--;
     if (!parse_uses(c, words, &uses) || command_is_foreign(c, name))
         return;
-    int rc = ERR_NOT_FOUND;
-    for (int turns = 0; rc == ERR_NOT_FOUND && turns < CREATE_TURNS; turns++)
-        rc = create(c->s, name, words.p ? &uses : NULL, &st, &err);
-    answer(c, rc, &err);
-    if (rc)
+    int rc = store_create(c->s->store, name, &err), later = OK;
+    if (!rc)
+        later = complete(c->s, name, words.p ? &uses : NULL, &st, &err);
+    answer(c, later == ERR_NOT_FOUND ? OK : rc ? rc : later, &err);
+    if (rc || later)
         return;
     char id[STORE_OBJECTID];
     store_mailbox_id(st.mailbox, id);

@@ -427,34 +427,26 @@ static void test_folder_deleted_before_a_repair_gets_no_log(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
-static void test_create_under_which_the_folder_is_deleted_makes_it_again(void **state)
+/* That folder is a whole one then, and CREATE has not lied. */
+static void test_folder_deleted_while_it_is_made_goes_when_it_is_there(void **state)
 {
     struct fixture *f = *state;
-    const struct slice x = SLICE_LIT("x");
-    before_flock = trash;
-    at_flock = f;
-    assert_int_equal(store_create(f->store, x, &f->err), OK);
-    assert_null(before_flock);
-    assert_int_equal(append(f, x, SLICE_LIT(MAIL)), 1);
-    assert_int_equal(problems(f, x), 0);
-}
-
-static void trash_and_make(struct fixture *f)
-{
-    struct store *other;
-    trash(f);
-    assert_int_equal(store_open(AT_FDCWD, f->mail, &f->opt, &other, &f->err), OK);
-    assert_int_equal(store_create(other, SLICE_LIT("x"), &f->err), OK);
-    store_close(other);
-}
-
-static void test_create_that_finds_the_folder_of_somebody_else_says_so(void **state)
-{
-    struct fixture *f = *state;
-    before_flock = trash_and_make;
-    at_flock = f;
-    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), ERR_EXISTS);
-    assert_int_equal(append(f, SLICE_LIT("x"), SLICE_LIT(MAIL)), 1);
+    assert_int_equal(pipe(go), 0);
+    assert_int_equal(pipe(answer), 0);
+    pid_t deleter = fork();
+    if (deleter == 0)
+        _exit(delete_when_told(f));
+    close(go[0]);
+    close(answer[1]);
+    awaited = "veredus.log";
+    before_name = let_delete;
+    at_name = f;
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    assert_null(before_name);
+    wait_for(&deleter, 1);
+    assert_false(store_exists(f->store, SLICE_LIT("x")));
+    close(go[1]);
+    close(answer[0]);
 }
 
 static int make_or_delete(struct fixture *f, bool makes)
@@ -558,8 +550,7 @@ int main(void)
         TEST(test_folder_deleted_and_made_again_takes_appends_again),
         TEST(test_folder_deleted_during_a_repair_takes_no_appends),
         TEST(test_folder_deleted_before_a_repair_gets_no_log),
-        TEST(test_create_under_which_the_folder_is_deleted_makes_it_again),
-        TEST(test_create_that_finds_the_folder_of_somebody_else_says_so),
+        TEST(test_folder_deleted_while_it_is_made_goes_when_it_is_there),
         TEST(test_create_and_delete_at_once_tell_only_what_can_be),
         TEST(test_append_to_a_folder_renamed_meanwhile_is_not_left_to_the_journal),
         TEST(test_nothing_comes_into_the_journal_while_a_folder_is_renamed),
