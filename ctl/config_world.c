@@ -128,8 +128,11 @@ static void check_account(const struct place *p)
     struct error err;
     uid_t uid;
     gid_t gid;
-    if (name.n > 0 && sandbox_account(name.p, &uid, &gid, &err) == ERR_NOT_FOUND)
+    int rc = name.n > 0 ? sandbox_account(name.p, &uid, &gid, &err) : ERR_NOT_FOUND;
+    if (name.n > 0 && rc == ERR_NOT_FOUND)
         complain(p, name.p, "no such account on this host");
+    else if (rc == ERR_DENIED || (rc == OK && slice_starts(name, "veredus")))
+        complain(p, name.p, "commands are run neither as root nor as accounts of this system");
 }
 
 static void check_accounts(const struct conf *conf, struct buf *errors)

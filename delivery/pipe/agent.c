@@ -200,10 +200,11 @@ static const char *find_command(struct agent *a, struct task *t, struct slice *a
     return NULL;
 }
 
-static const char *not_allowed(const struct agent *a, const struct task *t)
+static const char *not_allowed(const struct agent *a, struct task *t)
 {
     struct slice chosen = conf_string(conf_one(a->delivery.daemon->conf, "pipe"), "command-user");
     bool configured = t->rules.block || slice_is(chosen, t->base.account.name);
+    t->rules.homeless = configured;
     if (t->base.account.uid == 0 || t->base.account.gid == 0 ||
         slice_starts(slice_of(t->base.account.name), "veredus"))
         return "commands are run neither as root nor as accounts of this system";

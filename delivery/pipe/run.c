@@ -346,7 +346,7 @@ void run_command(const struct run *run, struct run_result *r)
     if (rc)
         say(r, rc == ERR_DENIED ? FAILED : DEFERRED, rc == ERR_DENIED ? "5.7.1" : "4.3.5",
             err.text);
-    else if (chdir(run->account->home))
+    else if (chdir(run->account->home) && !(run->rules.homeless && chdir("/") == 0))
         say(r, DEFERRED, "4.2.0", "the home directory of the command's user is not there");
     else
         run_to_end(&p, c, r);

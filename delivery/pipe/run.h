@@ -14,6 +14,7 @@ struct run_rules {
     int64_t timeout_ms;
     uint64_t cpu_s, memory, file_size, processes, output; /* 0: no limit */
     bool from_line;
+    bool homeless; /* an account that the administrator chose: its home need not be there */
 };
 
 struct run {

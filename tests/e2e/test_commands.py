@@ -3,6 +3,7 @@
 Started as root, with a real account that is made for the test and removed afterwards.
 """
 import os
+import pwd
 
 import pytest
 
@@ -36,10 +37,11 @@ def fixture_host(account):
                               "transport text:transport\n"
                               f"pipe {{ command-user {account.name}; timeout 2s }}\n"
                               f"command filter {{ run {account.path('script')} -s ${{sender}} "
-                              f"x-${{recipient}} ${{size}}; user {account.name} }}\n")
+                              f"x-${{recipient}} ${{size}}; user {account.name} }}\n"
+                              "command away { run /bin/pwd -P; user nobody; timeout 2s }\n")
     instance.write("tables/aliases", f"robot: \"|{account.path('script')} one two\"\n"
                                      "nowhere: /dev/null\n")
-    instance.write("transport", f"archive@{HOST} pipe:filter\n")
+    instance.write("transport", f"archive@{HOST} pipe:filter\naway@{HOST} pipe:away\n")
     instance.start()
     yield instance
     instance.discard()
@@ -96,6 +98,12 @@ def test_a_users_command_runs_as_the_user_with_a_clean_environment(host, account
     assert f"\nSubject: {subject}\n" in message
     assert message.count("Delivered-To:") == 1
     assert not account.has(subject)
+
+
+def test_an_account_that_was_chosen_needs_no_home(host, account):
+    """Debian's nobody has none; who chose him did not mean that mail should wait."""
+    assert not os.path.exists(pwd.getpwnam("nobody").pw_dir)
+    assert outcome(host, account, "away", f"away@{HOST}")["result"] == "delivered"
 
 
 def test_a_command_and_the_mailbox(host, account):

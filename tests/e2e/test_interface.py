@@ -486,6 +486,10 @@ def test_a_missing_table_is_named_with_file_and_line(fresh):
     ("domain other.test { catch-all a@b@example.test }", "catch-all"),
     ("pipe { command-user nosuchaccount }", "command-user"),
     ("command archive { run /bin/true; user nosuchaccount }", "user"),
+    ("command archive { run /bin/true; user root }", "user"),
+    ("transport inline:{other.test=foo:bar}", "other.test: 'foo:bar': must begin with"),
+    ("transport inline:{other.test=smtp:[127.0.0.1]:99999}", "must be DOMAIN"),
+    ("transport inline:{other.test=pipe:nothing}", "no such command block"),
 ])
 def test_a_wrong_address_or_account_is_named_with_file_and_line(fresh, line, key):
     instance = fresh()
