@@ -144,6 +144,7 @@ static int send_message(struct session *s)
     if (!qmgr || (t->opened && t->qmgr_epoch != s->server->qmgr_epoch))
         return ERR_CLOSED;
     t->qmgr_epoch = s->server->qmgr_epoch;
+    transaction_settle(t);
     buf_over(&envelope, space, sizeof(space));
     int rc = pack_envelope(s, &envelope);
     if (rc == OK)

@@ -40,17 +40,82 @@ void transaction_fail(
     buf_clear(&t->content);
 }
 
-/* True when this mailbox is new to the message; remembers it. */
-static bool is_new(struct transaction *t, const struct recipient *r, struct buf *key)
+/* What a later RCPT asked for a recipient that is packed already. In t->seen. */
+struct wish {
+    struct slice original, orcpt;
+    unsigned notify;
+};
+
+static int make_key(const struct recipient *r, struct buf *key)
 {
     buf_reset(key);
     (void)buf_put(key, r->transport);
     (void)buf_putc(key, '\n');
     (void)buf_put(key, r->nexthop);
     (void)buf_putc(key, '\n');
-    if (buf_put(key, r->address))
+    return buf_put(key, r->address);
+}
+
+/* True when this mailbox is new to the message; remembers it. */
+static bool is_new(struct transaction *t, const struct recipient *r, struct buf *key)
+{
+    if (make_key(r, key))
         return true;
-    return map_set(&t->seen, buf_slice(key), t) == NULL;
+    void *before = map_set(&t->seen, buf_slice(key), t);
+    if (before && before != t)
+        map_set(&t->seen, buf_slice(key), before);
+    return before == NULL;
+}
+
+/* RFC 3461 §4.1: that he was named before, as member of a list perhaps, takes nothing from what
+ * is asked for him now. */
+static void add_wish(struct transaction *t, unsigned notify, struct slice key)
+{
+    struct wish *w = (notify & NOTIFY_SUCCESS) && map_get(&t->seen, key) == t
+                         ? ARENA_NEW(&t->arena, struct wish)
+                         : NULL;
+    if (!w)
+        return;
+    *w = (struct wish){t->rcpt_text, arena_dup(&t->arena, t->rcpt.orcpt), notify};
+    map_set(&t->seen, key, w);
+    t->wishes = true;
+}
+
+static void fulfil(struct recipient *r, const struct wish *w)
+{
+    if (r->owner.n || (r->notify & NOTIFY_SUCCESS))
+        return;
+    if (r->notify == 0)
+        r->notify = NOTIFY_FAILURE | NOTIFY_DELAY;
+    r->notify = (r->notify & ~(unsigned)NOTIFY_NEVER) | w->notify;
+    r->original = w->original;
+    r->orcpt = w->orcpt;
+}
+
+void transaction_settle(struct transaction *t)
+{
+    char space[KEY_MAX] __attribute__((uninitialized));
+    struct buf key, out;
+    struct reader reader = reader_of(buf_slice(&t->recipients));
+    struct recipient r;
+    int rc = OK;
+    if (!t->wishes)
+        return;
+    buf_over(&key, space, sizeof(space));
+    buf_init(&out, t->recipients.max);
+    while (rc == OK && reader.rest.n) {
+        rc = record_get(&reader, &recipient_record, &r);
+        const void *seen = rc || make_key(&r, &key) ? t : map_get(&t->seen, buf_slice(&key));
+        if (rc == OK && seen && seen != t)
+            fulfil(&r, seen);
+        if (rc == OK)
+            rc = record_put(&out, &recipient_record, &r);
+    }
+    struct buf old = rc ? out : t->recipients;
+    if (rc == OK)
+        t->recipients = out;
+    buf_clear(&old);
+    t->wishes = false;
 }
 
 /* After a failed addition: what is not packed has not been seen. */
@@ -66,8 +131,10 @@ static void remember_packed(struct transaction *t, struct buf *key)
 
 static int add_one(struct transaction *t, struct recipient *r, unsigned notify, struct buf *key)
 {
-    if (!is_new(t, r, key))
+    if (!is_new(t, r, key)) {
+        add_wish(t, r->owner.n ? 0 : notify, buf_slice(key));
         return OK;
+    }
     r->original = t->rcpt_text;
     r->orcpt = r->owner.n ? SLICE_LIT("") : t->rcpt.orcpt;
     r->notify = r->owner.n ? 0 : notify;

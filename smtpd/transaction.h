@@ -40,6 +40,7 @@ struct transaction {
     unsigned nrecipients;   /* packed */
     struct buf recipients;  /* packed struct recipient */
     struct map seen;        /* recipients already packed */
+    bool wishes;            /* some of them were asked for again, with NOTIFY=SUCCESS */
     struct slice only_rcpt; /* the address of the first RCPT */
     /* the RCPT lookupd is being asked about */
     struct smtp_rcpt rcpt;
@@ -68,3 +69,6 @@ void transaction_fail(
 /* Adds what lookupd made of the current RCPT, without those that are there already. ERR_LIMIT,
  * or ERR_SYNTAX when the records are malformed or none; then nothing was added. */
 int transaction_add_recipients(struct transaction *, struct slice packed) MUST_USE;
+/* Before the recipients are sent on: gives those that were named more than once all that was asked
+ * for them (RFC 3461). */
+void transaction_settle(struct transaction *);

@@ -246,6 +246,46 @@ static void test_success_of_a_list_is_reported_as_expanded(void **state)
     assert_int_equal(reader.rest.n, 0);
 }
 
+static void test_success_is_reported_of_who_was_in_a_list_before(void **state)
+{
+    (void)state;
+    struct recipient r;
+    bool found = false;
+    hello();
+    say("MAIL FROM:<a@b.test>\r\nRCPT TO:<list@example.test> NOTIFY=DELAY ORCPT=rfc822;l@x\r\n"
+        "RCPT TO:<two@example.test> NOTIFY=SUCCESS ORCPT=rfc822;a@x\r\n"
+        "RCPT TO:<two@example.test>\r\nDATA\r\nx\r\n.\r\n");
+    expect("250 250 250 250 354 250");
+    struct reader reader = reader_of(buf_slice(&f.recipients));
+    while (reader.rest.n) {
+        assert_int_equal(record_get(&reader, &recipient_record, &r), OK);
+        if (!slice_is(r.address, "two@example.test")) {
+            assert_int_equal(r.notify, NOTIFY_DELAY);
+            continue;
+        }
+        assert_false(found);
+        found = true;
+        assert_int_equal(r.notify, NOTIFY_SUCCESS | NOTIFY_DELAY);
+        assert_true(slice_is(r.orcpt, "rfc822;a@x"));
+        assert_true(slice_is(r.original, "two@example.test"));
+    }
+    assert_true(found);
+}
+
+static void test_never_is_taken_back_by_who_asks_for_success(void **state)
+{
+    (void)state;
+    struct recipient r;
+    hello();
+    say("MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test> NOTIFY=NEVER\r\n"
+        "RCPT TO:<alice@example.test> NOTIFY=SUCCESS\r\nDATA\r\nx\r\n.\r\n");
+    expect("250 250 250 354 250");
+    struct reader reader = reader_of(buf_slice(&f.recipients));
+    assert_int_equal(record_get(&reader, &recipient_record, &r), OK);
+    assert_int_equal(r.notify, NOTIFY_SUCCESS);
+    assert_true(reader_done(&reader));
+}
+
 /* --- BDAT --- */
 
 static void test_chunks_make_a_message(void **state)
@@ -400,6 +440,8 @@ int main(void)
         TEST(test_bulk_mail_is_recognised),
         TEST(test_a_rule_puts_the_message_on_hold),
         TEST(test_success_of_a_list_is_reported_as_expanded),
+        TEST(test_success_is_reported_of_who_was_in_a_list_before),
+        TEST(test_never_is_taken_back_by_who_asks_for_success),
         TEST(test_chunks_make_a_message),
         TEST(test_a_chunk_byte_by_byte_is_the_same),
         TEST(test_a_refused_chunk_is_read_to_its_end),
