@@ -18,9 +18,12 @@ bool peek_begin(
 void peek_end(struct peek *);
 /* Puts the request off until the message has been read beside the loop; it is looked at again then,
  * whatever has become of the message. */
-void admin_wait(struct peer *, const struct ipc_in *, const struct message *);
+void admin_wait(struct peer *, const struct ipc_in *, struct message *);
 /* The same for something else. */
-void admin_wait_for(struct qmgr *, const struct message *, void (*resume)(void *), void *arg);
+void admin_wait_for(struct qmgr *, struct message *, void (*resume)(void *), void *arg);
+/* The same until it has been loaded (qmgr/large.c). */
+void admin_load(struct peer *, const struct ipc_in *, struct message *);
+void admin_load_for(struct qmgr *, struct message *, void (*resume)(void *), void *arg);
 /* Whether that is needed before it is loaded in full, or (copy) looked at. */
 bool admin_must_wait(struct qmgr *, const struct message *, bool copy);
 /* NULL: unknown, or deleted. */
@@ -64,9 +67,11 @@ struct sweep_end {
     void *arg;
 };
 
+enum { SWEEP_LOOK = -1, SWEEP_LOAD = -2 };
+
 /* Something to be done with every message. */
 struct sweep_ops {
-    /* Negative: it has to be read beside the loop, and the same is asked again then. */
+    /* Negative: it has to be read, or loaded, beside the loop, and the same is asked again then. */
     int (*act)(struct qmgr *, struct message *, struct slice argument, void *arg);
     void (*done)(const struct sweep_end *);
     void *arg;

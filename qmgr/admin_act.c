@@ -20,6 +20,7 @@ struct act {
     struct slice argument;
     bool all;   /* every message is meant */
     bool later; /* it has to be read beside the loop first; nothing was done */
+    bool load;  /* later: and to be loaded */
     char why[WHY_MAX];
 };
 
@@ -27,6 +28,24 @@ static bool refuse(struct act *a, const char *why)
 {
     snprintf(a->why, sizeof(a->why), "%.*s", WHY_MAX - 1, why);
     return false;
+}
+
+/* Others work on it, or it cannot be loaded: nothing is to be done with it now, or later. Otherwise
+ * it has content. */
+static bool unavailable(struct act *a)
+{
+    struct message *m = a->m;
+    struct error err = {.text = "it is being worked on"};
+    if (m->committing || m->routing || m->giving_up) {
+        refuse(a, err.text);
+        return true;
+    }
+    if (large_file(a->q, m))
+        return a->later = a->load = true;
+    if (queue_load(a->q, m, &err) == OK)
+        return false;
+    refuse(a, err.text);
+    return true;
 }
 
 /* Only moves the due time: a message is read when it comes up, or goes on when what is under way
@@ -86,7 +105,7 @@ static bool flush_one(struct act *a)
     bool future = false, some = false;
     if (m->held)
         return refuse(a, "it is on hold");
-    if (m->deleted || m->committing || m->busy || m->routing)
+    if (m->deleted || m->committing || m->busy || m->routing || m->giving_up)
         return refuse(a, "it is being worked on");
     if (a->all && a->argument.n == 0)
         return flush_all(a);
@@ -121,11 +140,10 @@ static bool delete_one(struct act *a)
 static bool hold_one(struct act *a)
 {
     struct message *m = a->m;
-    struct error err = {.text = "it is being worked on"};
     if (m->held)
         return refuse(a, "it is on hold already");
-    if (m->committing || m->routing || queue_load(a->q, m, &err) != OK)
-        return refuse(a, err.text);
+    if (unavailable(a))
+        return false;
     m->held = true;
     m->changes++;
     queue_unschedule(a->q, m);
@@ -137,16 +155,27 @@ static bool hold_one(struct act *a)
 static bool release_one(struct act *a)
 {
     struct message *m = a->m;
-    struct error err = {.text = "it is being worked on"};
     if (m->damaged)
         return refuse(a, "it is damaged");
-    if (m->committing || m->routing || queue_load(a->q, m, &err) != OK)
-        return refuse(a, err.text);
+    if (unavailable(a))
+        return false;
     if (!m->held && !queue_awaits_release(a->q, m))
         return refuse(a, "it is not on hold");
     m->held = false;
     m->changes++;
     queue_hurry(m);
+    if (admin_idle(m))
+        queue_wake_in(a->q, m, 0);
+    return true;
+}
+
+/* The same with very many recipients, which takes a while. */
+static bool give_up(struct act *a, struct slice text)
+{
+    struct message *m = a->m;
+    m->giving_up = xmemdup0(text.p, text.n);
+    m->report_after = 0;
+    queue_unschedule(a->q, m);
     if (admin_idle(m))
         queue_wake_in(a->q, m, 0);
     return true;
@@ -159,8 +188,10 @@ static bool bounce_one(struct act *a)
     struct error err = {.text = "it is being worked on"};
     struct slice text = a->argument.n ? a->argument : SLICE_LIT("returned by the administrator");
     size_t n = 0;
-    if (m->committing || m->deleted || m->routing)
+    if (m->committing || m->deleted || m->routing || m->giving_up)
         return refuse(a, err.text);
+    if (m->content ? m->content->roster != NULL : large_file(a->q, m))
+        return give_up(a, text);
     if (admin_must_wait(a->q, m, false))
         return !(a->later = true);
     queue_unschedule(a->q, m);
@@ -247,7 +278,7 @@ static int sweep_act(struct qmgr *q, struct message *m, struct slice argument, v
     struct log log = m->log; /* the message may be gone afterwards */
     uint64_t qid = m->qid;
     if (!b->verb->act(&a))
-        return a.later ? -1 : 0;
+        return !a.later ? 0 : a.load ? SWEEP_LOAD : SWEEP_LOOK;
     name_one(q, b, &log, qid, argument);
     return 1;
 }
@@ -360,7 +391,7 @@ static bool act(struct peer *peer, const struct ipc_in *in, const struct verb *v
     } else if (verb->act) {
         reply->count = verb->act(&a);
         if (a.later) {
-            admin_wait(peer, in, m);
+            (a.load ? admin_load : admin_wait)(peer, in, m);
             return false;
         }
         snprintf(why, WHY_MAX, "%s", a.why);

@@ -230,23 +230,62 @@ static struct awaited *await(struct qmgr *q, const struct message *m)
     return a;
 }
 
-void admin_wait(struct peer *peer, const struct ipc_in *in, const struct message *m)
+static void keep_request(struct awaited *a, struct peer *peer, const struct ipc_in *in)
+{
+    a->peer = peer;
+    if (ipc_encode(&queue_proto, in->type, in->id, in->trace, in->msg, &a->request) != OK)
+        a->peer = NULL; /* cannot be: it came in such a record */
+}
+
+void admin_wait(struct peer *peer, const struct ipc_in *in, struct message *m)
 {
     struct qmgr *q = peer->daemon->data;
     struct awaited *a = await(q, m);
-    a->peer = peer;
     a->attempts = in->type == queue_show_type || in->type == queue_history_type;
-    if (ipc_encode(&queue_proto, in->type, in->id, in->trace, in->msg, &a->request) != OK)
-        a->peer = NULL; /* cannot be: it came in such a record */
+    keep_request(a, peer, in);
     beside_run(q->beside, &a->job);
 }
 
-void admin_wait_for(struct qmgr *q, const struct message *m, void (*resume)(void *), void *arg)
+void admin_wait_for(struct qmgr *q, struct message *m, void (*resume)(void *), void *arg)
 {
     struct awaited *a = await(q, m);
     a->resume = resume;
     a->arg = arg;
     beside_run(q->beside, &a->job);
+}
+
+static void loaded(void *arg, bool ran)
+{
+    struct awaited *a = arg;
+    if (ran && a->resume)
+        a->resume(a->arg);
+    else if (ran && a->peer)
+        again(a);
+    awaited_free(a);
+}
+
+static struct awaited *await_load(struct qmgr *q)
+{
+    struct awaited *a = NEW(struct awaited);
+    a->q = q;
+    buf_init(&a->request, IPC_MAX_PAYLOAD);
+    list_append(&q->awaited, &a->link);
+    return a;
+}
+
+void admin_load(struct peer *peer, const struct ipc_in *in, struct message *m)
+{
+    struct awaited *a = await_load(peer->daemon->data);
+    keep_request(a, peer, in);
+    large_load(a->q, m, loaded, a);
+}
+
+void admin_load_for(struct qmgr *q, struct message *m, void (*resume)(void *), void *arg)
+{
+    struct awaited *a = await_load(q);
+    a->resume = resume;
+    a->arg = arg;
+    large_load(q, m, loaded, a);
 }
 
 bool admin_must_wait(struct qmgr *q, const struct message *m, bool copy)

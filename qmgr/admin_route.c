@@ -319,7 +319,7 @@ static int check(struct qmgr *q, struct message *m, struct error *err)
 {
     if (!m)
         return error_set(err, ERR_NOT_FOUND, "no such message in the queue");
-    if (!admin_idle(m) || m->committing || !m->parked)
+    if (!admin_idle(m) || m->committing || m->giving_up || !m->parked)
         return error_set(err, ERR_BUSY, "it is being worked on: put it on hold first");
     if (admin_must_wait(q, m, false))
         return ERR_AGAIN;

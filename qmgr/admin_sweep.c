@@ -48,7 +48,7 @@ static void some(void *arg)
             break;
         int did = s->ops.act(q, m, slice_of(s->argument), s->ops.arg);
         if (did < 0) {
-            admin_wait_for(q, m, some, s);
+            (did == SWEEP_LOAD ? admin_load_for : admin_wait_for)(q, m, some, s);
             return;
         }
         s->at = m->serial;

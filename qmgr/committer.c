@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* A change of threads and back costs about as much as the commit on a disk that is this quick. */
-enum { QUICK_US = 500 };
+enum { QUICK_US = 500, RECORD_IN_LOOP = 256 * 1024 };
 
 struct committer {
     struct loop *loop;
@@ -52,12 +52,12 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Only records for the log: one write and one sync. */
+/* Only small records for the log: one write and one sync. */
 static bool log_only(const struct list *batch)
 {
     for (const struct list *it = batch->next; it != batch; it = it->next) {
         const struct spool_job *job = CONTAINER_OF(it, struct spool_job, link);
-        if (job->op > SPOOL_FORGET || job->big[0])
+        if (job->op > SPOOL_FORGET || job->big[0] || buf_len(&job->record) > RECORD_IN_LOOP)
             return false;
     }
     return true;

@@ -13,6 +13,8 @@ enum { TXNS_MAX = 20000 };
 struct txn {
     uint64_t number;
     struct buf recipients;
+    size_t count; /* of them */
+    bool wrong;   /* some are malformed */
     char big[LOGREC_BIG_NAME];
 };
 
@@ -33,6 +35,7 @@ struct accept {
     int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
     uint64_t qid;
+    bool large; /* its recipients are so many that it is parked beside the loop */
 };
 
 static struct injector *injector_of(struct peer *peer)
@@ -92,12 +95,26 @@ void inject_down(struct peer *peer)
     peer->data = NULL;
 }
 
+/* False: some are malformed. Adds their number. Each message brings whole ones. */
+static bool count_recipients(struct slice packed, size_t *n)
+{
+    struct reader r = reader_of(packed);
+    for (; r.rest.n > 0; ++*n) {
+        struct recipient to;
+        if (record_get(&r, &recipient_record, &to) != OK || to.transport.n == 0)
+            return false;
+    }
+    return true;
+}
+
 static void on_more(struct peer *peer, struct ipc_in *in)
 {
     const struct inject_more *msg = in->msg;
     struct txn *t = find_txn(injector_of(peer), msg->txn);
-    if (t)
-        buf_put(&t->recipients, msg->recipients); /* too many show at inject_accept */
+    if (!t)
+        return;
+    t->wrong |= !count_recipients(msg->recipients, &t->count);
+    buf_put(&t->recipients, msg->recipients); /* too many show at inject_accept */
 }
 
 static void on_drop(struct peer *peer, struct ipc_in *in)
@@ -176,13 +193,21 @@ static void committed(struct spool_job *job, void *arg)
         .commit_us = (uint32_t)MIN(now_us() - a->begun, INT64_C(3600000000))};
     struct error err;
     m->committing = false;
+    m->generation = job->generation;
     if (a->importer >= 0)
         admin_log(q, &m->log, a->importer, SLICE_LIT("import"), SLICE_LIT(""),
             job->code == OK ? "done" : job->error.text, job->code == OK);
+    if (job->code == OK && a->large) {
+        large_park(q, m, &job->record);
+        answer(a, &r);
+        list_remove(&a->link);
+        free(a);
+        spool_job_free(job);
+        return;
+    }
     if (job->code == OK && message_load_record(m, &job->record, &err) != OK)
         job->code = err.code;
     if (job->code == OK) {
-        m->generation = job->generation;
         q->loaded++;
         report_accepted(q, &m->content->envelope);
         answer(a, &r);
@@ -230,21 +255,6 @@ void inject_on_batch(struct qmgr *q)
         loop_defer(q->loop, deliver_fresh, q);
 }
 
-static bool valid_recipients(const struct qmgr *q, struct slice packed, int *code)
-{
-    struct reader r = reader_of(packed);
-    size_t n = 0;
-    while (r.rest.n > 0) {
-        struct recipient to;
-        if (record_get(&r, &recipient_record, &to) != OK || to.transport.n == 0)
-            return false;
-        n++;
-    }
-    if (n > q->set.max_recipients)
-        *code = ERR_LIMIT;
-    return n > 0 && n <= q->set.max_recipients;
-}
-
 /* The record in the format that this spool is written in. */
 static int put_record(struct qmgr *q, uint64_t qid, const struct envelope *envelope,
     struct logrec_accept *a, struct spool_job *job)
@@ -272,39 +282,44 @@ static int put_record(struct qmgr *q, uint64_t qid, const struct envelope *envel
     return code;
 }
 
-/* Builds the record. Returns OK, or what is wrong with what the client sent. */
-static int build(
-    struct peer *peer, struct txn *t, const struct inject_accept *msg, struct spool_job *job)
+/* Those that were sent ahead, if any, and the last ones; *n: how many. */
+static int all_recipients(const struct qmgr *q, struct txn *t, const struct inject_accept *msg,
+    struct slice *packed, size_t *n)
+{
+    *n = t ? t->count : 0;
+    *packed = msg->recipients;
+    if (!count_recipients(msg->recipients, n) || *n == 0 || (t && t->wrong))
+        return ERR_SYNTAX;
+    if (!t || t->count == 0)
+        return *n > q->set.max_recipients ? ERR_LIMIT : OK;
+    buf_put(&t->recipients, msg->recipients);
+    *packed = buf_slice(&t->recipients);
+    return t->recipients.failed || *n > q->set.max_recipients ? ERR_LIMIT : OK;
+}
+
+/* Builds the record. Returns OK, or what is wrong with what the client sent. *n: recipients. */
+static int build(struct peer *peer, struct txn *t, const struct inject_accept *msg,
+    struct spool_job *job, size_t *n)
 {
     struct qmgr *q = injector_of(peer)->q;
     struct envelope envelope;
     struct reader r = reader_of(msg->envelope);
-    struct buf recipients;
-    int code = ERR_SYNTAX;
-    buf_init(&recipients, spool_record_max(q->spool));
-    if (t) {
-        buf_put(&recipients, buf_slice(&t->recipients));
-        buf_put(&recipients, msg->recipients);
-        recipients.failed |= t->recipients.failed;
-        snprintf(job->big, sizeof(job->big), "%s", t->big);
-    }
+    snprintf(job->big, sizeof(job->big), "%s", t ? t->big : "");
     struct logrec_accept accept = {.envelope = msg->envelope,
-        .recipients = t ? buf_slice(&recipients) : msg->recipients,
         .size = msg->size,
         .big = slice_of(job->big),
         .body = job->big[0] ? SLICE_LIT("") : msg->body};
-    if (recipients.failed)
-        code = ERR_LIMIT;
-    else if (record_get(&r, &envelope_record, &envelope) == OK && reader_done(&r) &&
-             (envelope.about == 0 || peer->role == ROLE_BOUNCE) &&
-             valid_recipients(q, accept.recipients, &code) &&
-             (job->big[0] ? msg->body.n == 0 : msg->body.n == msg->size) &&
-             msg->size <= q->set.message_size + 65536)
+    int code = all_recipients(q, t, msg, &accept.recipients, n);
+    if (code == OK && !(record_get(&r, &envelope_record, &envelope) == OK && reader_done(&r) &&
+                          (envelope.about == 0 || peer->role == ROLE_BOUNCE) &&
+                          (job->big[0] ? msg->body.n == 0 : msg->body.n == msg->size) &&
+                          msg->size <= q->set.message_size + 65536))
+        code = ERR_SYNTAX;
+    if (code == OK)
         code = put_record(q, msg->qid, &envelope, &accept, job);
     if (code == OK && buf_len(&job->record) > spool_record_max(q->spool))
         code = ERR_LIMIT;
     job->size = msg->size;
-    buf_clear(&recipients);
     return code;
 }
 
@@ -316,7 +331,8 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     struct txn *t = map_get_id(&inj->txns, msg->txn);
     struct spool_job *job = spool_job_new(SPOOL_ACCEPT, msg->qid);
     struct message *m = message_new(msg->qid, msg->size);
-    int code = build(peer, t, msg, job);
+    size_t n;
+    int code = build(peer, t, msg, job, &n);
     if (code == OK && q->draining)
         code = ERR_TEMP;
     if (code == OK)
@@ -343,7 +359,8 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
         .begun = now_us(),
         .importer = peer->role == ROLE_CTL ? peer->uid : -1,
         .m = m,
-        .qid = m->qid};
+        .qid = m->qid,
+        .large = peer->role != ROLE_BOUNCE && large_count(q, n)};
     list_append(&inj->accepts, &a->link);
     job->done = committed;
     job->arg = a;

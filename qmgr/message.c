@@ -61,6 +61,7 @@ void message_free(struct message *m)
         return;
     message_drop_expansions(m);
     message_unload(m);
+    free(m->giving_up);
     free(m);
 }
 

@@ -77,6 +77,9 @@ struct message {
     bool damaged;     /* its file cannot be read */
     bool flush;       /* all recipients are due now */
     bool routing;     /* its recipients are routed again; moving is set too */
+    bool loading;     /* beside the loop (qmgr/large.c); moving is set too */
+    char *giving_up;  /* all that wait are returned to the sender, portion by portion, with this
+                       * reason; held is set until they are. NULL: they are not; free(3) */
     uint32_t updates; /* UPDATE jobs under way */
     uint32_t agent_failures;
     int64_t report_after; /* ms since 1970: the bounce agent is not asked again before */

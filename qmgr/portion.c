@@ -34,7 +34,7 @@ static void report_rotten(struct qmgr *q, struct message *m)
     m->rotten.to = 0;
 }
 
-static void loaded(struct qmgr *q, struct message *m)
+void portion_loaded(struct qmgr *q, struct message *m)
 {
     if (m->rotten.to > 0)
         report_rotten(q, m);
@@ -72,27 +72,33 @@ static bool is_large(const struct qmgr *q, const struct message *m)
            st.size - (int64_t)m->size > (int64_t)(q->set.portion * LINES_LEAST);
 }
 
-/* A portion of the message, or the whole one when it is not that large. */
-static int load_portion(struct qmgr *q, struct message *m, struct error *err)
+struct roster_choice portion_choice(const struct qmgr *q, const struct message *m)
 {
-    struct roster *r = roster_read(m, q->disk, err);
+    static const struct roster_choice waiting = {.what = ROSTER_WAITING};
+    return m->giving_up ? waiting : choose_due(q, m->content ? m->content->envelope.hold_until : 0);
+}
+
+int portion_read(struct message *m, const struct roster_choice *choice, size_t portion,
+    struct disk *disk, struct error *err)
+{
+    struct roster *r = roster_read(m, disk, err);
     if (!r)
         return err->code;
-    if (roster_total(r) <= q->set.portion) {
-        roster_free(r);
-        return message_load_parked(m, q->disk, err);
-    }
-    struct roster_choice due = choose_due(q, 0);
-    return roster_load(m, r, &due, q->set.portion, q->disk, err);
+    if (roster_total(r) > portion)
+        return roster_load(m, r, choice, portion, disk, err);
+    roster_free(r);
+    return message_load_parked(m, disk, err);
 }
 
 int queue_load(struct qmgr *q, struct message *m, struct error *err)
 {
     if (m->content)
         return OK;
-    int rc = is_large(q, m) ? load_portion(q, m, err) : message_load_parked(m, q->disk, err);
+    struct roster_choice due = portion_choice(q, m);
+    int rc = is_large(q, m) ? portion_read(m, &due, q->set.portion, q->disk, err)
+                            : message_load_parked(m, q->disk, err);
     if (rc == OK)
-        loaded(q, m);
+        portion_loaded(q, m);
     return rc;
 }
 
@@ -111,7 +117,7 @@ int queue_load_whole(struct qmgr *q, struct message *m, struct error *err)
         rc = message_load_parked(m, q->disk, err);
     message_free(copy);
     if (rc == OK)
-        loaded(q, m);
+        portion_loaded(q, m);
     return rc;
 }
 
@@ -157,6 +163,10 @@ bool portion_split(struct qmgr *q, struct message *m)
         return true;
     }
     queue_unload(q, m);
+    if (large_file(q, m)) {
+        large_load(q, m, NULL, NULL);
+        return true;
+    }
     if (queue_load(q, m, &err) == OK)
         return false;
     queue_load_failed(q, m, &err);
@@ -180,7 +190,7 @@ static int change_portion(
         queue_load_failed(q, m, &err);
         return ERR_IO;
     }
-    loaded(q, m);
+    portion_loaded(q, m);
     return OK;
 }
 
@@ -190,11 +200,34 @@ int portion_leave(struct qmgr *q, struct message *m)
     return m->content->count > 0 ? change_portion(q, m, &due, 0) : OK;
 }
 
+void portion_give_up(struct qmgr *q, struct message *m)
+{
+    static const struct roster_choice waiting = {.what = ROSTER_WAITING};
+    struct content *c = m->content;
+    m->changes += !m->held;
+    m->held = true; /* a crash in between must not deliver to the others */
+    for (size_t i = 0; i < c->count; i++) {
+        struct rcpt *r = &c->rcpts[i];
+        if (r->st.state != RCPT_WAITING || r->busy)
+            continue;
+        rcpt_note(r, FAILED, SLICE_LIT("5.3.0"), slice_of(m->giving_up), SLICE_LIT(""));
+        r->st.last = loop_wall(q->loop);
+        queue_rcpt_failed(q, m, r);
+    }
+    if (c->roster && roster_has(c->roster, &waiting))
+        return;
+    free(m->giving_up);
+    m->giving_up = NULL;
+    m->held = false;
+    m->changes++;
+}
+
 bool portion_next(struct qmgr *q, struct message *m)
 {
     struct content *c = m->content;
-    struct roster_choice due = choose_due(q, c->envelope.hold_until);
-    if (m->held || q->draining || !roster_has(c->roster, &due) || report_overdue(q, m))
+    struct roster_choice due = portion_choice(q, m);
+    if ((m->held && !m->giving_up) || q->draining || !roster_has(c->roster, &due) ||
+        report_overdue(q, m))
         return false;
     if (m->saved != m->changes)
         queue_update(q, m);

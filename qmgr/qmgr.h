@@ -3,7 +3,9 @@
  *
  *     inject.c   new messages (server of INJECT)
  *     queue.c    a message's life: load, attempt, settle, park, forget
+ *     deliver.c  who is due, and goes to the scheduler
  *     portion.c  reading parked messages, large ones in portions
+ *     large.c    the same, and parking them, beside the loop where they are very large
  *     forward.c  recipients that a delivery names (client of ROUTE)
  *     attempt.c  work for agents (client of DELIVER)
  *     agent.c    whether they are alive
@@ -84,6 +86,7 @@ struct qmgr {
     struct heap due;
     struct timer due_timer, figures_timer, drain_timer, agents_timer;
     uint64_t serial;
+    uint64_t resumed; /* qid: what waited for it to be loaded goes on; 0: none */
     size_t loaded;
     size_t active; /* recipients in the content of parked messages */
     int dir_fd;    /* of the spool; the disk takes it */
@@ -100,8 +103,6 @@ struct message *queue_find(struct qmgr *, uint64_t qid);
 /* Enters a message into the queue's tables. ERR_EXISTS when the qid is known. */
 int queue_add(struct qmgr *, struct message *) MUST_USE;
 void queue_remove(struct qmgr *, struct message *);
-/* Begins attempts for all recipients that are due. */
-void queue_deliver(struct qmgr *, struct message *);
 /* All attempts are over: report, finish, or park. Does nothing while something is under way. */
 void queue_settle(struct qmgr *, struct message *);
 /* Wakes the message after so long: to load it, or to settle it again. */
@@ -118,10 +119,6 @@ void queue_delivered(struct qmgr *, struct message *, struct rcpt *);
 void queue_rcpt_defer(struct qmgr *, struct message *, struct rcpt *, int64_t wait_ms);
 /* Puts DONE for these on the disk (recipients just marked RCPT_DONE). */
 void queue_note_done(struct qmgr *, struct message *, const uint32_t *indexes, size_t n);
-/* Whether it waits for the time that its sender gave (RFC 4865). Content is present. */
-bool queue_awaits_release(const struct qmgr *, const struct message *);
-/* Recipients that wait are due at once, whatever they wait for. Content is present. */
-void queue_hurry(struct message *);
 /* The longest anything waits for its next attempt. A time beyond it was written before somebody set
  * the clock back. */
 int64_t queue_longest_wait(const struct qmgr *);
@@ -129,14 +126,25 @@ int64_t queue_longest_wait(const struct qmgr *);
 void queue_update(struct qmgr *, struct message *);
 /* Moves a message out of the log now, whatever it is doing. */
 void queue_park(struct qmgr *, struct message *, const char *why);
-/* Takes waiting work of this message back from the scheduler. */
-void queue_unschedule(struct qmgr *, struct message *);
 void queue_on_batch(void *arg);
 void queue_due(void *arg);
 /* When a recipient that could not be reached is given up; ms since 1970. */
 int64_t queue_expires(const struct qmgr *, const struct message *, const struct rcpt *);
 /* The message's place in line. */
 struct sched_order queue_order(const struct message *);
+
+/* --- deliver.c --- */
+/* Begins attempts for all recipients that are due. */
+void queue_deliver(struct qmgr *, struct message *);
+/* What comes before the time that the sender gave waits for it (RFC 4865). Content is present, and
+ * nothing was tried. */
+void queue_postpone(struct message *, int64_t now);
+/* Takes waiting work of this message back from the scheduler. */
+void queue_unschedule(struct qmgr *, struct message *);
+/* Whether it waits for the time that its sender gave (RFC 4865). Content is present. */
+bool queue_awaits_release(const struct qmgr *, const struct message *);
+/* Recipients that wait are due at once, whatever they wait for. Content is present. */
+void queue_hurry(struct message *);
 
 /* --- portion.c --- */
 /* Makes content present. */
@@ -154,6 +162,32 @@ bool portion_next(struct qmgr *, struct message *);
 /* Puts the portion in memory, of which the file knows everything, back. When that fails the message
  * has no content. */
 int portion_leave(struct qmgr *, struct message *) MUST_USE;
+
+/* Which recipients the next portion is made of. */
+struct roster_choice portion_choice(const struct qmgr *, const struct message *);
+/* What a message, which may be a copy for the purpose, has in its file: a portion or all of it. */
+int portion_read(struct message *, const struct roster_choice *, size_t portion, struct disk *,
+    struct error *) MUST_USE;
+/* All recipients in memory that wait are returned to the sender (message->giving_up); with the last
+ * of the file that is over. */
+void portion_give_up(struct qmgr *, struct message *);
+/* Content has come from its file. */
+void portion_loaded(struct qmgr *, struct message *);
+
+/* --- large.c --- */
+/* Its file is so large that reading it in the loop would keep others waiting: it has to be loaded
+ * by large_load. Content is not present. */
+bool large_file(const struct qmgr *, const struct message *);
+/* Loads it beside the loop; nothing else is begun with it meanwhile. Then `over` is called (ran:
+ * false when qmgr stops) and the message goes on by itself. It may have gone, or it could not be
+ * read. over NULL: it is delivered. */
+void large_load(struct qmgr *, struct message *, void (*over)(void *arg, bool ran), void *arg);
+/* So many recipients are not parked in the loop. */
+bool large_count(const struct qmgr *, size_t recipients);
+/* Moves the message, of which nothing is under way, out of the log, into a file that is put
+ * together beside the loop: from its content, or (record) from the ACCEPT record, which is taken.
+ * It is `committing` until then, and goes on by itself. */
+void large_park(struct qmgr *, struct message *, struct buf *record);
 
 /* --- expand.c --- */
 /* Recipient `index`, which is busy, stands for these (packed: encoded struct recipient, with their

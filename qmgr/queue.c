@@ -67,39 +67,6 @@ void queue_wake_at(struct qmgr *q, struct message *m, int64_t wall)
     queue_wake_in(q, m, MIN(wall - loop_wall(q->loop), queue_longest_wait(q)));
 }
 
-/* Before its release a recipient is due only when it was released by hand: next is 0 then. */
-static bool awaits_release(const struct qmgr *q, const struct message *m, const struct rcpt *r)
-{
-    int64_t wall = loop_wall(q->loop), until = m->content->envelope.hold_until;
-    return r->st.state == RCPT_WAITING && r->st.next > wall && r->st.next <= until;
-}
-
-static bool is_due(const struct qmgr *q, const struct message *m, const struct rcpt *r, int64_t now)
-{
-    return !r->busy && r->st.state == RCPT_WAITING && !awaits_release(q, m, r) &&
-           (r->st.next <= now || r->st.next > now + queue_longest_wait(q));
-}
-
-bool queue_awaits_release(const struct qmgr *q, const struct message *m)
-{
-    const struct content *c = m->content;
-    if (c->envelope.hold_until <= loop_wall(q->loop))
-        return false;
-    for (size_t i = 0; i < c->count; i++)
-        if (awaits_release(q, m, &c->rcpts[i]))
-            return true;
-    return c->roster && roster_next(c->roster) > 0 && roster_next(c->roster) != INT64_MAX;
-}
-
-void queue_hurry(struct message *m)
-{
-    struct content *c = m->content;
-    for (size_t i = 0; i < c->count; i++)
-        c->rcpts[i].st.next = 0;
-    if (c->roster)
-        roster_hurry(c->roster);
-}
-
 int64_t queue_expires(const struct qmgr *q, const struct message *m, const struct rcpt *r)
 {
     const struct envelope *e = &m->content->envelope;
@@ -205,6 +172,10 @@ void queue_park(struct qmgr *q, struct message *m, const char *why)
 {
     if (m->parked || m->moving || m->committing || !m->content)
         return;
+    if (large_count(q, m->content->count) && !m->busy && !m->reporting) {
+        large_park(q, m, NULL);
+        return;
+    }
     struct spool_job *job = spool_job_new(SPOOL_PARK, m->qid);
     job->size = m->size;
     job->body = m->content->body.p ? m->content->body : (struct slice){"", 0};
@@ -277,11 +248,12 @@ static void noted(struct spool_job *job, void *arg)
 
 void queue_note_done(struct qmgr *q, struct message *m, const uint32_t *indexes, size_t n)
 {
-    if (n == 0 || message_open_count(m) == 0)
+    if (n == 0 || (m->parked && (m->updates || m->moving)))
+        return; /* a later one says it */
+    if (message_open_count(m) == 0)
         return; /* the message is about to be forgotten as a whole */
     if (m->parked) {
-        if (m->updates == 0 && !m->moving)
-            queue_update(q, m);
+        queue_update(q, m);
         return;
     }
     struct spool_job *job = spool_job_new(SPOOL_DONE, m->qid);
@@ -345,118 +317,6 @@ void queue_rcpt_defer(struct qmgr *q, struct message *m, struct rcpt *r, int64_t
     changed(m);
 }
 
-/* --- attempts -------------------------------------------------------------------------------- */
-
-static bool same_destination(const struct recipient *a, const struct recipient *b)
-{
-    return slice_eq(a->transport, b->transport) &&
-           (schedule_is_local(a->transport) || slice_ieq(a->nexthop, b->nexthop));
-}
-
-/* lookupd named an agent that this system does not have. */
-static void defer_unknown(struct qmgr *q, struct message *m, struct rcpt *r)
-{
-    rcpt_note(r, DEFERRED, SLICE_LIT("4.3.5"), SLICE_LIT("no delivery agent for this transport"),
-        SLICE_LIT(""));
-    attempt_deferred(q, m, r, 0);
-}
-
-/* Nothing is to be delivered: that the alias was expanded, or the list has it, is what there is to
- * tell. */
-static void settle_expanded(struct qmgr *q, struct message *m, struct rcpt *r)
-{
-    bool list = slice_is(r->to.nexthop, EXPANDED_LIST);
-    rcpt_note(r, list ? DELIVERED : EXPANDED, SLICE_LIT("2.0.0"),
-        list ? SLICE_LIT("the list has it, and sends it on as its owner")
-             : SLICE_LIT("the address stands for several others"),
-        SLICE_LIT(""));
-    r->st.last = loop_wall(q->loop);
-    r->st.state = RCPT_DELIVERED;
-    changed(m);
-}
-
-/* Hands over all due recipients that go where `first` goes. */
-static void schedule_group(struct qmgr *q, struct message *m, size_t first, int64_t now)
-{
-    struct content *c = m->content;
-    uint32_t one, *indexes = &one;
-    size_t n = 0;
-    if (c->count - first > 1)
-        indexes = xcalloc(c->count - first, sizeof(*indexes));
-    for (size_t i = first; i < c->count; i++) {
-        struct rcpt *r = &c->rcpts[i];
-        if (!is_due(q, m, r, now) || !same_destination(&c->rcpts[first].to, &r->to))
-            continue;
-        r->busy = true;
-        m->busy++;
-        indexes[n++] = (uint32_t)i;
-    }
-    const struct recipient *to = &c->rcpts[first].to;
-    struct sched_order order = queue_order(m);
-    schedule_add(q->schedule, to->transport, to->nexthop, m, &m->jobs, indexes, n, &order);
-    if (indexes != &one)
-        free(indexes);
-}
-
-/* RFC 4865: not before the time that the sender gave. */
-static void postpone(struct qmgr *q, struct message *m)
-{
-    struct content *c = m->content;
-    if (c->envelope.hold_until <= loop_wall(q->loop))
-        return;
-    for (size_t i = 0; i < c->count; i++)
-        if (c->rcpts[i].st.state == RCPT_WAITING && c->rcpts[i].st.attempts == 0)
-            c->rcpts[i].st.next = c->envelope.hold_until;
-}
-
-void queue_deliver(struct qmgr *q, struct message *m)
-{
-    /* Recipients due soon go along, so that a message does not wake for each of them. */
-    int64_t now = loop_wall(q->loop) + q->set.retry.from / 8;
-    heap_remove(&q->due, &m->due);
-    if (!m->parked && !m->moving)
-        postpone(q, m);
-    if (q->draining || m->held || m->deleted) {
-        m->flush = m->flush && !m->held && !m->deleted;
-        queue_settle(q, m);
-        return;
-    }
-    if (portion_split(q, m))
-        return;
-    struct content *c = m->content;
-    if (m->flush && !queue_awaits_release(q, m))
-        queue_hurry(m);
-    m->flush = false;
-    for (size_t i = 0; i < c->count; i++) {
-        struct rcpt *r = &c->rcpts[i];
-        if (!is_due(q, m, r, now))
-            continue;
-        if (slice_is(r->to.transport, TRANSPORT_EXPANDED))
-            settle_expanded(q, m, r);
-        else if (attempt_agent(r->to.transport) < 0)
-            defer_unknown(q, m, r);
-        else
-            schedule_group(q, m, i, now);
-    }
-    report_watch(q, m);
-    if (m->busy == 0)
-        queue_settle(q, m);
-}
-
-void queue_unschedule(struct qmgr *q, struct message *m)
-{
-    (void)q;
-    LIST_EACH(it, &m->jobs)
-    {
-        struct sched_job *job = LIST_ENTRY(it, struct sched_job, sibling);
-        for (size_t i = job->next; i < job->count; i++) {
-            m->content->rcpts[job->recipients[i]].busy = false;
-            m->busy--;
-        }
-        schedule_drop(job);
-    }
-}
-
 /* --- after attempts -------------------------------------------------------------------------- */
 
 /* When the message is to be looked at again, by its recipients' times. */
@@ -491,6 +351,8 @@ void queue_settle(struct qmgr *q, struct message *m)
     }
     if (!m->content)
         return;
+    if (m->giving_up)
+        portion_give_up(q, m);
     report_silent(q, m);
     if (m->content->roster && portion_next(q, m))
         return;
@@ -534,6 +396,8 @@ void queue_due(void *arg)
             continue;
         if (m->deleted || report_overdue(q, m))
             queue_settle(q, m);
+        else if (large_file(q, m))
+            large_load(q, m, NULL, NULL);
         else if (queue_load(q, m, &err) != OK || message_check_body(m, q->disk, &err) != OK)
             queue_load_failed(q, m, &err);
         else

@@ -10,7 +10,7 @@
 #include "qmgr/qmgr.h"
 #include "tests/crash/simdisk.h"
 
-enum { AGENTS = 4, ASKED_MAX = 64 };
+enum { AGENTS = 4, ASKED_MAX = 256 };
 
 /* The test's end of a channel. */
 struct end {

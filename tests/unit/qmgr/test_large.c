@@ -1,0 +1,296 @@
+/* Messages with so many recipients that they are parked and loaded beside the loop. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/qmgr/scene.h"
+
+enum { MANY = 3000, PORTION = 1000 };
+
+static int begin_scene(void **state)
+{
+    int rc = begin_sized(state, 1 << 20);
+    struct scene *s = *state;
+    s->w.q.set.portion = PORTION;
+    return rc;
+}
+
+/* Threads of this process. */
+static unsigned threads(void)
+{
+    unsigned n = 0;
+    DIR *dir = opendir("/proc/self/task");
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+/* Lets the one beside the loop do its work; the loop takes it up. */
+static void beside(struct scene *s)
+{
+    sem_post(&s->slow.go);
+    while (threads() > 1)
+        usleep(100);
+    settle(&s->w);
+    while (sem_trywait(&s->slow.go) == 0)
+        ;
+}
+
+static struct message *huge(struct scene *s)
+{
+    return queue_find(&s->w.q, HUGE_ID);
+}
+
+/* The message is tried in portions until it rests, or is gone. */
+static void run(struct scene *s)
+{
+    for (int i = 0; i < 40 && huge(s) && (i == 0 || huge(s)->content || huge(s)->committing); i++) {
+        pass(&s->w, 100);
+        beside(s);
+    }
+    for (int i = 0; i < 3; i++)
+        pass(&s->w, 100);
+}
+
+/* It was tried, and waits. */
+static void deferred(struct scene *s)
+{
+    inject(&s->w, HUGE_ID, "remote", MANY);
+    assert_int_equal(s->w.code, 250);
+    run(s);
+    assert_null(huge(s)->content);
+    assert_int_equal(s->w.starts, MANY / DELIVER_RECIPIENTS_MAX);
+    assert_false(huge(s)->moving || huge(s)->committing);
+    assert_int_equal(s->w.q.active, 0);
+}
+
+/* The process ends without warning, and another one starts. */
+static void restart(struct scene *s)
+{
+    struct error err;
+    close_spool(&s->w);
+    simdisk_process_on(s->w.sim);
+    s->w.q.loaded = s->w.q.active = s->w.q.attempts = 0;
+    s->w.q.disk = s->slow.sim;
+    open_spool(&s->w);
+    s->w.q.disk = &s->slow.disk;
+    s->w.q.beside = beside_new(s->w.q.loop, &err);
+    assert_non_null(s->w.q.beside);
+}
+
+static void test_a_huge_message_is_delivered_to_each_once(void **state)
+{
+    struct scene *s = *state;
+    s->w.answer = DELIVERED;
+    inject(&s->w, HUGE_ID, "remote", MANY);
+    assert_int_equal(s->w.code, 250);
+    assert_true(huge(s)->committing); /* its file is put together */
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, MANY / DELIVER_RECIPIENTS_MAX);
+    for (unsigned i = 0; i < s->w.starts; i++)
+        assert_int_equal(s->w.deliveries[i], HUGE_ID + i * DELIVER_RECIPIENTS_MAX);
+    assert_int_equal(s->w.q.loaded, 0);
+}
+
+static void test_qmgr_may_end_before_a_huge_message_is_parked(void **state)
+{
+    struct scene *s = *state;
+    s->w.answer = DELIVERED;
+    inject(&s->w, HUGE_ID, "remote", MANY);
+    assert_int_equal(s->w.code, 250);
+    restart(s);
+    settle(&s->w);
+    assert_non_null(huge(s));
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, MANY / DELIVER_RECIPIENTS_MAX);
+}
+
+static void test_a_disk_that_refuses_a_huge_message_its_file_keeps_it_in_the_log(void **state)
+{
+    struct scene *s = *state;
+    s->w.answer = DELIVERED;
+    inject(&s->w, HUGE_ID, "remote", MANY);
+    simdisk_fail(s->w.sim, 1, 28 /* ENOSPC */);
+    beside(s);
+    pass(&s->w, 100);
+    assert_false(huge(s)->parked || huge(s)->committing);
+    assert_int_equal(huge(s)->content->count, MANY);
+    simdisk_fail(s->w.sim, 0, 0);
+    pass(&s->w, DISK_RETRY_MS);
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, MANY / DELIVER_RECIPIENTS_MAX);
+}
+
+static void test_others_are_served_while_a_huge_message_is_loaded(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    queue_wake_in(&s->w.q, huge(s), 0);
+    pass(&s->w, 1);
+    held_back(s);
+    s->w.answer = DELIVERED;
+    inject(&s->w, SMALL_ID, "remote", 1);
+    pass(&s->w, 100);
+    assert_null(queue_find(&s->w.q, SMALL_ID));
+    assert_true(huge(s)->moving);
+    assert_int_equal(s->w.q.active, PORTION); /* no others come in over the limit */
+    pass(&s->w, 3600000);
+    beside(s);
+    run(s);
+    assert_int_equal(s->w.q.active, 0);
+}
+
+static void test_a_huge_message_is_held_and_released_when_it_has_been_loaded(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    unsigned before = s->w.starts;
+    act(&s->a, "hold", HUGE_ID, "");
+    held_back(s);
+    act(&s->b, "hold", HUGE_ID, ""); /* waits for the same */
+    settle(&s->w);
+    assert_int_equal(s->a.answers + s->b.answers, 0);
+    beside(s);
+    assert_int_equal(s->a.count, 1);
+    beside(s);
+    assert_int_equal(s->b.answers, 1);
+    assert_int_equal(s->b.count, 0); /* it is on hold already */
+    run(s);
+    assert_true(huge(s)->held);
+    assert_null(huge(s)->content);
+    assert_int_equal(huge(s)->saved, huge(s)->changes);
+    pass(&s->w, 7000000);
+    assert_int_equal(s->w.starts, before);
+    s->w.answer = DELIVERED;
+    act(&s->a, "release", HUGE_ID, "");
+    held_back(s);
+    beside(s);
+    assert_int_equal(s->a.count, 1);
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, 2 * before);
+}
+
+static void test_a_huge_message_that_is_not_on_hold_is_put_back_when_it_is_released(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    act(&s->a, "release", HUGE_ID, "");
+    held_back(s);
+    beside(s);
+    assert_int_equal(s->a.answers, 1);
+    assert_int_equal(s->a.count, 0);
+    assert_null(huge(s)->content);
+    assert_true(huge(s)->due.index != 0); /* and wakes when it is due */
+}
+
+static void test_a_huge_message_deleted_while_it_is_loaded_is_gone(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    queue_wake_in(&s->w.q, huge(s), 0);
+    pass(&s->w, 1);
+    held_back(s);
+    act(&s->a, "delete", HUGE_ID, "");
+    settle(&s->w);
+    assert_int_equal(s->a.count, 1);
+    beside(s);
+    pass(&s->w, 100);
+    assert_null(huge(s));
+}
+
+static void test_all_recipients_of_a_huge_message_are_returned_in_one_report(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    unsigned before = s->w.starts;
+    act(&s->a, "bounce", HUGE_ID, "no");
+    settle(&s->w);
+    assert_int_equal(s->a.count, 1);
+    act(&s->b, "release", HUGE_ID, ""); /* not any more */
+    settle(&s->w);
+    assert_int_equal(s->b.count, 0);
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, before);
+    assert_int_equal(s->w.reports, 1);
+    assert_int_equal(s->w.told[0], MANY);
+}
+
+static void test_a_crash_while_a_huge_message_is_returned_delivers_to_nobody(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    unsigned before = s->w.starts;
+    act(&s->a, "bounce", HUGE_ID, "no");
+    pass(&s->w, 1);
+    held_back(s);
+    beside(s);
+    while (huge(s)->content->rcpts[0].st.index == 0) /* the first portion is written */
+        loop_poll(s->w.q.loop), loop_advance(s->w.q.loop, 10);
+    assert_non_null(huge(s)->giving_up);
+    restart(s);
+    for (int i = 0; i < 10; i++)
+        pass(&s->w, 600000);
+    assert_true(huge(s)->held);
+    assert_int_equal(s->w.starts, before);
+}
+
+static void test_a_damaged_huge_message_is_held_beside_the_loop_too(void **state)
+{
+    struct scene *s = *state;
+    char path[PARKED_NAME];
+    deferred(s);
+    parked_path(HUGE_ID, 6, path);
+    assert_true(simdisk_flip(s->w.sim, path, 3000));
+    act(&s->a, "release", HUGE_ID, "");
+    held_back(s);
+    beside(s);
+    assert_int_equal(s->a.answers, 1);
+    assert_int_equal(s->a.count, 0);
+    assert_true(huge(s)->damaged && huge(s)->held);
+    assert_int_equal(s->w.q.active, 0);
+    assert_int_equal(s->w.q.loaded, 0);
+}
+
+static void test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    act(&s->a, "hold", HUGE_ID, "");
+    held_back(s);
+    sem_post(&s->slow.go);
+    beside_free(s->w.q.beside);
+    s->w.q.beside = NULL;
+    settle(&s->w);
+    assert_int_equal(s->a.answers, 0);
+}
+
+#define SCENE(test) cmocka_unit_test_setup_teardown(test, begin_scene, end_scene)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SCENE(test_a_huge_message_is_delivered_to_each_once),
+        SCENE(test_qmgr_may_end_before_a_huge_message_is_parked),
+        SCENE(test_a_disk_that_refuses_a_huge_message_its_file_keeps_it_in_the_log),
+        SCENE(test_others_are_served_while_a_huge_message_is_loaded),
+        SCENE(test_a_huge_message_is_held_and_released_when_it_has_been_loaded),
+        SCENE(test_a_huge_message_that_is_not_on_hold_is_put_back_when_it_is_released),
+        SCENE(test_a_huge_message_deleted_while_it_is_loaded_is_gone),
+        SCENE(test_all_recipients_of_a_huge_message_are_returned_in_one_report),
+        SCENE(test_a_crash_while_a_huge_message_is_returned_delivers_to_nobody),
+        SCENE(test_a_damaged_huge_message_is_held_beside_the_loop_too),
+        SCENE(test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
