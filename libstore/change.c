@@ -188,14 +188,33 @@ struct copy {
     bool there;        /* somebody found its file and gave it a record meanwhile */
 };
 
+/* The file of a copy; with coexistence others may have found it and given it another name. */
+static int stat_copy(
+    struct box *to, const struct disk_rec *copy, struct stat *st, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    file_path(to, copy, path);
+    if (fs_stat(to->dirfd, path, st) == 0)
+        return OK;
+    int fd, rc = file_open(to, copy, &fd, err);
+    if (!rc && fs_fstat(fd, st))
+        rc = error_sys(err, "message %s", path);
+    fs_close(&fd);
+    return rc;
+}
+
 /* A message that was expunged and is delivered once more this moment has a file of that name, but
- * not yet its content. fd is the file that was found, target a link to what had its name then. */
+ * not yet its content. fd is the file that was found, `copy` got a link to what had its name then.
+ */
 static int check_link(struct box *from, const struct disk_rec *rec, int fd, struct box *to,
-    const char *target, struct error *err)
+    const struct disk_rec *copy, struct error *err)
 {
     struct store_body body;
     struct stat found, linked;
-    if (fs_fstat(fd, &found) || fs_stat(to->dirfd, target, &linked))
+    int rc = stat_copy(to, copy, &linked, err);
+    if (rc)
+        return rc;
+    if (fs_fstat(fd, &found))
         return error_sys(err, "message %u", rec->uid);
     bool same = found.st_ino == linked.st_ino && found.st_dev == linked.st_dev;
     bool known = (rec->bits & REC_SIZED) && (rec->bits & REC_CRLF) && !from->store->opt.coexist;
@@ -231,8 +250,8 @@ static int link_file(struct box *from, const struct disk_rec *rec, struct box *t
     file_path(to, &c->op.rec, target);
     if (!rc)
         rc = file_link(from, rec, to->dirfd, target, err);
-    if (!rc && (rc = check_link(from, rec, fd, to, target, err)))
-        fs_unlink(to->dirfd, target, 0);
+    if (!rc && (rc = check_link(from, rec, fd, to, &c->op.rec, err)))
+        file_unlink(to, &c->op.rec);
     fs_close(&fd);
     return rc;
 }
