@@ -16,12 +16,15 @@ DOVECOT = "/usr/lib/dovecot/imap"
 
 def as_account(account, *command, text=None):
     become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
-    result = subprocess.run([*(become if os.getuid() == 0 else []), *command], input=text, text=True, check=False,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
-                            cwd=account.home, env={"HOME": account.home, "USER": account.name,
-                                                   "PATH": "/usr/bin:/bin"})
-    assert result.returncode == 0, result.stdout
-    return result.stdout
+    result = subprocess.run([*(become if os.getuid() == 0 else []), *command], check=False,
+                            input=text.encode() if text else None, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, timeout=60, cwd=account.home,
+                            env={"HOME": account.home, "USER": account.name,
+                                 "PATH": "/usr/bin:/bin"})
+    # One character a byte, and line ends as they are.
+    output = result.stdout.decode("latin-1")
+    assert result.returncode == 0, output
+    return output
 
 
 def dovecot(account, *lines):
@@ -109,8 +112,7 @@ def dovecot_and_we_change_one_maildir(host, account):
     assert "whole" in host.veredus("mailbox", "verify", account.address).stdout
 
 
-def mbsync_mirrors_both_ways(host, account, tool):
-    program = tool("mbsync")
+def mbsync_setup(account):
     path = account.home
     account.put("mbsyncrc", f"""MaildirStore far
 Path {path}/
@@ -131,6 +133,11 @@ SyncState *
     if not os.path.exists(account.path("copies")):
         os.mkdir(account.path("copies"), 0o700)
         os.chown(account.path("copies"), account.uid, account.gid)
+
+
+def mbsync_mirrors_both_ways(host, account, tool):
+    program = tool("mbsync")
+    mbsync_setup(account)
     subjects = [send(host, account, f"mirrored {n}") for n in range(4)]
     wait_for("the mail", lambda: all(account.has(s) for s in subjects))
 
@@ -198,3 +205,152 @@ def mutt_flags_and_deletes(host, account, tool):
                 found += re.findall(r"^Subject: (.*)", file.read(), re.M)
     assert subjects[2] in found and arrived in found and subjects[3] not in found
     assert "whole" in host.veredus("mailbox", "verify", account.address).stdout
+
+
+# --- mail with CRLF, as other programs may store it ------------------------------------------------
+LINES = "A line.\nAnother, with a longer text.\n"
+CRLF = {
+    "all": lambda subject: f"Subject: {subject}\nFrom: a@x.test\n\n{LINES}".replace("\n", "\r\n"),
+    "large": lambda subject: f"Subject: {subject}\n\n{LINES * 3000}".replace("\n", "\r\n"),
+    "body": lambda subject: f"Subject: {subject}\n\n" + LINES.replace("\n", "\r\n"),
+    "header": lambda subject: f"Subject: {subject}\r\n\r\n{LINES}",
+    "cr": lambda subject: f"Subject: {subject}\r\n\r\na\rb\r\r\nc\r\n",
+    "open": lambda subject: f"Subject: {subject}\r\n\r\nNo end",
+    "parts": lambda subject: (
+        f"Subject: {subject}\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n"
+        f"{LINES}--b\nContent-Type: application/octet-stream\n\n{LINES}\n--b--\n")
+    .replace("\n", "\r\n"),
+}
+
+
+def on_the_wire(text):
+    return re.sub("(?<!\r)\n", "\r\n", text)
+
+
+def drop(account, maildir, mails):
+    """As a program does that stores what it got from the wire."""
+    for subject, text in mails.items():
+        name = f"1700000000.{subject.replace(' ', '')}P{os.getpid()}.other"
+        path = os.path.join(maildir, "tmp", name)
+        with open(path, "w", encoding="ascii", newline="") as file:
+            file.write(text)
+        if os.getuid() == 0:
+            os.chown(path, account.uid, account.gid)
+        os.rename(path, os.path.join(maildir, "new", name))
+
+
+ALL = "(RFC822.SIZE BODY.PEEK[HEADER] BODY.PEEK[TEXT] BODYSTRUCTURE BODY.PEEK[])"
+
+
+def fetched(text):
+    """What a FETCH of all that says of each message: size, parts, structure."""
+    found = {}
+    for part in re.split(r"^\* \d+ FETCH ", text, flags=re.M)[1:]:
+        items, rest = {}, part
+        for name in ("BODY[HEADER]", "BODY[TEXT]", "BODY[]"):
+            size = re.search(re.escape(name) + r" \{(\d+)\}\r\n", part)
+            items[name] = part[size.end():size.end() + int(size[1])]
+            rest = rest.replace(items[name], "", 1)
+        items["size"] = int(re.search(r"RFC822.SIZE (\d+)", rest)[1])
+        sizes = re.search(r"BODYSTRUCTURE (.*)", rest)[1]
+        items["sizes"] = re.findall(r'"(?:7bit|8bit)" (\d+(?: \d+)?)', sizes, re.I)
+        found[re.search(r"Subject: ([^\r\n]*)", part)[1]] = items
+    return found
+
+
+def our_fetch(host, account, folder="INBOX"):
+    client = host.raw("imaps", tls=True)
+    client.line()
+    assert client.imap(f"LOGIN {account.address} {PASSWORDS[account.login]}")[0].startswith("OK")
+    assert client.imap(f"SELECT {folder}")[0].startswith("OK")
+    lines = client.imap(f"FETCH 1:* {ALL}")[1]
+    client.close()
+    return fetched("\r\n".join(lines) + "\r\n")
+
+
+def plain(text):
+    """Without the lines that mbsync and mutt add to a header."""
+    text = re.sub("^X-TUID: [^\n]*\n", "", text, flags=re.M)
+    return re.sub("^(.*?)Content-Length: [^\n]*\n\n", r"\1\r\n", text, flags=re.S)
+
+
+def written(maildir):
+    """Messages as they stand in files, with their paths."""
+    found = {}
+    for top in ("new", "cur"):
+        for name in os.listdir(os.path.join(maildir, top)):
+            path = os.path.join(maildir, top, name)
+            with open(path, encoding="ascii", newline="") as file:
+                text = plain(file.read())
+            found[re.search(r"Subject: ([^\r\n]*)", text)[1]] = path, text
+    return found
+
+
+def crlf_mail_is_the_same_for_all(host, account, tool):
+    mails = {f"crlf {kind}": make(f"crlf {kind}") for kind, make in CRLF.items()}
+    client = host.imap_client(account.address, PASSWORDS[account.login])
+    client.select("INBOX")
+    client.store("1:*", "+FLAGS", r"(\Deleted)")
+    client.expunge()
+    drop(account, account.maildir, mails)
+    client.noop()
+    client.create("Copies")
+    client.copy("1:*", "Copies")
+    found = our_fetch(host, account)
+    for subject, text in mails.items():
+        assert found[subject]["BODY[]"] == on_the_wire(text)
+        assert found[subject]["size"] == len(on_the_wire(text))
+        assert found[subject]["sizes"]
+    assert found.keys() == mails.keys()
+    assert our_fetch(host, account, "Copies") == found
+    client.delete("Copies")
+    client.logout()
+    assert fetched(dovecot(account, f"FETCH 1:* {ALL}")) == found
+    deleted = crlf_and_mutt(host, account, tool, mails)
+    removed, pushed = crlf_and_mbsync(host, account, tool, mails, deleted)
+    now = our_fetch(host, account)
+    assert now == fetched(dovecot(account, f"FETCH 1:* {ALL}"))
+    assert now.keys() == mails.keys() - {deleted, removed} | pushed.keys()
+    assert {subject: now[subject] for subject in now if subject in found}.items() <= found.items()
+    for subject, text in pushed.items():
+        assert plain(now[subject]["BODY[]"]) == on_the_wire(text)
+    assert "whole" in host.veredus("mailbox", "verify", account.address).stdout
+
+
+def crlf_and_mutt(host, account, tool, mails):
+    flagged, deleted, *_ = mails
+    mutt(account, tool, f"<tag-pattern>~s '{flagged}'<enter><tag-prefix><flag-message>"
+                        f"<untag-pattern>.<enter>"
+                        f"<tag-pattern>~A<enter><tag-prefix><copy-message>{account.path('crlf')}"
+                        f"<enter>y<untag-pattern>.<enter><delete-pattern>~s '{deleted}'<enter>"
+                        "<sync-mailbox>")
+    for subject, (_, text) in written(account.path("crlf")).items():
+        assert on_the_wire(text) == on_the_wire(mails[subject])
+    want = {subject: {"\\Flagged"} if subject == flagged else set()
+            for subject in mails if subject != deleted}
+    wait_for("what mutt did", lambda: ours(host, account) == want)
+    assert theirs(account) == want
+    return deleted
+
+
+def crlf_and_mbsync(host, account, tool, mails, deleted):
+    def sync():
+        as_account(account, tool("mbsync"), "-c", account.path("mbsyncrc"), "all")
+    near = account.path("copies/INBOX")
+    pushed = {"crlf pushed": CRLF["all"]("crlf pushed")}
+    flagged, removed = "crlf body", "crlf header"
+    mbsync_setup(account)
+    sync()
+    copies = written(near)
+    assert {subject: text for subject, (_, text) in copies.items()} == {
+        subject: text for subject, text in mails.items() if subject != deleted}
+    before = ours(host, account)
+    base = os.path.basename(copies[flagged][0]).split(":2,")[0]
+    os.rename(copies[flagged][0], os.path.join(near, f"cur/{base}:2,F"))
+    os.unlink(copies[removed][0])
+    drop(account, near, pushed)
+    sync()
+    before.pop(removed)
+    want = before | {flagged: {"\\Flagged"}, "crlf pushed": set()}
+    wait_for("what mbsync brought", lambda: ours(host, account) == want)
+    return removed, pushed

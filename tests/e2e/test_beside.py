@@ -35,3 +35,7 @@ def test_mbsync_mirrors_the_same_maildir_both_ways(host, account, tool):
 
 def test_mutt_flags_and_deletes_in_the_same_maildir(host, account, tool):
     beside.mutt_flags_and_deletes(host, account, tool)
+
+
+def test_mail_with_crlf_is_the_same_for_all(host, account, tool):
+    beside.crlf_mail_is_the_same_for_all(host, account, tool)

@@ -101,6 +101,10 @@ def test_files_are_as_other_programs_expect_them(host, mailbox):
     assert "whole" in whole
 
 
+def test_mail_with_crlf_is_the_same_for_all(host, mailbox, tool):
+    beside.crlf_mail_is_the_same_for_all(host, mailbox, tool)
+
+
 def test_nothing_of_such_a_mailbox_can_be_shared(host, mailbox):
     client = host.imap_client(mailbox.login)
     answer, data = client.setacl("INBOX", BOB, "lr")

@@ -1,6 +1,7 @@
 /* A Maildir that other tools use at the same time. */
 #include <dirent.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "tests/unit/libstore/fixture.h"
@@ -247,6 +248,77 @@ static void test_a_mailbox_that_others_did_not_use_before_keeps_its_numbers(void
     assert_int_equal(problems(f, INBOX), 0);
 }
 
+static void test_files_with_crlf_mixed_or_no_last_line_end_go_over_the_wire_once_converted(
+    void **state)
+{
+    static const struct {
+        const char *file, *wire;
+    } mails[] = {{"A: 1\r\n\r\nx\r\ny\r\n", "A: 1\r\n\r\nx\r\ny\r\n"},
+        {"A: 2\n\nx\r\ny\n", "A: 2\r\n\r\nx\r\ny\r\n"},
+        {"A: 3\r\n\r\nx\n\ny\n", "A: 3\r\n\r\nx\r\n\r\ny\r\n"},
+        {"A: 4\r\n\r\nx\ry\r\r\n", "A: 4\r\n\r\nx\ry\r\r\n"}, {"A: 5\r\n\r\nx", "A: 5\r\n\r\nx"},
+        {"A: 6\r\n\r\nx\r", "A: 6\r\n\r\nx\r"}};
+    struct fixture *f = *state;
+    assert_int_equal(store_create(f->store, SLICE_LIT("Box"), &f->err), OK);
+    for (uint32_t i = 0; i < ARRAY_LEN(mails); i++) {
+        char name[64];
+        struct store_copied out;
+        struct uidset one = uids(i + 1, i + 1);
+        snprintf(name, sizeof(name), "new/%u.M1P2.host", 1600000000 + i);
+        write_file(f, name, mails[i].file);
+        struct store_mailbox *mb = select_box(f, INBOX);
+        assert_int_equal(store_copy(mb, &one, SLICE_LIT("Box"), &out, &f->err), OK);
+        store_copied_clear(&out);
+        uidset_clear(&one);
+        store_unselect(mb);
+        for (int box = 0; box < 2; box++) {
+            struct store_status st;
+            struct slice folder = box ? SLICE_LIT("Box") : INBOX;
+            mb = select_box(f, folder);
+            assert_body(f, mb, i + 1, mails[i].wire);
+            store_unselect(mb);
+            assert_int_equal(store_status(f->store, folder, &st, &f->err), OK);
+            size_t size = 0;
+            for (uint32_t k = 0; k <= i; k++)
+                size += strlen(mails[k].wire);
+            assert_int_equal(st.size, size);
+        }
+    }
+    assert_int_equal(problems(f, INBOX), 0);
+}
+
+static bool renames_links;
+
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+    char name[300];
+    int rc = (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
+    snprintf(name, sizeof(name), "%sS", to);
+    if (!rc && renames_links)
+        assert_int_equal(renameat(to_dir, to, to_dir, name), 0);
+    return rc;
+}
+
+static void test_copy_whose_file_is_renamed_at_once_succeeds(void **state)
+{
+    struct fixture *f = *state;
+    struct store_copied out;
+    struct uidset one = uids(1, 1);
+    append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_create(f->store, SLICE_LIT("Box"), &f->err), OK);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    renames_links = true;
+    assert_int_equal(store_copy(mb, &one, SLICE_LIT("Box"), &out, &f->err), OK);
+    renames_links = false;
+    store_copied_clear(&out);
+    uidset_clear(&one);
+    store_unselect(mb);
+    mb = select_box(f, SLICE_LIT("Box"));
+    assert_int_equal(store_count(mb), 1);
+    assert_body(f, mb, 1, MAIL);
+    store_unselect(mb);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup_coexist, teardown)
 
 int main(void)
@@ -257,6 +329,8 @@ int main(void)
         TEST(test_what_others_rename_and_remove_is_seen_in_an_open_view),
         TEST(test_letters_of_other_tools_stay_in_the_name),
         TEST(test_stored_files_have_plain_line_ends),
+        TEST(test_files_with_crlf_mixed_or_no_last_line_end_go_over_the_wire_once_converted),
+        TEST(test_copy_whose_file_is_renamed_at_once_succeeds),
         TEST(test_redo_is_found_after_another_tool_moved_the_file),
         TEST(test_flags_of_many_are_one_transaction_and_names_follow),
         TEST(test_names_follow_while_a_session_is_idle),
