@@ -182,15 +182,13 @@ void deleted_gather(struct store *s, const char *disk)
     int folder = sharable ? fs_open(s->fd, folder_place(s, disk), flags, 0) : -1;
     int top = folder < 0 ? -1 : fs_open(folder, top_name, flags, 0);
     int from = top < 0 ? -1 : fs_open(top, place_of("."), flags, 0);
-    int to = from < 0 ? -1 : open_place(s, disk, true), walk = to < 0 ? -1 : fs_dup(from);
-    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    int to = from < 0 ? -1 : open_place(s, disk, true);
+    struct fs_dir *dir = to < 0 ? NULL : io_walk(from);
     while (dir && fs_dir_next(dir, &e))
         if (e.name[0] != '.')
             fs_rename(from, e.name, to, e.name); /* or the next time */
     if (dir)
         fs_dir_close(dir);
-    else if (walk >= 0)
-        fs_close(&walk);
     fs_close(&to);
     fs_close(&from);
     fs_close(&top);
@@ -220,8 +218,8 @@ static int each_in(struct store *s, const char *place, deleted_fn *fn, void *arg
     struct buf folder;
     struct fs_entry e;
     const char *disk = strcmp(place, "INBOX") == 0 ? "." : place;
-    int fd = open_place(s, disk, false), walk = fd < 0 ? -1 : fs_dup(fd), rc = OK;
-    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    int fd = open_place(s, disk, false), rc = OK;
+    struct fs_dir *dir = io_walk(fd);
     buf_init(&folder, sizeof(d.folder) - 1);
     if (strcmp(disk, ".") == 0)
         buf_puts(&folder, "INBOX");

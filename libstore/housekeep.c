@@ -81,8 +81,7 @@ static void remove_stale(int dirfd, int64_t now)
     struct fs_entry e;
     struct stat st;
     int fd = fs_open(dirfd, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    int walk = fd < 0 ? -1 : fs_dup(fd);
-    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    struct fs_dir *dir = io_walk(fd);
     while (dir && fs_dir_next(dir, &e))
         if (fs_stat(fd, e.name, &st) == 0 && S_ISREG(st.st_mode) &&
             st.st_mtime + STALE_SECONDS < now && st.st_ctime + STALE_SECONDS < now)

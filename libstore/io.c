@@ -66,6 +66,15 @@ int io_replace_lazy(int dirfd, const char *name, struct slice content, struct er
     return replace(dirfd, name, content, false, err);
 }
 
+struct fs_dir *io_walk(int fd)
+{
+    int walk = fd < 0 ? -1 : fs_dup(fd);
+    struct fs_dir *dir = walk < 0 ? NULL : fs_dir_open(walk);
+    if (!dir)
+        fs_close(&walk);
+    return dir;
+}
+
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
 {
     int fd = fs_open(dirfd, name, O_RDONLY | O_NOFOLLOW, 0), rc = OK;

@@ -283,10 +283,18 @@ bool mbox_piece(struct mbox *m, struct slice *out)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-static bool is_status(struct slice line)
+bool mbox_is_from(struct slice line)
 {
-    return slice_istarts(line, "Status:") || slice_istarts(line, "X-Status:") ||
-           slice_istarts(line, "X-Keywords:") || slice_istarts(line, "Content-Length:");
+    return slice_starts(line, "From ") || is_quoted(line);
+}
+
+bool mbox_is_note(struct slice line, bool before)
+{
+    static const char *const names[] = {"Content-Length:", "Status:", "X-Status:", "X-Keywords:"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (slice_istarts(line, names[i]))
+            return true;
+    return before && (slice_starts(line, " ") || slice_starts(line, "\t"));
 }
 
 static void put_status(FILE *out, const struct mbox_message *msg)
@@ -328,7 +336,7 @@ int mbox_write(FILE *out, struct slice content, const struct mbox_message *msg)
     char date[32];
     struct tm tm;
     time_t at = (time_t)msg->date;
-    bool header = true;
+    bool header = true, note = false;
     strftime(date, sizeof(date), "%a %b %e %H:%M:%S %Y", gmtime_r(&at, &tm));
     fputs("From ", out);
     put_sender(out, content);
@@ -340,9 +348,10 @@ int mbox_write(FILE *out, struct slice content, const struct mbox_message *msg)
         if (header && line.n == 0)
             put_status(out, msg);
         header &= line.n > 0;
-        if (header && is_status(line))
+        note = header && mbox_is_note(line, note);
+        if (note)
             continue;
-        if (slice_starts(line, "From ") || is_quoted(line))
+        if (mbox_is_from(line))
             putc('>', out);
         fwrite(line.p, 1, line.n, out);
         putc('\n', out);

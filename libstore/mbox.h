@@ -32,5 +32,11 @@ bool mbox_piece(struct mbox *, struct slice *);
 /* Lines before the first message, which belong to none. */
 uint64_t mbox_strays(const struct mbox *);
 
+/* Whether a line of a message gets one '>' more in an mbox file: '>'s, perhaps none, and "From ".
+ */
+bool mbox_is_from(struct slice line);
+/* Whether a header line is for programs that read the file, to note flags and lengths, and so does
+ * not go into it from a message; `before` is what this said of the line before, which may go on. */
+bool mbox_is_note(struct slice line, bool before);
 /* Writes a message as it stands in an mbox file. content has CRLF line ends. ERR_IO: see errno. */
 int mbox_write(FILE *out, struct slice content, const struct mbox_message *) MUST_USE;

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libstore/mbox.h"
 #include "libstore/userfile.h"
 
 enum { LOCK_STEP_MS = 100, CHUNK = 64 * 1024 };
@@ -95,24 +96,7 @@ static int put(struct writer *w, struct slice s)
     return rc;
 }
 
-static bool is_from_line(struct slice line)
-{
-    while (slice_starts(line, ">"))
-        line = slice_from_index(line, 1);
-    return slice_starts(line, "From ");
-}
-
-/* What a program that reads the file takes for its own notes: a sender must not mark his message
- * as read or deleted, nor say where it ends. */
-static bool is_note(struct slice line)
-{
-    static const char *const names[] = {"Content-Length:", "Status:", "X-Status:", "X-Keywords:"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (slice_istarts(line, names[i]))
-            return true;
-    return false;
-}
-
+/* Without notes: a sender must not mark his message as read or deleted, nor say where it ends. */
 static int put_lines(struct writer *w, struct slice text)
 {
     int rc = OK;
@@ -122,10 +106,10 @@ static int put_lines(struct writer *w, struct slice text)
         if (line.n && line.p[line.n - 1] == '\r')
             line.n--;
         header = header && line.n > 0;
-        dropped = header && (is_note(line) || (dropped && (line.p[0] == ' ' || line.p[0] == '\t')));
+        dropped = header && mbox_is_note(line, dropped);
         if (dropped)
             continue;
-        if (is_from_line(line))
+        if (mbox_is_from(line))
             rc = put(w, SLICE_LIT(">"));
         if (!rc)
             rc = put(w, line);
@@ -283,8 +267,10 @@ static int append(int fd, const struct store_delivery *d, const struct quota *li
         rc = flush(&w);
     if (!rc)
         rc = confirm(fd, d, past.size + (off_t)mark, err);
-    if (rc && ftruncate(fd, past.size))
-        rc = error_set(err, rc, "%s, and a part of the message remains in the file", err->text);
+    if (rc && ftruncate(fd, past.size)) {
+        struct error why = *err;
+        rc = error_set(err, rc, "%s, and a part of the message remains in the file", why.text);
+    }
     buf_clear(&w.out);
     return rc;
 }

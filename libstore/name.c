@@ -1,5 +1,6 @@
 #include "libstore/name.h"
 
+#include "libmail/charset.h"
 #include "libstore/store.h"
 
 static const char base64_imap[] =
@@ -8,39 +9,6 @@ static const char base64_imap[] =
 bool name_is_inbox(struct slice folder)
 {
     return slice_iis(folder, "INBOX");
-}
-
-/* Takes one UTF-8 code point; 0 for anything malformed (RFC 3629) or U+0000. */
-static uint32_t take_utf8(struct slice *s)
-{
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    unsigned char first = (unsigned char)s->p[0];
-    size_t more = first < 0x80 ? 0 : first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    uint32_t c = more == 0 ? first : first & (0x3fu >> more);
-    if ((first >= 0x80 && first < 0xc2) || first > 0xf4 || s->n <= more)
-        return 0;
-    for (size_t i = 1; i <= more; i++) {
-        unsigned char next = (unsigned char)s->p[i];
-        if ((next & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (next & 0x3f);
-    }
-    if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-        return 0;
-    *s = slice_from_index(*s, more + 1);
-    return c;
-}
-
-static void put_utf8(struct buf *out, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_u8(out, (uint8_t)c);
-        return;
-    }
-    unsigned more = c >= 0x10000 ? 3 : c >= 0x800 ? 2 : 1;
-    buf_u8(out, (uint8_t)(0xff00u >> (more + 1) | c >> (6 * more)));
-    while (more--)
-        buf_u8(out, (uint8_t)(0x80 | (c >> (6 * more) & 0x3f)));
 }
 
 /* Bits waiting to be written as base64 digits. */
@@ -95,10 +63,10 @@ static bool is_forbidden(uint32_t c)
 static bool is_legal(struct slice folder)
 {
     uint32_t before = STORE_SEPARATOR;
-    if (folder.n > STORE_NAME_MAX)
+    if (folder.n > STORE_NAME_MAX || !utf8_valid(folder))
         return false;
     while (folder.n) {
-        uint32_t c = take_utf8(&folder);
+        uint32_t c = utf8_take(&folder);
         if (is_forbidden(c) || (c == STORE_SEPARATOR && before == c))
             return false;
         before = c;
@@ -125,7 +93,7 @@ int name_to_disk(struct slice folder, char out[NAME_DISK_MAX])
         folder = slice_from_index(folder, inbox);
     }
     while (folder.n)
-        put_disk(&disk, &shift, take_utf8(&folder));
+        put_disk(&disk, &shift, utf8_take(&folder));
     shift_end(&disk, &shift);
     bool fits = !disk.failed && slice_to_cstr(buf_slice(&disk), out, NAME_DISK_MAX);
     buf_clear(&disk);
@@ -151,9 +119,9 @@ static bool take_shifted(struct slice *s, struct buf *out)
         if (unit >= 0xd800 && unit < 0xdc00)
             high = unit;
         else if (high)
-            put_utf8(out, 0x10000 + ((high - 0xd800) << 10) + (unit - 0xdc00)), high = 0;
+            utf8_put(out, 0x10000 + ((high - 0xd800) << 10) + (unit - 0xdc00)), high = 0;
         else
-            put_utf8(out, unit);
+            utf8_put(out, unit);
     }
     if (s->n == 0)
         return false;

@@ -367,6 +367,8 @@ int io_read(int fd, void *out, size_t n, uint64_t offset, struct error *) MUST_U
 int io_replace(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
 /* The same without syncing: a stop of the machine can leave an empty file. */
 int io_replace_lazy(int dirfd, const char *name, struct slice content, struct error *) MUST_USE;
+/* Reads the directory of a descriptor, which stays the caller's. NULL and errno; also of -1. */
+struct fs_dir *io_walk(int fd);
 /* A whole small file; ERR_NOT_FOUND, ERR_LIMIT. */
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_USE;
 

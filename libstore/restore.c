@@ -14,10 +14,7 @@ static void remove_below(int parent, const char *name, int depth)
 {
     struct fs_entry e;
     int fd = fs_open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    int walk = fd < 0 ? -1 : fs_dup(fd);
-    struct fs_dir *d = walk < 0 ? NULL : fs_dir_open(walk);
-    if (walk >= 0 && !d)
-        fs_close(&walk);
+    struct fs_dir *d = io_walk(fd);
     while (d && fs_dir_next(d, &e)) {
         if (strcmp(e.name, ".") == 0 || strcmp(e.name, "..") == 0)
             continue;
@@ -88,14 +85,14 @@ static int move_files(int from, int to, const char *where, struct error *err)
     struct fs_entry e;
     int source = fs_open(from, where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     int target = fs_open(to, where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    int walk = source < 0 ? -1 : fs_dup(source), rc = OK;
-    struct fs_dir *d = walk < 0 ? NULL : fs_dir_open(walk);
+    struct fs_dir *d = io_walk(source);
+    int rc = OK;
     if (!d || target < 0)
         rc = error_sys(err, "folder's %s", where);
     while (!rc && fs_dir_next(d, &e))
         if (e.name[0] != '.' && fs_rename(source, e.name, target, e.name))
             rc = error_sys(err, "moving a message");
-    if (!rc && fs_sync(target))
+    if (!rc && (errno || fs_sync(target))) /* errno: of the reading, 0 at the end */
         rc = error_sys(err, "folder's %s", where);
     if (d)
         fs_dir_close(d);

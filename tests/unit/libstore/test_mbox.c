@@ -243,6 +243,21 @@ static void test_what_is_written_reads_back_the_same(void **state)
     finish(&r);
 }
 
+/* They would be continued by whatever field comes before them. */
+static void test_fields_of_notes_are_left_out_with_all_their_lines(void **state)
+{
+    (void)state;
+    struct reading r = start_text("");
+    assert_int_equal(
+        mbox_write(r.file, SLICE_LIT("Subject: a\r\nX-Keywords: one\r\n two\r\nTo: b\r\n\r\n"),
+            &(struct mbox_message){.date = 1}),
+        OK);
+    rewind(r.file);
+    assert_true(next(&r));
+    assert_text(&r, "Subject: a\nTo: b\n\n");
+    finish(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_crlf_files_and_missing_line_ends),
         cmocka_unit_test(test_what_is_not_read_of_a_message_is_passed_over),
         cmocka_unit_test(test_what_is_written_reads_back_the_same),
+        cmocka_unit_test(test_fields_of_notes_are_left_out_with_all_their_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
