@@ -41,7 +41,7 @@ static int check_maildir(const struct room *r, int home, struct error *err)
     const struct store_delivery unknown = {.id = 0};
     struct quota_usage none = {0};
     struct quota q;
-    struct store *store;
+    struct store *store = NULL;
     int rc = store_open(home, l->mailbox, &opt, &store, err);
     if (rc == ERR_NOT_FOUND) { /* no mail yet */
         rc = quota_parse(slice_of(l->limits), &q, err);
