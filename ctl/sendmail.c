@@ -223,21 +223,13 @@ static int refused(struct sendmail *s, struct slice what, int rc, const struct e
     return status;
 }
 
-static bool is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] > 127)
-            return false;
-    return true;
-}
-
 static int say_mail(struct sendmail *s, const struct address *sender, struct error *err)
 {
     struct buf b;
     buf_init(&b, 2048);
     if (s->eight_bit)
         (void)buf_puts(&b, " BODY=8BITMIME");
-    if (!is_ascii(slice_of(sender->text)) || !is_ascii(buf_slice(&s->recipients)))
+    if (!slice_is_ascii(slice_of(sender->text)) || !slice_is_ascii(buf_slice(&s->recipients)))
         (void)buf_puts(&b, " SMTPUTF8");
     if (s->ret)
         (void)buf_printf(&b, " RET=%s", s->ret);

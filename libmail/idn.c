@@ -19,11 +19,8 @@ int idn_domain(struct slice domain, char out[256])
 int idn_address(struct address *a)
 {
     char domain[256], local[ADDRESS_MAX + 1];
-    bool ascii = true;
     struct slice name = address_domain(a);
-    for (size_t i = 0; i < name.n; i++)
-        ascii = ascii && (unsigned char)name.p[i] < 128;
-    if (ascii)
+    if (slice_is_ascii(name))
         return OK;
     int rc = idn_domain(name, domain);
     struct address given = *a;

@@ -6,21 +6,13 @@
 
 #include "libmail/charset.h"
 
-static bool is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] > 127)
-            return false;
-    return true;
-}
-
 int nfc_text(struct slice s, char *out, size_t size)
 {
     size_t n = s.n;
     uint8_t *normal = NULL;
     if (!utf8_valid(s))
         return ERR_SYNTAX;
-    if (!is_ascii(s)) {
+    if (!slice_is_ascii(s)) {
         normal = u8_normalize(UNINORM_NFC, (const uint8_t *)s.p, s.n, NULL, &n);
         if (!normal)
             return ERR_SYNTAX;
@@ -37,7 +29,8 @@ int nfc_text(struct slice s, char *out, size_t size)
 int nfc_address(struct address *a)
 {
     char given[ADDRESS_MAX + 1], local[ADDRESS_MAX + 1], domain[ADDRESS_MAX + 1];
-    if (is_ascii(address_local(a)) || !slice_to_cstr(address_domain(a), domain, sizeof(domain)))
+    if (slice_is_ascii(address_local(a)) ||
+        !slice_to_cstr(address_domain(a), domain, sizeof(domain)))
         return OK;
     int rc = nfc_text(address_local_plain(a, given), local, sizeof(local));
     return rc == OK ? address_make(a, slice_of(local), slice_of(domain)) : rc;

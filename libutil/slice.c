@@ -36,6 +36,14 @@ bool slice_ends(struct slice s, const char *suffix)
     return s.n >= n && slice_is(slice_from_index(s, s.n - n), suffix);
 }
 
+bool slice_is_ascii(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] > 127)
+            return false;
+    return true;
+}
+
 int slice_cmp(struct slice a, struct slice b)
 {
     size_t n = MIN(a.n, b.n);

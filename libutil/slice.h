@@ -38,6 +38,8 @@ static inline bool slice_iis(struct slice a, const char *s)
 bool slice_starts(struct slice s, const char *prefix);
 bool slice_istarts(struct slice s, const char *prefix);
 bool slice_ends(struct slice s, const char *suffix);
+/* Whether no byte is above 127. */
+bool slice_is_ascii(struct slice s);
 /* memcmp order, a shorter prefix first. */
 int slice_cmp(struct slice a, struct slice b);
 

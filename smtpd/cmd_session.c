@@ -107,12 +107,9 @@ void cmd_vrfy(struct session *s, struct slice args)
     ptrdiff_t space = slice_rchr(args, ' ');
     bool utf8 =
         s->esmtp && space > 0 && slice_iis(slice_from_index(args, (size_t)space + 1), "SMTPUTF8");
-    bool ascii = true;
-    for (size_t i = 0; i < args.n; i++)
-        ascii = ascii && (unsigned char)args.p[i] < 128;
     if (args.n == 0)
         session_refuse(s, "VRFY", 501, "5.5.4", "syntax", SLICE_LIT("Syntax: VRFY address"));
-    else if (!ascii && !utf8)
+    else if (!slice_is_ascii(args) && !utf8)
         session_refuse(s, "VRFY", 553, "5.6.7", "smtputf8", SLICE_LIT("Address needs SMTPUTF8"));
     else
         session_reply(s, 252, "2.5.0", "Try to send something; recipients are checked then");

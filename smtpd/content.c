@@ -98,14 +98,6 @@ static bool is_bulk(const struct survey *v)
     return false;
 }
 
-static bool is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] > 127)
-            return false;
-    return true;
-}
-
 int content_begin(const struct content_job *job, struct slice head, struct buf *out,
     struct content_facts *facts, struct smtp_refusal *why)
 {
@@ -132,6 +124,6 @@ int content_begin(const struct content_job *job, struct slice head, struct buf *
         id = f.body;
     facts->message_id = id.p ? msgid_find(id) : (struct slice){NULL, 0};
     facts->bulk = is_bulk(&v);
-    facts->utf8 = !is_ascii(fields);
+    facts->utf8 = !slice_is_ascii(fields);
     return out->failed ? ERR_LIMIT : OK;
 }

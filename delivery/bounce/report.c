@@ -15,24 +15,17 @@ void report_choose_form(struct report *r)
 {
     struct reader reader = reader_of(r->recipients);
     struct report_recipient rr;
-    bool ascii = words_are_ascii(r->to) && words_are_ascii(header_part(r->original));
+    bool ascii = slice_is_ascii(r->to) && slice_is_ascii(header_part(r->original));
     while (reader.rest.n && record_get(&reader, &report_recipient_record, &rr) == OK)
-        ascii = ascii && words_are_ascii(rr.address) && words_are_ascii(rr.original) &&
-                words_are_ascii(rr.orcpt);
+        ascii = ascii && slice_is_ascii(rr.address) && slice_is_ascii(rr.original) &&
+                slice_is_ascii(rr.orcpt);
     r->utf8 = r->envelope.smtputf8 && !ascii;
 }
 
 bool report_is_8bit(const struct report *r)
 {
     bool body = r->whole && r->envelope.body == BODY_8BITMIME;
-    return r->utf8 || body || !words_are_ascii(report_returned(r));
-}
-
-static void put_date(struct buf *b, const char *name, int64_t ms)
-{
-    char date[DATE_TEXT];
-    date_print((time_t)(ms / 1000), date);
-    buf_printf(b, "%s: %s\r\n", name, date);
+    return r->utf8 || body || !slice_is_ascii(report_returned(r));
 }
 
 /* --- the administrator's words ------------------------------------------------------------- */
@@ -118,7 +111,7 @@ static void put_header(const struct report *r, struct buf *b, const char *bounda
     buf_puts(b, "Received: by ");
     words_put_ascii(b, r->hostname);
     buf_printf(b, " (Veredus) id %s;\r\n\t%s\r\n", id, date);
-    put_date(b, "Date", r->now);
+    words_put_date(b, "Date", r->now);
     buf_puts(b, "From: Mail Delivery System <MAILER-DAEMON@");
     words_put_ascii(b, r->hostname);
     buf_puts(b, ">\r\nTo: <");
@@ -200,7 +193,7 @@ static void put_notification(const struct report *r, struct buf *out)
     buf_init(&text, TEXT_MAX);
     put_people(r, &text);
     out->failed |= text.failed;
-    bool ascii = words_are_ascii(buf_slice(&text));
+    bool ascii = slice_is_ascii(buf_slice(&text));
     buf_printf(out, "Content-Description: Notification\r\nContent-Type: text/plain; charset=%s\r\n",
         ascii ? "us-ascii" : "utf-8");
     if (ascii || r->utf8) {

@@ -1,7 +1,6 @@
 #include "delivery/bounce/status.h"
 
 #include "delivery/bounce/words.h"
-#include "libmail/date.h"
 #include "libmail/orcpt.h"
 #include "libutil/log.h"
 
@@ -15,13 +14,6 @@ static void put(const struct report *r, struct buf *b, struct slice s)
         words_put(b, s);
     else
         words_put_ascii(b, s);
-}
-
-static void put_date(struct buf *b, const char *name, int64_t ms)
-{
-    char date[DATE_TEXT];
-    date_print((time_t)(ms / 1000), date);
-    buf_printf(b, "%s: %s\r\n", name, date);
 }
 
 /* ORCPT is "addr-type;address", decoded; RFC 3464 §2.3.1, RFC 6533 §3. */
@@ -43,7 +35,7 @@ static void put_original(const struct report *r, struct buf *b, struct slice orc
 static void put_final(const struct report *r, struct buf *b, struct slice address)
 {
     buf_puts(b, "Final-Recipient: ");
-    if (words_are_ascii(address)) {
+    if (slice_is_ascii(address)) {
         buf_puts(b, "rfc822; ");
         words_put_ascii(b, address);
     } else {
@@ -117,9 +109,9 @@ static void put_recipient(const struct report *r, struct buf *b, const struct re
         buf_clear(&text);
     }
     if (rr->last_attempt)
-        put_date(b, "Last-Attempt-Date", rr->last_attempt);
+        words_put_date(b, "Last-Attempt-Date", rr->last_attempt);
     if (r->kind == REPORT_DELAY)
-        put_date(b, "Will-Retry-Until", r->will_retry_until);
+        words_put_date(b, "Will-Retry-Until", r->will_retry_until);
 }
 
 /* The name as given, and in a comment what is certain (RFC 3464 §2.2.4). */
@@ -172,7 +164,7 @@ void status_print(const struct report *r, struct buf *b)
     words_put_ascii(b, r->hostname);
     buf_puts(b, "\r\n");
     put_received_from(r, b);
-    put_date(b, "Arrival-Date", r->envelope.received);
+    words_put_date(b, "Arrival-Date", r->envelope.received);
     buf_printf(b, "X-Veredus-Queue-ID: %s\r\n", id);
     if (left_out)
         buf_printf(b, "X-Veredus-Recipients-Left-Out: %u\r\n", left_out);

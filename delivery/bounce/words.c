@@ -2,16 +2,9 @@
 
 #include "libmail/base64.h"
 #include "libmail/charset.h"
+#include "libmail/date.h"
 
 enum { WORD_BYTES = 39, WORD_CUT = 900, QP_LINE = 75 };
-
-bool words_are_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] > 127)
-            return false;
-    return true;
-}
 
 static void put_clean(struct buf *b, struct slice s, bool utf8)
 {
@@ -54,7 +47,7 @@ void words_put_folded(
 void words_put_encoded(struct buf *b, struct slice s)
 {
     const char *separator = "";
-    if (words_are_ascii(s)) {
+    if (slice_is_ascii(s)) {
         words_put_ascii(b, s);
         return;
     }
@@ -71,6 +64,13 @@ void words_put_encoded(struct buf *b, struct slice s)
         separator = "\r\n ";
         s = rest;
     }
+}
+
+void words_put_date(struct buf *b, const char *name, int64_t ms)
+{
+    char date[DATE_TEXT];
+    date_print((time_t)(ms / 1000), date);
+    buf_printf(b, "%s: %s\r\n", name, date);
 }
 
 static void put_qp_line(struct buf *b, struct slice line)
