@@ -33,11 +33,12 @@ static void end_line(struct letter *l)
 
 static void put(struct letter *l, char c)
 {
-    if (l->dot) /* it was the first of more */
+    bool first = l->line == 0; /* and not of what was cut off a line */
+    if (l->dot)                /* it was the first of more */
         (void)buf_putc(&l->text, '.');
     if (l->line == LETTER_LINE_MAX)
         end_line(l);
-    l->dot = l->dot_ends && l->line == 0 && c == '.';
+    l->dot = l->dot_ends && first && c == '.';
     l->line++;
     if (!l->dot)
         (void)buf_putc(&l->text, c);

@@ -69,6 +69,21 @@ static void test_a_lone_dot_ends_the_letter_unless_told_otherwise(void **state)
     ASSERT_LETTER(".\nx", true, "", "");
 }
 
+static void test_a_dot_cut_off_a_long_line_does_not_end_the_letter(void **state)
+{
+    (void)state;
+    struct buf text;
+    buf_init(&text, 2 * LETTER_LINE_MAX);
+    buf_puts(&text, "To: a\n\n");
+    for (int i = 0; i < LETTER_LINE_MAX; i++)
+        buf_putc(&text, 'x');
+    buf_puts(&text, ".\nend\n");
+    open_letter(buf_slice(&text).p, buf_len(&text), true);
+    assert_true(slice_ends(rest_of_letter(), "x\r\n.\r\nend\r\n"));
+    close_letter();
+    buf_clear(&text);
+}
+
 static void test_text_without_a_header_is_text(void **state)
 {
     (void)state;
@@ -146,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_line_ends_of_any_kind_become_crlf),
         cmocka_unit_test(test_a_lone_dot_ends_the_letter_unless_told_otherwise),
+        cmocka_unit_test(test_a_dot_cut_off_a_long_line_does_not_end_the_letter),
         cmocka_unit_test(test_text_without_a_header_is_text),
         cmocka_unit_test(test_the_line_of_an_mbox_is_dropped),
         cmocka_unit_test(test_recipients_come_from_the_header_and_bcc_goes),
