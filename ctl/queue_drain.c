@@ -105,17 +105,22 @@ static bool is_settled(struct drain *d, uint64_t qid)
 {
     struct ipc_in in;
     struct queue_show ask = {.qid = qid};
-    const struct queue_details *details = call(d, queue_show_type, qid, &ask, &in);
-    if (!details)
-        return true;
-    if (details->code == ERR_NOT_FOUND) {
-        d->sent++;
-        return true;
-    }
-    if (details->code == OK && !is_refused(details) && !is_for_later(details))
-        return false;
-    d->kept++;
-    return true;
+    do {
+        const struct queue_details *details = call(d, queue_show_type, qid, &ask, &in);
+        if (!details)
+            return true;
+        if (details->code == ERR_NOT_FOUND) {
+            d->sent++;
+            return true;
+        }
+        if (details->code != OK || is_refused(details) ||
+            (ask.from == 0 && is_for_later(details))) {
+            d->kept++;
+            return true;
+        }
+        ask.from = details->next;
+    } while (ask.from);
+    return false;
 }
 
 static void show_progress(const struct drain *d, size_t left)

@@ -388,6 +388,22 @@ def test_what_the_node_refuses_stays(nodes):
         (entry["recipient"], "remote")]
 
 
+def test_one_of_many_recipients_that_the_node_refuses_ends_the_wait(nodes, sink):
+    """What a message has of them does not fit into one answer of the queue."""
+    old, _ = nodes
+    name = unique("u")
+    many = [f"{name}.{i}.{'x' * 40}@far.test" for i in range(500)]
+    old.send(unique("x"), to=many + [f"no{name}@far.test"], sender=ALICE)
+    qid, = [e["qid"] for e in old.queue() if e["recipient"].startswith(name)]
+    wait_for("the entry", lambda: details(old, qid)["state"] == "deferred")
+    result = old.veredus("queue", "drain", "--recipient-domain", "far.test", "--to",
+                         f"127.0.0.1:{sink.server.server_address[1]}", status=1)
+    assert "0 messages handed over" in result.stdout and "1 kept" in result.stdout
+    left = [r for r in details(old, qid)["recipients"] if r["state"] == "waiting"]
+    assert [r["address"] for r in left] == [f"no{name}@far.test"]
+    old.veredus("queue", "delete", qid)
+
+
 @pytest.mark.parametrize("options", [[], ["--to", ""], ["--to", "a b"], ["--to", "x:99999"]])
 def test_drain_needs_a_node(nodes, options):
     assert nodes[0].veredus("queue", "drain", *options, status=None).returncode == 2
