@@ -33,13 +33,14 @@ static _Noreturn void exec_master(const struct ctl *c, const char *directory, in
     _exit(1);
 }
 
-/* Waits for master's first line: "ok", or why not. */
+/* Waits for master's first line: "ok", or why not. CTL_TEMPORARY: it has said nothing yet. */
 static int await_ready(int fd)
 {
     char line[1024];
     size_t n = 0;
+    int events = 1;
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    while (n < sizeof(line) - 1 && poll(&p, 1, START_MS) > 0) {
+    while (n < sizeof(line) - 1 && (events = poll(&p, 1, START_MS)) > 0) {
         ssize_t got = read(fd, line + n, sizeof(line) - 1 - n);
         if (got <= 0)
             break;
@@ -49,6 +50,8 @@ static int await_ready(int fd)
     struct slice text = slice_trim(slice_from(line, n));
     if (slice_is(text, "ok"))
         return CTL_OK;
+    if (events == 0)
+        return ctl_fail(CTL_TEMPORARY, "the system is still starting: see log/veredus.log");
     if (text.n == 0)
         return ctl_fail(CTL_NO, "the system did not start: see log/stderr and log/veredus.log");
     return ctl_fail(CTL_NO, "%.*s", SLICE_FMT(text));
@@ -86,7 +89,7 @@ static int start(struct ctl *c, int argc, char **argv)
     close(ready[1]);
     int status = pid < 0 ? ctl_fail(CTL_NO, "fork: %s", strerror(errno)) : await_ready(ready[0]);
     close(ready[0]);
-    if (status != CTL_OK && pid > 0)
+    if (status == CTL_NO && pid > 0)
         waitpid(pid, NULL, 0);
     return status;
 }
