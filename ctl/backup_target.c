@@ -209,10 +209,12 @@ static int put_setting(struct target *t, const struct entry *e, struct error *er
         int at = dir < 0 ? store_dirfd(t->store) : dir;
         fd = rc ? -1
                 : openat(at, e->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd >= 0 && (write(fd, content, (size_t)e->size) != (ssize_t)e->size || fsync(fd)))
+        if (fd >= 0 && (write(fd, content, (size_t)e->size) != (ssize_t)e->size || fsync(fd))) {
             rc = error_sys(err, "%s", e->name);
-        else if (fd < 0 && errno != EEXIST && !rc)
+            unlinkat(at, e->name, 0); /* half of it would count the next time */
+        } else if (fd < 0 && errno != EEXIST && !rc) {
             rc = error_sys(err, "%s", e->name);
+        }
     }
     fd_close(&fd);
     fd_close(&dir);
