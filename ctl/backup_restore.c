@@ -149,7 +149,9 @@ static int run_child(
         rc = read_counts(w, kid.fd, err);
     int status = people_wait(&kid);
     if (status && (!rc || rc == ERR_CLOSED))
-        rc = error_set(err, ERR_IO, "%s: not restored", user);
+        rc = status == PEOPLE_NO_MAIL
+                 ? error_set(err, ERR_NOT_FOUND, "%s: no such user (any more)", user)
+                 : error_set(err, ERR_IO, "%s: not restored", user);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ctl/backup_source.h"
@@ -13,7 +14,13 @@
 #include "libstore/restore.h"
 #include "libutil/map.h"
 
-enum { CHUNK = 65536, UID_GAP = 1 << 20 };
+enum {
+    CHUNK = 65536,
+    UID_GAP = 1 << 20,
+    EPOCH = 1577836800, /* 2020; UIDVALIDITYs of old may be no times */
+    AGE_MAX = 1 << 30,
+    MODSEQ_SHIFT = 16 /* they go up faster than one a second */
+};
 
 struct target {
     struct store *store, *aside; /* aside: the folder is built there, with its numbers */
@@ -64,6 +71,14 @@ static int old_id(struct target *t, uint64_t *id, struct error *err)
     return OK;
 }
 
+/* Seconds. Numbers of a restored folder begin this much higher, so that they are above what was
+ * given after a restore before this one, of whatever generation, when that folder was lost too. */
+static uint32_t age_of(const struct entry *folder)
+{
+    int64_t age = time(NULL) - (int64_t)MAX(folder->uidvalidity, (uint32_t)EPOCH);
+    return age < 0 ? 0 : (uint32_t)MIN(age, (int64_t)AGE_MAX);
+}
+
 static int begin_folder(struct target *t, struct error *err)
 {
     struct slice name = slice_of(t->folder.name);
@@ -86,7 +101,8 @@ static int begin_folder(struct target *t, struct error *err)
     if (!rc)
         rc = store_restore_begin(t->store, &t->aside, err);
     if (!rc)
-        rc = store_restore_numbers(t->aside, t->folder.uidvalidity, t->folder.modseq, id, err);
+        rc = store_restore_numbers(t->aside, t->folder.uidvalidity,
+            t->folder.modseq + ((uint64_t)age_of(&t->folder) << MODSEQ_SHIFT), id, err);
     return rc;
 }
 
@@ -99,7 +115,8 @@ static int skip_uids(struct target *t, struct error *err)
     struct store_mailbox *mb;
     struct uidset set = {0};
     uint32_t next = t->folder.uidnext;
-    struct store_append_options opt = {.uid = next < UINT32_MAX / 4 ? next + UID_GAP : next};
+    struct store_append_options opt = {
+        .uid = next < UINT32_MAX / 4 ? next + UID_GAP + age_of(&t->folder) : next};
     int rc = store_append_begin(t->aside, SLICE_LIT("INBOX"), 0, &a, err);
     if (rc)
         return rc;

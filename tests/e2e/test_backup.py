@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
 from test_imap import append, fetch, login, ok
 from veredus import ALICE, BOB, NOBODY, wait_for
@@ -80,6 +81,40 @@ def test_a_user_comes_back_with_all_numbers_after_the_mail_is_lost(either):
     client.logout()
     assert state(either, BOB, folder)[folder][1][-1][0] > 1 << 20
     assert "whole" in either.veredus("mailbox", "verify", BOB).stdout
+
+
+def test_numbers_given_between_two_restores_do_not_come_again(either):
+    folder, to = unique("again"), target(either)
+    client = either.imap_client(BOB)
+    fill(client, folder, 2)
+    create(either, to, BOB)
+
+    def after_restore():
+        client.select("INBOX")
+        client.delete(folder)
+        either.veredus("backup", "restore", "--from", to, BOB, "--folder", folder)
+        fill(client, folder, 1, 9)
+        dump = json.loads(either.veredus("mailbox", "dump", BOB, folder, "--json").stdout)
+        last = dump["folders"][0]["messages"][-1]
+        return last["uid"], last["modseq"]
+    uid, modseq = after_restore()
+    time.sleep(1.1)  # the rule counts in seconds
+    again = after_restore()
+    assert again[0] > uid and again[1] > modseq
+    client.logout()
+
+
+def test_a_user_who_is_gone_is_named_as_the_reason(either):
+    carol, to = f"{unique('carol')}@example.test", target(either)
+    either.veredus("user", "add", carol, "--password-stdin", input="a-password\n")
+    either.send("hello", to=carol)
+    either.wait_log(event="dlv.done", to=carol)
+    create(either, to, carol)
+    either.veredus("user", "del", carol)
+    result = either.veredus("backup", "restore", "--from", to, carol, status=1)
+    assert f"{carol}: no such user" in result.stderr
+    assert "1 messages restored" in either.veredus(
+        "backup", "restore", "--from", to, carol, "--to", BOB).stdout
 
 
 def test_a_second_generation_copies_only_what_is_new(either):
