@@ -14,9 +14,21 @@ struct acting {
     struct slice argument;
     struct buf filter;
     bool dry_run;
+    bool found; /* the message at hand was found by a filter, not named */
     uint64_t count, act;
     int status;
 };
+
+static bool is_flush(const char *verb)
+{
+    return strcmp(verb, "flush") == 0 || strcmp(verb, "retry") == 0;
+}
+
+/* Of a message that was found a moment ago: it has gone since, or is being tried. */
+static bool is_settled(const char *verb, const struct queue_acted *done)
+{
+    return done->code == ERR_NOT_FOUND || (done->code == OK && is_flush(verb));
+}
 
 /* Asks for it; the answer's count, or -1 after printing why not. */
 static int64_t ask(struct acting *a, uint64_t qid)
@@ -34,6 +46,8 @@ static int64_t ask(struct acting *a, uint64_t qid)
     const struct queue_acted *done = in.msg;
     if (done->code == OK && (qid == 0 || done->count > 0))
         return (int64_t)done->count;
+    if (a->found && is_settled(a->verb, done))
+        return 0;
     a->status = ctl_fail(done->code == ERR_TEMP || done->code == ERR_BUSY ? CTL_TEMPORARY : CTL_NO,
         "%s%s%s: %.*s", a->c->verb->verb, qid ? " " : "", qid ? id : "", SLICE_FMT(done->text));
     return -1;
@@ -84,11 +98,6 @@ struct ids {
     size_t n;
 };
 
-static bool is_flush(const char *verb)
-{
-    return strcmp(verb, "flush") == 0 || strcmp(verb, "retry") == 0;
-}
-
 /* False where the verb has nothing to do: of a message named by its id that is an error. */
 static bool concerned(const char *verb, const struct queue_entry *e)
 {
@@ -117,8 +126,10 @@ static void act_filtered(struct acting *a, struct slice filter)
     int status = queue_each(&a->s, filter, remember, &ids);
     if (status != CTL_OK)
         a->status = status;
+    a->found = true;
     for (size_t i = 0; status == CTL_OK && i < ids.n && a->status != CTL_TEMPORARY; i++)
         act_one(a, ids.qids[i]);
+    a->found = false;
     free(ids.qids);
 }
 

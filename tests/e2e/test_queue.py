@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -146,6 +147,22 @@ def test_what_a_filter_finds_and_the_verb_would_not_change_is_no_error(stuck):
     assert "on hold" in stuck.veredus("queue", "hold", held["qid"], status=1).stderr
     assert stuck.veredus("queue", "release", "--sender", ALICE).stdout == "2 messages\n"
     stuck.veredus("queue", "delete", "--recipient-domain", domain)
+
+
+def test_what_a_domain_finds_and_is_being_tried_is_no_error(stuck):
+    domain = f"{unique('d')}.test"
+    entry = enqueue(stuck, f"a@{domain}")
+    port = int(re.search(r"relay-host \[127.0.0.1\]:(\d+)", stuck.read("veredus.conf"))[1])
+    with socket.create_server(("127.0.0.1", port)):  # accepts, and says nothing
+        stuck.veredus("queue", "retry", entry["qid"])
+        assert stuck.veredus("queue", "retry", domain).stdout == "0 messages\n"
+        assert "worked on" in stuck.veredus("queue", "retry", entry["qid"], status=1).stderr
+    wait_for("the end of the attempt", lambda: enqueued_state(stuck, entry) == "deferred")
+    stuck.veredus("queue", "delete", entry["qid"])
+
+
+def enqueued_state(instance, entry):
+    return next(e["state"] for e in entries(instance) if e["qid"] == entry["qid"])
 
 
 def test_all_messages_can_be_redirected(stuck):
