@@ -3,8 +3,8 @@
  * others a folder's list is in veredus.acl in the folder, a line each: "IDENTIFIER RIGHTS". An
  * identifier is a user's name or "anyone"; with '-' before it, it takes rights away.
  *
- * Rights to make, delete and administer folders (k x a) stay with the owner. INBOX is never
- * shared: its directory holds all other folders.
+ * Rights to make, delete and administer folders (k x a) stay with the owner: a session of somebody
+ * else does not reach the directory in which that is done.
  */
 #pragma once
 
