@@ -95,7 +95,7 @@ static int set(struct ctl *c, int argc, char **argv)
     if (argc != 4)
         return ctl_usage(c);
     if (strcmp(argv[3], "none") != 0 && acl_parse_rights(slice_of(argv[3]), &rights))
-        return ctl_fail(CTL_USAGE, "%s: rights are letters of lrswipte, or none", argv[3]);
+        return ctl_fail(CTL_USAGE, "%s: rights are letters of lrswipkxtea, or none", argv[3]);
     struct slice folder = slice_of(argv[1]);
     const char *who = argv[2] + (*argv[2] == '-');
     int rc = find_virtual(c, argv[0], &user, &err);
@@ -123,5 +123,5 @@ static int set(struct ctl *c, int argc, char **argv)
 const struct ctl_verb acl_verbs[] = {
     {"acl", "show", "USER FOLDER", "who else may use a folder, and how", show},
     {"acl", "set", "USER FOLDER WHO RIGHTS [--create]",
-        "WHO (a user, or anyone) may use it so: letters of lrswipte, or none", set},
+        "WHO (a user, or anyone) may use it so: letters of lrswipkxtea, or none", set},
     {NULL}};

@@ -11,6 +11,7 @@
 #include "libmail/proto/auth.h"
 #include "libmail/proto/notify.h"
 #include "libmail/proto/quota.h"
+#include "libmail/proto/share.h"
 #include "libmail/proto/spawn.h"
 #include "libmail/spawner_parts.h"
 #include "libutil/accounts.h"
@@ -30,7 +31,8 @@ const struct daemon_conv spawner_convs[] = {{.conv = CONV_SPAWN,
                                                 .on_down = on_front_down},
     {.conv = CONV_AUTH, .side = IPC_CLIENT, .proto = &auth_proto},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
-    {.conv = CONV_QUOTA, .side = IPC_CLIENT, .proto = &quota_proto}, {0}};
+    {.conv = CONV_QUOTA, .side = IPC_CLIENT, .proto = &quota_proto},
+    {.conv = CONV_SHARE, .side = IPC_CLIENT, .proto = &share_proto}, {0}};
 
 /* --- set-up ---------------------------------------------------------------------------------- */
 

@@ -44,7 +44,7 @@ struct session_env {
     size_t nshares;
     int wake;           /* the trace id written here makes the spawner look what this user shares;
                            -1: sharing is off */
-    int room;           /* for quota questions about folders of others (proto/room.h); -1: none */
+    int room;           /* for questions about folders of others (proto/room.h); -1: none */
     bool tls;           /* the client is protected by TLS (or an equivalent) */
     bool coexist;       /* other programs change this mailbox too */
     const char *user;   /* canonical name: owner in notify messages */

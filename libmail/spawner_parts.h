@@ -35,7 +35,7 @@ struct spawner_child {
     int64_t started;
     char *user;
     char *mail;       /* below the mail root; NULL: an account's */
-    struct ipc *room; /* its quota questions; NULL: no channel */
+    struct ipc *room; /* its questions about folders of others; NULL: no channel */
     struct list questions;
 };
 
@@ -80,6 +80,9 @@ void shares_gather(struct spawner *, const char *user, struct shares *);
 /* Whether this owner shares the folder in this directory with the user; his mail directory. */
 bool shares_allow(const struct spawner *, const char *user, struct slice owner,
     struct slice directory, struct buf *mail);
+
+/* What this owner shares was changed by somebody else: renews his entry in the register. */
+void shares_renew(struct spawner *, struct slice owner);
 
 /* --- spawner_room.c: a channel for each session, when anybody shares anything (or -1) --- */
 int room_open(const struct spawner *, int ends[2]) MUST_USE;

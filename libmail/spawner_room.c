@@ -1,11 +1,10 @@
-/* Quota questions of sessions about folders of others. A session is not believed: what it may ask
- * about is read from the owner's summary, as at a login. */
+/* What sessions ask about folders of others, and have done with them. A session is not believed:
+ * what it may ask about is read from the owner's summary, as at a login. */
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libmail/proto/quota.h"
 #include "libmail/proto/room.h"
 #include "libmail/spawner_parts.h"
 
@@ -14,6 +13,8 @@ struct question {
     struct list link;            /* in spawner_child.questions */
     struct spawner_child *child; /* NULL: it has ended */
     uint32_t id;
+    struct spawner *spawner; /* of a change: */
+    char *owner;
 };
 
 /* NULL: nobody can tell. */
@@ -37,29 +38,84 @@ static void on_verdict(struct ipc_in *in, void *arg)
     free(q);
 }
 
-static void on_question(struct ipc *ipc, struct ipc_in *in, void *arg)
+static struct question *question_new(struct spawner_child *c, uint32_t id)
 {
-    struct spawner_child *c = arg;
-    const struct room_ask *m = in->msg;
+    struct question *q = NEW(struct question);
+    q->child = c;
+    q->id = id;
+    list_append(&c->questions, &q->link);
+    return q;
+}
+
+static void ask_room(struct spawner_child *c, uint32_t id, const struct room_ask *m)
+{
     struct buf mail;
-    (void)ipc;
     buf_init(&mail, 16384);
     if (!shares_allow(c->spawner, c->user, m->owner, m->directory, &mail)) {
-        answer(c, in->id, NULL);
+        answer(c, id, NULL);
     } else {
-        struct question *q = NEW(struct question);
         const struct quota_ask ask = {.mail = buf_slice(&mail),
             .folder = m->folder,
             .size = m->bytes,
             .messages = m->messages,
             .append = true};
-        q->child = c;
-        q->id = in->id;
-        list_append(&c->questions, &q->link);
         daemon_call(c->spawner->daemon, CONV_QUOTA, ROLE_VIRTUAL, quota_ask_type, c->trace, &ask,
-            -1, on_verdict, q);
+            -1, on_verdict, question_new(c, id));
     }
     buf_clear(&mail);
+}
+
+static void answer_change(struct spawner_child *c, uint32_t id, int64_t code, uint64_t mailbox)
+{
+    const struct room_changed m = {code, mailbox};
+    (void)!ipc_reply(c->room, id, c->trace, room_changed_type, &m, -1);
+}
+
+static void on_done(struct ipc_in *in, void *arg)
+{
+    struct question *q = arg;
+    const struct share_done *m = in ? in->msg : NULL;
+    if (m && m->code == OK)
+        shares_renew(q->spawner, slice_of(q->owner));
+    if (q->child) {
+        list_remove(&q->link);
+        answer_change(q->child, q->id, m ? m->code : ERR_TEMP, m ? m->mailbox : 0);
+    }
+    free(q->owner);
+    free(q);
+}
+
+/* Whose session it is, the session does not say. */
+static void ask_change(struct spawner_child *c, uint32_t id, const struct room_change *m)
+{
+    struct buf mail;
+    buf_init(&mail, 16384);
+    if (!shares_allow(c->spawner, c->user, m->owner, m->directory, &mail)) {
+        answer_change(c, id, ERR_NOT_FOUND, 0);
+    } else {
+        const struct share_ask ask = {.mail = buf_slice(&mail),
+            .user = slice_of(c->user),
+            .verb = m->verb,
+            .folder = m->folder,
+            .other = m->other,
+            .how = m->how,
+            .rights = m->rights};
+        struct question *q = question_new(c, id);
+        q->spawner = c->spawner;
+        q->owner = xmemdup0(m->owner.p, m->owner.n);
+        daemon_call(c->spawner->daemon, CONV_SHARE, ROLE_VIRTUAL, share_ask_type, c->trace, &ask,
+            -1, on_done, q);
+    }
+    buf_clear(&mail);
+}
+
+static void on_question(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    (void)ipc;
+    if (in->type == room_ask_type)
+        ask_room(arg, in->id, in->msg);
+    else
+        ask_change(arg, in->id, in->msg);
 }
 
 static void forget_questions(struct spawner_child *c)

@@ -98,10 +98,10 @@ int shares_register(int root, const char *user, const char *mail_path, struct er
     return rc;
 }
 
-static void register_owner(struct spawner *s, const struct spawner_child *c)
+static void register_owner(struct spawner *s, const char *user, const char *mail)
 {
     struct error err;
-    if (shares_register(s->root_fd, c->user, c->mail, &err))
+    if (shares_register(s->root_fd, user, mail, &err))
         log_event(&s->daemon->log, log_trouble, .what = SLICE_LIT("registering shared folders"),
             .reason = slice_of(err.text));
 }
@@ -114,10 +114,23 @@ void shares_read(struct spawner *s)
         {
             struct spawner_child *c = LIST_ENTRY(it, struct spawner_child, link);
             if (c->trace == trace && c->mail) {
-                register_owner(s, c);
+                register_owner(s, c->user, c->mail);
                 break;
             }
         }
+}
+
+void shares_renew(struct spawner *s, struct slice owner)
+{
+    char user[256], path[1025];
+    struct buf text;
+    int dir = openat(s->root_fd, registry, OPEN_DIR);
+    buf_init(&text, 16384);
+    if (dir >= 0 && is_owner_name(owner) && slice_to_cstr(owner, user, sizeof(user)) &&
+        slurp(dir, user, &text) && slice_to_cstr(buf_slice(&text), path, sizeof(path)))
+        register_owner(s, user, path);
+    buf_clear(&text);
+    fd_close(&dir);
 }
 
 static void on_wake(int fd, unsigned events, void *arg)

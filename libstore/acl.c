@@ -166,8 +166,6 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
     if (!who_ok(who) || !slice_to_cstr(who, name, sizeof(name)))
         return error_set(err, ERR_SYNTAX, "not an identifier");
     ascii_lower(name, strlen(name));
-    if (how != ACL_REMOVE && name[0] != '-' && (rights & ~(unsigned)ACL_GRANTABLE))
-        return error_set(err, ERR_DENIED, "rights that only the owner can have");
     /* What others find is complete, and has its numbers: they see too little to give any. */
     struct box *ready;
     int rc = store_exists(s, folder) ? store_box(s, folder, &ready, err) : OK;
@@ -193,6 +191,32 @@ int store_acl_change(struct store *s, struct slice folder, struct slice who, enu
     acl_clear(&a);
     fs_close(&fd);
     return rc ? rc : store_acl_summary(s, NULL, err);
+}
+
+struct slice store_acl_above(struct store *s, struct slice name)
+{
+    ptrdiff_t cut;
+    while ((cut = slice_rchr(name, STORE_SEPARATOR)) > 0) {
+        name = slice_first(name, (size_t)cut);
+        if (store_exists(s, name))
+            return name;
+    }
+    return SLICE_LIT("INBOX");
+}
+
+int store_acl_inherit(
+    struct store *s, struct slice above, struct slice folder, bool *any, struct error *err)
+{
+    struct acl a;
+    int rc = OK;
+    (void)!store_acl_get(s, above, &a, err); /* of a damaged list nobody has any right */
+    for (size_t i = 0; !rc && i < a.n; i++)
+        rc = store_acl_change(
+            s, folder, slice_of(a.entries[i].who), ACL_SET, a.entries[i].rights, err);
+    if (any)
+        *any = a.n > 0;
+    acl_clear(&a);
+    return rc;
 }
 
 /* --- the summary ------------------------------------------------------------------------------ */

@@ -3,8 +3,8 @@
  * others a folder's list is in veredus.acl in the folder, a line each: "IDENTIFIER RIGHTS". An
  * identifier is a user's name or "anyone"; with '-' before it, it takes rights away.
  *
- * Rights to make, delete and administer folders (k x a) stay with the owner: a session of somebody
- * else does not reach the directory in which that is done.
+ * What needs k, x or a, a session of somebody else cannot do itself: it does not reach the
+ * directory in which that is done, and has an agent do it (libmail/proto/share.h).
  */
 #pragma once
 
@@ -22,9 +22,7 @@ enum acl_right {
     ACL_DELETE_MSG = 1 << 8, /* t: \Deleted */
     ACL_EXPUNGE = 1 << 9,    /* e */
     ACL_ADMIN = 1 << 10,     /* a */
-    ACL_ALL = (1 << 11) - 1,
-    ACL_GRANTABLE = ACL_LOOKUP | ACL_READ | ACL_SEEN | ACL_WRITE | ACL_INSERT | ACL_POST |
-                    ACL_DELETE_MSG | ACL_EXPUNGE
+    ACL_ALL = (1 << 11) - 1
 };
 
 enum { ACL_ENTRIES_MAX = 500, ACL_IDENTIFIER_MAX = 255 };
@@ -49,10 +47,16 @@ void acl_clear(struct acl *);
 /* A folder without a list has none. */
 int store_acl_get(struct store *, struct slice folder, struct acl *, struct error *) MUST_USE;
 enum acl_how { ACL_SET, ACL_ADD, ACL_REMOVE };
-/* Changes one entry; without rights left it goes. Durable. ERR_DENIED: rights that cannot
- * be given; ERR_LIMIT; ERR_SYNTAX: who. Afterwards the summary is written. */
+/* Changes one entry; without rights left it goes. Durable. ERR_LIMIT;
+ * ERR_SYNTAX: who. Afterwards the summary is written. */
 int store_acl_change(struct store *, struct slice folder, struct slice who, enum acl_how,
     unsigned rights, struct error *) MUST_USE;
+/* The nearest folder above this name that there is; INBOX when there is none. */
+struct slice store_acl_above(struct store *, struct slice name);
+/* A new folder is for those who may use the one above it (RFC 4314 §4). *any (may be NULL): there
+ * are such. */
+int store_acl_inherit(
+    struct store *, struct slice above, struct slice folder, bool *any, struct error *) MUST_USE;
 /* Writes veredus.shared in the mail directory anew: for each folder that others may look up, lines
  * "DIRECTORY IDENTIFIER". After folders were renamed or deleted. Does nothing when nothing was ever
  * shared. *shared (may be NULL): something is. */

@@ -52,6 +52,7 @@ int role_find(const char *program);
     C(INJECT, "inject")   /* new messages into qmgr */                                             \
     C(DELIVER, "deliver") /* work from qmgr to an agent */                                         \
     C(QUOTA, "quota")     /* is there room in a mailbox, from virtual */                           \
+    C(SHARE, "share")     /* folders administered for somebody else, by virtual */                 \
     C(SPAWN, "spawn")     /* logged-in connections from a login front to its session spawner */    \
     C(QUEUE, "queue")     /* administration of the queue, from ctl */
 #define CONV_ENUM_(id, name) CONV_##id,

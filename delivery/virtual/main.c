@@ -4,6 +4,7 @@
 #include "libmail/proto/deliver.h"
 #include "libmail/proto/notify.h"
 #include "libmail/proto/quota.h"
+#include "libmail/proto/share.h"
 
 static const struct daemon_conv convs[] = {
     {.conv = CONV_DELIVER,
@@ -12,6 +13,7 @@ static const struct daemon_conv convs[] = {
         .on_message = virtual_message,
         .on_down = virtual_down},
     {.conv = CONV_QUOTA, .side = IPC_SERVER, .proto = &quota_proto, .on_message = virtual_quota},
+    {.conv = CONV_SHARE, .side = IPC_SERVER, .proto = &share_proto, .on_message = virtual_share},
     {.conv = CONV_NOTIFY, .side = IPC_CLIENT, .proto = &notify_proto},
     {.proto = NULL},
 };

@@ -344,6 +344,13 @@ void virtual_quota(struct peer *peer, struct ipc_in *in)
     (void)!ipc_reply(peer->ipc, in->id, in->trace, quota_answer_type, &answer, -1);
 }
 
+int virtual_let_go(struct daemon *d, struct slice mail)
+{
+    struct agent *v = d->data;
+    stores_drop(&v->stores, mail);
+    return v->stores.root;
+}
+
 void virtual_message(struct peer *peer, struct ipc_in *in)
 {
     struct agent *v = peer->daemon->data;

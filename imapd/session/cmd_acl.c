@@ -36,7 +36,7 @@ static bool take_args(struct command *c, struct slice *name, struct slice *who, 
     return !last || take_end(a);
 }
 
-/* The administered folder: one of ours that exists. */
+/* The administered folder, which exists. */
 static bool administered(struct command *c, struct slice name, struct place *p)
 {
     if (!command_place(c, name, ACL_ADMIN, p))
@@ -60,9 +60,14 @@ static bool can_share(struct command *c)
     return false;
 }
 
-static bool is_owner(const struct session *s, struct slice who)
+static const char *owner_of(const struct session *s, const struct place *p)
 {
-    return slice_iis(who, s->env->user) || slice_is(who, "owner");
+    return p->share ? p->share->from->owner : s->env->user;
+}
+
+static bool is_owner(const struct session *s, const struct place *p, struct slice who)
+{
+    return slice_iis(who, owner_of(s, p)) || slice_is(who, "owner");
 }
 
 void acl_changed(struct session *s)
@@ -95,7 +100,7 @@ void cmd_getacl(struct command *c)
     buf_puts(out, "* ACL ");
     wire_put_mailbox(out, name, c->s->utf8);
     buf_putc(out, ' ');
-    imap_put_string(out, slice_of(c->s->env->user));
+    imap_put_string(out, slice_of(owner_of(c->s, &p)));
     buf_putc(out, ' ');
     put_rights(out, ACL_ALL);
     for (size_t i = 0; i < acl.n; i++) {
@@ -109,24 +114,33 @@ void cmd_getacl(struct command *c)
     command_ok(c, "GETACL completed");
 }
 
+static int change_theirs(struct session *s, const struct share *share, struct slice who,
+    enum acl_how how, unsigned rights, struct error *err)
+{
+    const struct share_what what = {SHARE_LIST, slice_of(share->folder), who, how, rights};
+    return share_change(s, share, &what, NULL, err);
+}
+
 static void change(
     struct command *c, struct slice name, struct slice who, enum acl_how how, unsigned rights)
 {
     struct place p;
     struct error err = {0, ""};
-    if (!administered(c, name, &p) || !can_share(c))
+    if (!administered(c, name, &p) || !(p.share || can_share(c)))
         return;
-    if (is_owner(c->s, who)) {
+    if (is_owner(c->s, &p, who)) {
         command_no(c, "CANNOT", "The owner has all rights, always");
         return;
     }
-    int rc = store_acl_change(p.store, p.folder, who, how, rights, &err);
-    if (rc == ERR_SYNTAX || rc == ERR_DENIED) {
-        command_no(c, "CANNOT", "%s", err.text);
+    int rc = p.share ? change_theirs(c->s, p.share, who, how, rights, &err)
+                     : store_acl_change(p.store, p.folder, who, how, rights, &err);
+    if (rc == ERR_SYNTAX) {
+        command_no(c, "CANNOT", "Not an identifier");
     } else if (rc) {
         command_error(c, rc, &err);
     } else {
-        acl_changed(c->s);
+        if (!p.share)
+            acl_changed(c->s);
         command_ok(c, "%.*s completed", SLICE_FMT(c->name));
     }
 }
@@ -179,10 +193,10 @@ void cmd_listrights(struct command *c)
     buf_putc(out, ' ');
     imap_put_string(out, who);
     buf_putc(out, ' ');
-    if (is_owner(c->s, who))
+    if (is_owner(c->s, &p, who))
         put_rights(out, ACL_ALL);
     else
-        buf_puts(out, c->s->env->wake < 0 ? "\"\"" : "\"\" l r s w i p t e d");
+        buf_puts(out, c->s->env->wake < 0 && !p.share ? "\"\"" : "\"\" l r s w i p k x t e a c d");
     buf_puts(out, "\r\n");
     command_ok(c, "LISTRIGHTS completed");
 }

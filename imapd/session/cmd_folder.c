@@ -57,39 +57,82 @@ static bool parse_uses(struct command *c, struct slice words, unsigned *uses)
     return true;
 }
 
-/* A new folder is for those who may use the one above it (RFC 4314 §4). */
-static int inherit_acl(struct session *s, struct slice name, struct error *err)
+/* Uses, rights and number of a folder that was just made. ERR_NOT_FOUND: and deleted. */
+static int complete(struct session *s, struct slice name, struct slice above, const unsigned *uses,
+    uint64_t *mailbox, struct error *err)
 {
-    struct acl acl;
-    ptrdiff_t cut = slice_rchr(name, STORE_SEPARATOR);
-    struct error none;
-    if (cut <= 0 || store_acl_get(s->store, slice_first(name, (size_t)cut), &acl, &none))
-        return OK;
-    int rc = OK;
-    for (size_t i = 0; !rc && i < acl.n; i++)
-        rc = store_acl_change(
-            s->store, name, slice_of(acl.entries[i].who), ACL_SET, acl.entries[i].rights, err);
-    if (acl.n)
+    struct store_status st;
+    bool shared = false;
+    int rc = uses ? store_use_set(s->store, name, *uses, err) : OK;
+    if (!rc && !slice_iis(above, "INBOX")) /* who reads that is not meant to read all the others */
+        rc = store_acl_inherit(s->store, above, name, &shared, err);
+    if (shared)
         acl_changed(s);
-    acl_clear(&acl);
+    if (!rc)
+        rc = store_status(s->store, name, &st, err);
+    if (!rc)
+        *mailbox = st.mailbox;
     return rc;
 }
 
-/* Uses, rights and id of a folder that was just made. ERR_NOT_FOUND: and deleted. */
-static int complete(struct session *s, struct slice name, const unsigned *uses,
-    struct store_status *st, struct error *err)
+static int create_own(struct session *s, struct slice name, const unsigned *uses, uint64_t *mailbox,
+    struct error *err)
 {
-    int rc = uses ? store_use_set(s->store, name, *uses, err) : OK;
-    if (!rc)
-        rc = inherit_acl(s, name, err);
-    return rc ? rc : store_status(s->store, name, st, err);
+    struct slice above = store_acl_above(s->store, name);
+    int rc = store_create(s->store, name, err);
+    if (rc)
+        return rc;
+    rc = complete(s, name, above, uses, mailbox, err);
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+/* The folder of others in which this one would be, where we may make some. Sets NO. */
+static bool take_above(struct command *c, struct slice name, struct place *p, struct slice *theirs)
+{
+    struct place there;
+    struct error ignored;
+    if (place_find(c->s, name, &there, &ignored) == OK && there.share)
+        command_no(c, "ALREADYEXISTS", "Mailbox exists already");
+    else if (!place_above(c->s, name, p, theirs) || !(p->rights & ACL_CREATE))
+        command_no(c, "NOPERM", "Nobody has given you the right to make folders there");
+    else
+        return true;
+    return false;
+}
+
+/* A session reaches only what was shared when it began. */
+static const char later[] = "completed; it can be opened from the next login on";
+
+static void create_theirs(struct command *c, struct slice name, bool uses, uint64_t *mailbox)
+{
+    struct place p;
+    struct error err = {0, ""};
+    struct share_what what = {.verb = SHARE_CREATE};
+    if (uses) {
+        command_no(c, "USEATTR", "What a folder is used for, its owner says");
+        return;
+    }
+    if (!take_above(c, name, &p, &what.folder))
+        return;
+    int rc = share_change(c->s, p.share, &what, mailbox, &err);
+    if (rc)
+        command_error(c, rc, &err);
+    else
+        command_ok(c, "CREATE %s", later);
+}
+
+static void tell_number(struct command *c, uint64_t mailbox)
+{
+    char id[STORE_OBJECTID];
+    store_mailbox_id(mailbox, id);
+    c->code = arena_printf(&c->s->arena, "MAILBOXID (%s)", id);
 }
 
 void cmd_create(struct command *c)
 {
     struct slice name, words;
     unsigned uses;
-    struct store_status st;
+    uint64_t mailbox = 0;
     struct error err = {0, ""};
     struct args *a = &c->args;
     if (!take_space(a) || !take_mailbox(a, &name) || !take_uses(a, &words) || !take_end(a)) {
@@ -99,17 +142,14 @@ void cmd_create(struct command *c)
     /* A separator at the end says that folders will come below it (§6.3.3). */
     if (name.n > 1 && name.p[name.n - 1] == STORE_SEPARATOR)
         name.n--;
-    if (!parse_uses(c, words, &uses) || command_is_foreign(c, name))
+    if (!parse_uses(c, words, &uses))
         return;
-    int rc = store_create(c->s->store, name, &err), later = OK;
-    if (!rc)
-        later = complete(c->s, name, words.p ? &uses : NULL, &st, &err);
-    answer(c, later == ERR_NOT_FOUND ? OK : rc ? rc : later, &err);
-    if (rc || later)
-        return;
-    char id[STORE_OBJECTID];
-    store_mailbox_id(st.mailbox, id);
-    c->code = arena_printf(&c->s->arena, "MAILBOXID (%s)", id);
+    if (place_is_foreign(c->s, name))
+        create_theirs(c, name, words.p, &mailbox);
+    else
+        answer(c, create_own(c->s, name, words.p ? &uses : NULL, &mailbox, &err), &err);
+    if (mailbox)
+        tell_number(c, mailbox);
 }
 
 /* After folders went or got other names. */
@@ -124,6 +164,16 @@ static void shared_moved(struct session *s)
     acl_changed(s);
 }
 
+static void delete_theirs(struct command *c, const struct share *share)
+{
+    struct error err = {0, ""};
+    const struct share_what what = {.verb = SHARE_DELETE, .folder = slice_of(share->folder)};
+    int rc = share_change(c->s, share, &what, NULL, &err);
+    if (rc == OK)
+        places_forget(c->s, share, false);
+    answer(c, rc, &err);
+}
+
 void cmd_delete(struct command *c)
 {
     struct slice name;
@@ -131,6 +181,10 @@ void cmd_delete(struct command *c)
     struct error err = {0, ""};
     if (!take_name(c, &name) || !command_place(c, name, ACL_DELETE_BOX, &p))
         return;
+    if (p.share) {
+        delete_theirs(c, p.share);
+        return;
+    }
     bool selected = c->s->mb && slice_eq(name, c->s->folder);
     int rc = store_delete(p.store, p.folder, &err);
     if (rc == OK && selected)
@@ -156,6 +210,26 @@ static void follow_rename(struct session *s, struct slice from, struct slice to)
     free(old);
 }
 
+static void rename_theirs(struct command *c, const struct share *share, struct slice to)
+{
+    struct place above;
+    struct error err = {0, ""};
+    struct share_what what = {.verb = SHARE_RENAME, .folder = slice_of(share->folder)};
+    if (!take_above(c, to, &above, &what.other))
+        return;
+    if (strcmp(above.share->from->owner, share->from->owner) != 0) {
+        command_no(c, "CANNOT", "Folders stay with their owner");
+        return;
+    }
+    int rc = share_change(c->s, share, &what, NULL, &err);
+    if (rc) {
+        command_error(c, rc, &err);
+    } else {
+        places_forget(c->s, share, true);
+        command_ok(c, "RENAME %s", later);
+    }
+}
+
 void cmd_rename(struct command *c)
 {
     struct slice from, to;
@@ -167,8 +241,17 @@ void cmd_rename(struct command *c)
         command_bad(c);
         return;
     }
-    if (!command_place(c, from, ACL_DELETE_BOX, &p) || command_is_foreign(c, to))
+    if (!command_place(c, from, ACL_DELETE_BOX, &p))
         return;
+    bool foreign = place_is_foreign(c->s, to);
+    if (p.share && foreign) {
+        rename_theirs(c, p.share, to);
+        return;
+    }
+    if (p.share || foreign) {
+        command_no(c, "CANNOT", "Folders stay with their owner");
+        return;
+    }
     int rc = store_rename(p.store, p.folder, to, &err);
     if (rc == OK) {
         follow_rename(c->s, p.folder, to);

@@ -175,6 +175,8 @@ static void add_shares(struct names *l)
     struct error err;
     for (size_t i = 0; i < l->s->nshares; i++) {
         struct slice name = slice_of(l->s->shares[i].name);
+        if (l->s->shares[i].gone)
+            continue;
         if (place_find(l->s, name, &p, &err) || !p.share || !(p.rights & ACL_LOOKUP))
             continue;
         struct entry *e = add_name(l, name, 0, true);

@@ -1,7 +1,5 @@
 #include "imapd/session/place.h"
 
-#include "libmail/proto/quota.h"
-#include "libmail/proto/room.h"
 #include "libstore/name.h"
 #include "libstore/seen.h"
 #include "libutil/conf.h"
@@ -57,9 +55,7 @@ void places_close(struct session *s)
     free(s->shares);
     s->shares = NULL;
     s->nshares = 0;
-    if (s->room.fd >= 0)
-        ipc_sync_close(&s->room);
-    s->room.fd = -1;
+    share_hang_up(s);
 }
 
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
@@ -75,8 +71,8 @@ static int open_share(struct session *s, struct share *sh, struct place *p, stru
         rc = store_acl_get(sh->store, SLICE_LIT("INBOX"), &acl, err);
     if (rc)
         return rc;
-    *p = (struct place){sh->store, SLICE_LIT("INBOX"),
-        acl_rights_of(&acl, slice_of(s->env->user)) & ACL_GRANTABLE, sh};
+    *p = (struct place){
+        sh->store, SLICE_LIT("INBOX"), acl_rights_of(&acl, slice_of(s->env->user)), sh};
     acl_clear(&acl);
     return OK;
 }
@@ -87,7 +83,7 @@ int place_find(struct session *s, struct slice name, struct place *p, struct err
     if (s->nshares == 0 || store_exists(s->store, name))
         return OK;
     for (size_t i = 0; i < s->nshares; i++)
-        if (slice_is(name, s->shares[i].name))
+        if (!s->shares[i].gone && slice_is(name, s->shares[i].name))
             return open_share(s, &s->shares[i], p, err);
     return OK;
 }
@@ -120,7 +116,7 @@ unsigned session_rights(struct session *s)
         return ACL_ALL;
     if (store_acl_get(s->selected->store, SLICE_LIT("INBOX"), &acl, &err))
         return 0;
-    unsigned rights = acl_rights_of(&acl, slice_of(s->env->user)) & ACL_GRANTABLE;
+    unsigned rights = acl_rights_of(&acl, slice_of(s->env->user));
     acl_clear(&acl);
     return rights;
 }
@@ -158,64 +154,48 @@ static bool is_within(struct slice name, const char *space)
     return slice_eq(name, top) || slice_starts(name, space);
 }
 
-bool command_is_foreign(struct command *c, struct slice name)
+bool place_is_foreign(struct session *s, struct slice name)
 {
-    struct session *s = c->s;
-    if (store_exists(s->store, name) ||
-        !(is_within(name, PLACE_OTHERS) || is_within(name, PLACE_PUBLIC)))
-        return false;
-    for (size_t i = 0; i < s->nshares; i++)
-        if (slice_is(name, s->shares[i].name)) {
-            command_no(c, "ALREADYEXISTS", "Mailbox exists already");
-            return true;
+    return !store_exists(s->store, name) &&
+           (is_within(name, PLACE_OTHERS) || is_within(name, PLACE_PUBLIC));
+}
+
+bool place_above(struct session *s, struct slice name, struct place *p, struct slice *theirs)
+{
+    struct error ignored;
+    struct slice above = name;
+    ptrdiff_t cut;
+    while ((cut = slice_rchr(above, STORE_SEPARATOR)) > 0) {
+        above = slice_first(above, (size_t)cut);
+        for (size_t i = 0; i < s->nshares; i++) {
+            struct share *sh = &s->shares[i];
+            if (sh->gone || !slice_is(above, sh->name))
+                continue;
+            struct buf root;
+            buf_init(&root, 8192);
+            share_root(sh, &root);
+            *theirs = slice_from_index(name, buf_len(&root) + 1);
+            buf_clear(&root);
+            return open_share(s, sh, p, &ignored) == OK;
         }
-    command_no(c, "NOPERM", "Folders of others are made by their owners");
-    return true;
-}
-
-/* About the owner's room only an agent can tell, who sees all his folders. */
-static int ask_spawner(struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages,
-    struct room_answer *out, struct error *err)
-{
-    struct ipc_in in;
-    const struct room_ask ask = {slice_of(sh->from->owner), slice_of(sh->from->directory),
-        slice_of(sh->folder), bytes, messages};
-    bool first = !s->room_used;
-    s->room_used = true;
-    if (first && s->env->room >= 0 &&
-        ipc_sync_open(&s->room, s->env->room, &room_proto, IPC_CLIENT, err))
-        s->room.fd = -1;
-    if (s->room.fd < 0)
-        return error_set(err, ERR_TEMP, "no channel to the spawner");
-    int rc = ipc_sync_call(&s->room, room_ask_type, s->env->trace, &ask, -1, &in, err);
-    if (rc == ERR_CLOSED) {
-        ipc_sync_close(&s->room);
-        s->room.fd = -1;
     }
-    if (rc)
-        return ERR_TEMP;
-    *out = *(const struct room_answer *)in.msg;
-    return out->verdict == QUOTA_UNKNOWN ? error_set(err, ERR_TEMP, "nobody can tell") : OK;
+    return false;
 }
 
-static int ask_room(
-    struct session *s, const struct share *sh, uint64_t bytes, uint64_t messages, struct error *err)
+void places_forget(struct session *s, const struct share *gone, bool with_those_below)
 {
-    struct room_answer a;
-    int rc = ask_spawner(s, sh, bytes, messages, &a, err);
-    return rc || a.verdict == QUOTA_FITS ? rc : ERR_QUOTA;
-}
-
-int share_totals(struct session *s, const struct share *sh, struct quota_usage *used,
-    struct quota *limits, struct error *err)
-{
-    struct room_answer a;
-    int rc = ask_spawner(s, sh, 0, 0, &a, err);
-    if (rc)
-        return rc;
-    *used = (struct quota_usage){a.used_bytes, a.used_messages};
-    *limits = (struct quota){.bytes = a.max_bytes, .messages = a.max_messages};
-    return OK;
+    struct slice folder = slice_of(gone->folder);
+    for (size_t i = 0; i < s->nshares; i++) {
+        struct share *sh = &s->shares[i];
+        struct slice name = slice_of(sh->folder);
+        bool below = with_those_below && name.n > folder.n && name.p[folder.n] == STORE_SEPARATOR &&
+                     slice_eq(slice_first(name, folder.n), folder);
+        if (strcmp(sh->from->owner, gone->from->owner) != 0 || !(below || slice_eq(name, folder)))
+            continue;
+        if (s->selected == sh)
+            session_unselect(s);
+        sh->gone = true;
+    }
 }
 
 void share_root(const struct share *sh, struct buf *out)
@@ -233,7 +213,7 @@ bool place_of_root(struct session *s, struct slice root, struct place *p)
     for (size_t i = 0; i < s->nshares && !found; i++) {
         buf_reset(&name);
         share_root(&s->shares[i], &name);
-        found = slice_eq(root, buf_slice(&name)) &&
+        found = !s->shares[i].gone && slice_eq(root, buf_slice(&name)) &&
                 open_share(s, &s->shares[i], p, &ignored) == OK && (p->rights & ACL_INSERT);
     }
     buf_clear(&name);
@@ -243,7 +223,7 @@ bool place_of_root(struct session *s, struct slice root, struct place *p)
 bool command_fits(struct command *c, const struct place *p, uint64_t bytes, uint64_t messages)
 {
     struct error err = {0, ""};
-    int rc = p->share ? ask_room(c->s, p->share, bytes, messages, &err)
+    int rc = p->share ? share_room(c->s, p->share, bytes, messages, &err)
                       : store_quota_check(p->store, p->folder, bytes, messages, QUOTA_APPEND, &err);
     if (rc == ERR_TEMP)
         command_no(c, "UNAVAILABLE", "Whether there is room cannot be told now");

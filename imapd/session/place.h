@@ -10,6 +10,7 @@
 #pragma once
 
 #include "imapd/session/session.h"
+#include "libmail/proto/share.h"
 #include "libstore/acl.h"
 #include "libstore/quota.h"
 
@@ -22,6 +23,15 @@ struct share {
     char *folder;        /* as its owner sees it */
     struct session *session;
     const struct session_share *from;
+    bool gone; /* deleted or renamed by us: under another name it is there at the next login */
+};
+
+/* What is to be done with a folder of somebody else (libmail/proto/share.h). */
+struct share_what {
+    enum share_verb verb;
+    struct slice folder, other;
+    enum acl_how how;
+    unsigned rights;
 };
 
 struct place {
@@ -46,8 +56,12 @@ uint32_t rights_flags(unsigned rights, uint32_t flags);
 /* Marks messages in a folder of others as seen by us. */
 int place_mark_seen(
     struct session *, const struct place *, const struct uidset *uids, struct error *);
-/* The name is in a name space where we can make nothing. Sets NO. */
-bool command_is_foreign(struct command *, struct slice name);
+/* The name is in a name space of others. */
+bool place_is_foreign(struct session *, struct slice name);
+/* The nearest folder above this name that is shared with us, and what the owner calls the name. */
+bool place_above(struct session *, struct slice name, struct place *, struct slice *theirs);
+/* A share that we deleted or renamed, and others of its owner below it, are not there any more. */
+void places_forget(struct session *, const struct share *, bool with_those_below);
 /* What we share has changed: tells the spawner. */
 void acl_changed(struct session *);
 /* Of whose room a share takes: the name of the owner's quota root, which is that of his INBOX. */
@@ -57,5 +71,14 @@ bool place_of_root(struct session *, struct slice root, struct place *);
 /* What the owner has, and his limits. ERR_TEMP: nobody can tell now. */
 int share_totals(struct session *, const struct share *, struct quota_usage *, struct quota *limits,
     struct error *) MUST_USE;
+/* ERR_QUOTA when so much is too much for the owner; ERR_TEMP. */
+int share_room(struct session *, const struct share *, uint64_t bytes, uint64_t messages,
+    struct error *) MUST_USE;
+/* Has something done with folders of this owner, as libmail/proto/share.h says. *mailbox: number of
+ * a folder made. ERR_NOT_FOUND, ERR_DENIED, ERR_EXISTS and the like; ERR_TEMP: not now. */
+int share_change(struct session *, const struct share *, const struct share_what *,
+    uint64_t *mailbox, struct error *) MUST_USE;
+/* Closes the channel to the spawner. */
+void share_hang_up(struct session *);
 /* NO when messages of these sizes would be too much for the folder. */
 bool command_fits(struct command *, const struct place *, uint64_t bytes, uint64_t messages);

@@ -16,7 +16,7 @@ enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
 #define QUOTA_ASK_FIELDS(F, S) \
     F(S, STR, mail, 1024)      \
     F(S, BOOL, coexist, 0)     \
-    F(S, STR, folder, 255)     \
+    F(S, STR, folder, 1024)     \
     F(S, STR, limits, 1024) F(S, U64, size, 0) F(S, U64, messages, 0) F(S, BOOL, append, 0)
 #define QUOTA_ANSWER_FIELDS(F, S) \
     F(S, U32, verdict, 0)         \

@@ -131,7 +131,7 @@ def test_each_right_counts_in_an_inbox_too(running):
     instance = share(running, "l")
     with login(instance, **ALICE_LOGIN) as alice, login(instance) as bob:
         assert ok(alice.imap(f"LISTRIGHTS INBOX {BOB}")) == [
-            f'* LISTRIGHTS "INBOX" "{BOB}" "" l r s w i p t e d']
+            f'* LISTRIGHTS "INBOX" "{BOB}" "" l r s w i p k x t e a c d']
         assert bob.imap(f"SELECT {THEIRS}")[0].startswith("NO [NOPERM]")
         ok(alice.imap(f"SETACL INBOX {BOB} +r"))
         assert ok(alice.imap("GETACL INBOX"))[0].endswith(f'"{BOB}" lr')

@@ -14,7 +14,7 @@
 #include "libutil/proto/sign.h"
 
 static const struct ipc_proto *const protos[] = {&auth_proto, &deliver_proto, &inject_proto,
-    &notify_proto, &queue_proto, &quota_proto, &room_proto, &route_proto, &spawn_proto, &ctl_proto, &dns_proto, &master_proto,
+    &notify_proto, &queue_proto, &quota_proto, &room_proto, &route_proto, &share_proto, &spawn_proto, &ctl_proto, &dns_proto, &master_proto,
     &sign_proto};
 static const struct record *const records[] = {&envelope_record, &recipient_record, &outcome_record,
     &report_recipient_record, &queue_entry_record, &queue_recipient_record, &dns_record_record,

@@ -28,9 +28,9 @@ static char root[] = "/tmp/veredus-spawner-XXXXXX";
 struct rig {
     struct daemon daemon;
     struct daemon_spec spec;
-    struct peer auth, front, notify, quota;
-    struct ipc *authd, *client, *notifyd, *agent;
-    unsigned questions;
+    struct peer auth, front, notify, quota, share;
+    struct ipc *authd, *client, *notifyd, *agent, *administrator;
+    unsigned questions, changes;
     char asked[64];
     struct auth_grant grant;
     bool answered;
@@ -60,6 +60,20 @@ static char room_in(struct session_env *env, struct ipc_sync *room, const char *
     return (char)('0' + ((const struct room_answer *)in.msg)->verdict);
 }
 
+/* What becomes of a folder of carol's that it wants deleted. */
+static char deleted_in(struct session_env *env, struct ipc_sync *room, const char *directory)
+{
+    struct error err;
+    struct ipc_in in;
+    const struct room_change m = {.owner = SLICE_LIT("carol@example.test"),
+        .directory = slice_of(directory),
+        .verb = SHARE_DELETE,
+        .folder = SLICE_LIT("Team")};
+    if (ipc_sync_call(room, room_change_type, env->trace, &m, -1, &in, &err))
+        return '?';
+    return ((const struct room_changed *)in.msg)->code == ERR_NOT_FOUND ? 'n' : 'y';
+}
+
 /* Tells what it is and can do, then echoes until the end of input. */
 static int session(struct session_env *env)
 {
@@ -87,8 +101,10 @@ static int session(struct session_env *env)
             bool open = env->room >= 0 &&
                         ipc_sync_open(&room, env->room, &room_proto, IPC_CLIENT, &err) == OK;
             const char verdicts[] = {open ? room_in(env, &room, ".Team") : '-',
-                open ? room_in(env, &room, ".Secret") : '-'};
-            if (write(env->fd, verdicts, 2) != 2)
+                open ? room_in(env, &room, ".Secret") : '-',
+                open ? deleted_in(env, &room, ".Team") : '-',
+                open ? deleted_in(env, &room, ".Secret") : '-'};
+            if (write(env->fd, verdicts, sizeof(verdicts)) != sizeof(verdicts))
                 return 5;
             continue;
         }
@@ -134,6 +150,17 @@ static void on_quota(struct ipc *ipc, struct ipc_in *in, void *arg)
     ipc_reply(ipc, in->id, in->trace, quota_answer_type, &full, -1);
 }
 
+static void on_share(struct ipc *ipc, struct ipc_in *in, void *arg)
+{
+    struct rig *r = arg;
+    const struct share_ask *m = in->msg;
+    const struct share_done done = {.code = OK};
+    r->changes += m->verb == SHARE_DELETE && slice_is(m->folder, "Team") &&
+                  slice_is(m->mail, "example.test/carol") &&
+                  slice_is(m->user, "alice@example.test");
+    ipc_reply(ipc, in->id, in->trace, share_done_type, &done, -1);
+}
+
 static void front_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 {
     (void)ipc;
@@ -142,7 +169,7 @@ static void front_message(struct ipc *ipc, struct ipc_in *in, void *arg)
 }
 
 static const struct ipc_ops authd_ops = {on_redeem, NULL}, notifyd_ops = {on_notify, NULL},
-                            agent_ops = {on_quota, NULL};
+                            agent_ops = {on_quota, NULL}, share_ops = {on_share, NULL};
 static const struct ipc_ops front_ops = {front_message, NULL}, no_ops = {NULL, NULL};
 
 static void wire(struct rig *r, struct peer *p, enum conversation conv, enum ipc_side side,
@@ -188,7 +215,9 @@ static void rig_start(struct rig *r)
     wire(r, &r->auth, CONV_AUTH, IPC_CLIENT, &auth_proto, &no_ops, &authd_ops, &r->authd);
     wire(r, &r->notify, CONV_NOTIFY, IPC_CLIENT, &notify_proto, &no_ops, &notifyd_ops, &r->notifyd);
     wire(r, &r->quota, CONV_QUOTA, IPC_CLIENT, &quota_proto, &no_ops, &agent_ops, &r->agent);
-    r->quota.role = ROLE_VIRTUAL;
+    wire(
+        r, &r->share, CONV_SHARE, IPC_CLIENT, &share_proto, &no_ops, &share_ops, &r->administrator);
+    r->quota.role = r->share.role = ROLE_VIRTUAL;
     wire(r, &r->front, CONV_SPAWN, IPC_SERVER, &spawn_proto, &front_ops, &no_ops, &r->client);
 }
 
@@ -499,7 +528,8 @@ static int room_case(struct rig *r)
     for (int i = 0; i < 3000 && poll(&(struct pollfd){.fd = r->fd, .events = POLLIN}, 1, 1) == 0;
          i++)
         loop_poll(r->daemon.loop);
-    CHECK(hear(r, line, sizeof(line)) == 2);
+    CHECK(hear(r, line, sizeof(line)) == 4);
+    CHECK(line[2] == 'y' && line[3] == 'n' && r->changes == 1);
     CHECK(line[0] == '0' + QUOTA_FULL && line[1] == '0' + QUOTA_UNKNOWN);
     CHECK(r->questions == 1 && strcmp(r->asked, "example.test/carol") == 0);
     fd_close(&r->fd);
@@ -530,7 +560,7 @@ static void make_dir(const char *path)
     give(full);
 }
 
-static void test_a_session_asks_only_about_folders_that_are_shared_with_its_user(void **state)
+static void test_a_session_reaches_only_folders_that_are_shared_with_its_user(void **state)
 {
     static const char *const dirs[] = {"veredus.shares", "example.test", "example.test/carol"};
     (void)state;
@@ -593,7 +623,7 @@ int main(void)
         cmocka_unit_test(test_draining_lets_sessions_say_good_bye),
         cmocka_unit_test(test_a_session_that_makes_a_forbidden_call_dies_alone),
         cmocka_unit_test(test_sessions_of_one_user_are_limited_but_for_this_host),
-        cmocka_unit_test(test_a_session_asks_only_about_folders_that_are_shared_with_its_user),
+        cmocka_unit_test(test_a_session_reaches_only_folders_that_are_shared_with_its_user),
         cmocka_unit_test(test_a_shared_inbox_opens_nothing_else_of_its_owner),
     };
     return cmocka_run_group_tests_name("spawner", tests, make_root, remove_root);

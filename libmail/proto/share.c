@@ -1,0 +1,3 @@
+#include "libmail/proto/share.h"
+
+IPC_DEFINE(share, SHARE_PROTO)
