@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 
+#include "libmail/charset.h"
+
 /* Writes into a->text; `full` sticks once something did not fit. */
 struct writer {
     struct address *a;
@@ -31,40 +33,10 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
-/* Length of the well-formed UTF-8 sequence at s[i] (RFC 3629 §4), or 0. */
-static size_t utf8_at(struct slice s, size_t i)
-{
-    const unsigned char *p = (const unsigned char *)s.p + i;
-    size_t left = s.n - i, n;
-    unsigned char low = 0x80, high = 0xbf;
-    if (p[0] >= 0xc2 && p[0] <= 0xdf)
-        n = 2;
-    else if (p[0] >= 0xe0 && p[0] <= 0xef)
-        n = 3;
-    else if (p[0] >= 0xf0 && p[0] <= 0xf4)
-        n = 4;
-    else
-        return 0;
-    if (p[0] == 0xe0)
-        low = 0xa0;
-    else if (p[0] == 0xed)
-        high = 0x9f;
-    else if (p[0] == 0xf0)
-        low = 0x90;
-    else if (p[0] == 0xf4)
-        high = 0x8f;
-    if (left < n || p[1] < low || p[1] > high)
-        return 0;
-    for (size_t k = 2; k < n; k++)
-        if (p[k] < 0x80 || p[k] > 0xbf)
-            return 0;
-    return n;
-}
-
 /* Copies a sequence of non-ASCII bytes at s[*i] when allowed; false otherwise. */
 static bool take_utf8(struct writer *w, struct slice s, size_t *i, unsigned flags)
 {
-    size_t n = (flags & ADDRESS_UTF8) ? utf8_at(s, *i) : 0;
+    size_t n = (flags & ADDRESS_UTF8) ? utf8_length(slice_from_index(s, *i)) : 0;
     for (size_t k = 0; k < n; k++)
         emit(w, s.p[(*i)++]);
     w->a->utf8 |= n > 0;
@@ -107,7 +79,7 @@ static size_t take_quoted(struct slice s, unsigned flags, char *plain, size_t *p
             return 0;
         unsigned char c = (unsigned char)s.p[i];
         if (c >= 0x80)
-            n = (flags & ADDRESS_UTF8) ? utf8_at(s, i) : 0;
+            n = (flags & ADDRESS_UTF8) ? utf8_length(slice_from_index(s, i)) : 0;
         else if (c < 32 || c == 127)
             n = 0;
         if (n == 0 || *plain_n + n > ADDRESS_MAX)
@@ -166,7 +138,7 @@ bool address_is_hostname(struct slice s, bool utf8)
             continue;
         }
         if ((unsigned char)c >= 0x80)
-            n = utf8 ? utf8_at(s, i) : 0;
+            n = utf8 ? utf8_length(slice_from_index(s, i)) : 0;
         else if (!is_alnum(c) && c != '_' && !(c == '-' && label > 0))
             n = 0;
         label += n;

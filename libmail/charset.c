@@ -132,6 +132,13 @@ uint32_t utf8_take(struct slice *text)
     return c;
 }
 
+size_t utf8_length(struct slice text)
+{
+    uint32_t c;
+    size_t n;
+    return decode(text, &c, &n) ? n : 0;
+}
+
 bool utf8_valid(struct slice text)
 {
     uint32_t c;

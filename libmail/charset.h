@@ -23,6 +23,9 @@ void charset_to_utf8(const struct charset *, struct slice text, struct buf *out)
  * and malformed bytes to U+FFFD: two texts equal ignoring case have equal results. */
 void utf8_fold(struct slice text, struct buf *out);
 bool utf8_valid(struct slice text);
+/* The length of the well-formed sequence (RFC 3629 §4) at the front of text, which is not empty;
+ * 0: there is none. */
+size_t utf8_length(struct slice text);
 /* Appends the encoding of code point c (at most 0x10ffff). */
 void utf8_put(struct buf *out, uint32_t c);
 /* Takes one code point from the front of *text (not empty); U+FFFD for a malformed byte. */
