@@ -17,18 +17,12 @@ bool logline_parse(struct slice line, struct logline *out)
     return out->time.n >= 20;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* One escape after its backslash; returns how many bytes it took. */
 static size_t unescape(struct slice s, struct buf *value)
 {
     char c = s.n ? s.p[0] : '\\';
-    int high = s.n >= 3 ? hex(s.p[1]) : -1, low = s.n >= 3 ? hex(s.p[2]) : -1;
+    int high = s.n >= 3 ? hex_digit_lower(s.p[1]) : -1,
+        low = s.n >= 3 ? hex_digit_lower(s.p[2]) : -1;
     if (c == 'x' && high >= 0 && low >= 0) {
         buf_putc(value, (char)(high << 4 | low));
         return 3;

@@ -23,19 +23,14 @@ void manifest_word(struct slice name, struct buf *out)
     }
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool manifest_unword(struct slice word, char *out, size_t size)
 {
     size_t n = 0;
     for (size_t i = 0; i < word.n; i++) {
         int c = (unsigned char)word.p[i];
         if (c == '%') {
-            int high = i + 2 < word.n ? hex_digit(word.p[i + 1]) : -1;
-            int low = i + 2 < word.n ? hex_digit(word.p[i + 2]) : -1;
+            int high = i + 2 < word.n ? hex_digit_lower(word.p[i + 1]) : -1;
+            int low = i + 2 < word.n ? hex_digit_lower(word.p[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return false;
             c = high * 16 + low;
@@ -131,8 +126,8 @@ static void guid(struct words *w, unsigned char out[STORE_GUID])
 {
     struct slice s = word(w);
     for (size_t i = 0; i < STORE_GUID; i++) {
-        int high = s.n == 2 * STORE_GUID ? hex_digit(s.p[2 * i]) : -1;
-        int low = s.n == 2 * STORE_GUID ? hex_digit(s.p[2 * i + 1]) : -1;
+        int high = s.n == 2 * STORE_GUID ? hex_digit_lower(s.p[2 * i]) : -1;
+        int low = s.n == 2 * STORE_GUID ? hex_digit_lower(s.p[2 * i + 1]) : -1;
         w->bad |= high < 0 || low < 0;
         out[i] = (unsigned char)(high * 16 + low);
     }

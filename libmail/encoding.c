@@ -30,20 +30,12 @@ static void decode_base64(struct slice in, struct buf *out)
     }
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte of an escape "=XX" at the front of s, or -1. */
 static int hex_escape(struct slice s)
 {
     if (s.n < 3)
         return -1;
-    int high = hex_value(s.p[1]), low = hex_value(s.p[2]);
+    int high = hex_digit(s.p[1]), low = hex_digit(s.p[2]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 

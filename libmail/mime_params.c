@@ -135,19 +135,11 @@ static bool piece_of(struct slice name, const char *bare, struct piece *piece)
     return slice_u64(rest, 0, MIME_MAX_PARAMS, &piece->number) == 0;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static void put_percent_decoded(struct slice s, struct buf *out)
 {
     for (size_t i = 0; i < s.n; i++) {
-        int high = s.p[i] == '%' && i + 2 < s.n ? hex(s.p[i + 1]) : -1;
-        int low = high >= 0 ? hex(s.p[i + 2]) : -1;
+        int high = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
         buf_putc(out, low >= 0 ? (char)(high * 16 + low) : s.p[i]);
         i += low >= 0 ? 2 : 0;
     }

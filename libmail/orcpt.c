@@ -5,15 +5,6 @@
 
 enum { CODE_POINT_MAX = 0x10ffff };
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool is_sound(uint32_t c)
 {
     return c >= 32 && c != 127 && c <= CODE_POINT_MAX && (c < 0xd800 || c > 0xdfff);
@@ -25,8 +16,8 @@ static size_t take_embedded(struct slice s, uint32_t *c)
     bool braces = slice_starts(s, "\\x{");
     size_t n = braces ? 3 : 1, most = braces ? 9 : 3, begin = n;
     *c = 0;
-    for (; n < s.n && n < most && hex(s.p[n]) >= 0; n++)
-        *c = *c * 16 + (uint32_t)hex(s.p[n]);
+    for (; n < s.n && n < most && hex_digit(s.p[n]) >= 0; n++)
+        *c = *c * 16 + (uint32_t)hex_digit(s.p[n]);
     if (!is_sound(*c))
         return 0;
     if (braces)

@@ -16,20 +16,13 @@ struct smtp_command smtp_command_split(struct slice line)
 
 /* --- xtext, RFC 3461 §4 --- */
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 int xtext_decode(struct slice in, struct buf *out)
 {
     for (size_t i = 0; i < in.n; i++) {
         char c = in.p[i];
         if (c == '+') {
-            int high = i + 2 < in.n ? hex(in.p[i + 1]) : -1;
-            int low = i + 2 < in.n ? hex(in.p[i + 2]) : -1;
+            int high = i + 2 < in.n ? hex_digit_upper(in.p[i + 1]) : -1;
+            int low = i + 2 < in.n ? hex_digit_upper(in.p[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return ERR_SYNTAX;
             c = (char)(high * 16 + low);

@@ -48,13 +48,6 @@ int text_put(struct buf *b, const char *word, const struct record *rec, const vo
     return buf_putc(b, '\n');
 }
 
-static int hex_digit(char c)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
 static int get_decoded(struct slice s, const struct field *f, struct slice *out, struct arena *a)
 {
     char *to = arena_alloc(a, s.n + 1);
@@ -64,8 +57,8 @@ static int get_decoded(struct slice s, const struct field *f, struct slice *out,
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
         if (c == '%') {
-            int high = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
-            int low = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
+            int high = i + 2 < s.n ? hex_digit_upper(s.p[i + 1]) : -1;
+            int low = i + 2 < s.n ? hex_digit_upper(s.p[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return ERR_SYNTAX;
             c = (char)(high << 4 | low);

@@ -23,19 +23,14 @@ static void put_word(struct buf *out, struct slice word)
     }
 }
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool get_words(struct slice words, char out[DELETED_NAME])
 {
     size_t n = 0;
     for (size_t i = 0; i < words.n && n + 1 < DELETED_NAME; i++) {
         int c = (unsigned char)words.p[i];
         if (c == '=') {
-            int high = i + 2 < words.n ? hex(words.p[i + 1]) : -1;
-            int low = i + 2 < words.n ? hex(words.p[i + 2]) : -1;
+            int high = i + 2 < words.n ? hex_digit_lower(words.p[i + 1]) : -1;
+            int low = i + 2 < words.n ? hex_digit_lower(words.p[i + 2]) : -1;
             if (high < 0 || low < 0 || high + low == 0)
                 return false;
             c = high * 16 + low;
@@ -79,7 +74,7 @@ static bool parse_name(const char *name, struct deleted *d)
         slice_u64(flags, 0, STORE_RECENT - 1, &flag_bits) || guid.n != 2 * STORE_GUID)
         return false;
     for (size_t i = 0; i < STORE_GUID; i++) {
-        int high = hex(guid.p[2 * i]), low = hex(guid.p[2 * i + 1]);
+        int high = hex_digit_lower(guid.p[2 * i]), low = hex_digit_lower(guid.p[2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
         d->guid[i] = (unsigned char)(high * 16 + low);

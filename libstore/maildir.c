@@ -269,11 +269,6 @@ struct found_file *found_get(const struct found *f, const char *base)
     return map_get(&f->files, slice_of(base));
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* A name that file_base makes tells the guid. */
 static bool guid_of_name(const char *base, unsigned char guid[STORE_GUID])
 {
@@ -281,7 +276,7 @@ static bool guid_of_name(const char *base, unsigned char guid[STORE_GUID])
         strcmp(base + 2 * (size_t)STORE_GUID, own_suffix) != 0)
         return false;
     for (size_t i = 0; i < STORE_GUID; i++) {
-        int high = hex_digit(base[2 * i]), low = hex_digit(base[2 * i + 1]);
+        int high = hex_digit_lower(base[2 * i]), low = hex_digit_lower(base[2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
         guid[i] = (unsigned char)(high << 4 | low);

@@ -44,6 +44,29 @@ bool slice_is_ascii(struct slice s)
     return true;
 }
 
+static int hex(char c, char ten)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= ten && c <= ten + 5 ? c - ten + 10 : -1;
+}
+
+int hex_digit_lower(char c)
+{
+    return hex(c, 'a');
+}
+
+int hex_digit_upper(char c)
+{
+    return hex(c, 'A');
+}
+
+int hex_digit(char c)
+{
+    int value = hex(c, 'a');
+    return value < 0 ? hex(c, 'A') : value;
+}
+
 int slice_cmp(struct slice a, struct slice b)
 {
     size_t n = MIN(a.n, b.n);

@@ -40,6 +40,10 @@ bool slice_istarts(struct slice s, const char *prefix);
 bool slice_ends(struct slice s, const char *suffix);
 /* Whether no byte is above 127. */
 bool slice_is_ascii(struct slice s);
+/* The value of a hexadecimal digit, of either case or of one alone; -1: it is none. */
+int hex_digit(char c);
+int hex_digit_lower(char c);
+int hex_digit_upper(char c);
 /* memcmp order, a shorter prefix first. */
 int slice_cmp(struct slice a, struct slice b);
 

@@ -66,6 +66,25 @@ static void count_up(void *arg)
     ++*(int *)arg;
 }
 
+static void test_letters_and_digits_are_what_they_are_said_to_be(void **state)
+{
+    (void)state;
+    int lower = 0, upper = 0, either = 0;
+    for (int c = -128; c < 128; c++) {
+        lower += hex_digit_lower((char)c) >= 0;
+        upper += hex_digit_upper((char)c) >= 0;
+        either += hex_digit((char)c) >= 0;
+    }
+    assert_int_equal(lower, 16);
+    assert_int_equal(upper, 16);
+    assert_int_equal(either, 22);
+    assert_int_equal(hex_digit('9'), 9);
+    assert_int_equal(hex_digit('a'), 10);
+    assert_int_equal(hex_digit('F'), 15);
+    assert_true(slice_is_ascii(SLICE_LIT("")) && slice_is_ascii(SLICE_LIT("a\x7f")));
+    assert_false(slice_is_ascii(SLICE_LIT("a\x80")) || slice_is_ascii(SLICE_LIT("\xff")));
+}
+
 static void test_arena_past_its_cap_refuses_and_reset_runs_hooks(void **state)
 {
     (void)state;
@@ -126,6 +145,7 @@ int main(void)
         cmocka_unit_test(test_buf_consume_then_put_reuses_room),
         cmocka_unit_test(test_reader_short_input_is_bad_for_good),
         cmocka_unit_test(test_numbers_have_one_strict_parser),
+        cmocka_unit_test(test_letters_and_digits_are_what_they_are_said_to_be),
         cmocka_unit_test(test_arena_past_its_cap_refuses_and_reset_runs_hooks),
         cmocka_unit_test(test_map_keeps_what_was_set_through_growth_and_removal),
         cmocka_unit_test(test_heap_yields_keys_in_order_after_moves),
