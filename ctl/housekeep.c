@@ -20,7 +20,7 @@ static void step_back(void)
 
 struct reporter {
     const char *name;
-    bool json, force;
+    bool json, force, dry;
 };
 
 /* With --json each folder is an object, one a line. */
@@ -55,10 +55,11 @@ static void print_done(void *arg, const struct chore_done *done)
         return;
     }
     if (done->expired)
-        printf("%s: %.*s: %llu messages expired\n", name, SLICE_FMT(done->folder),
-            (unsigned long long)done->expired);
+        printf("%s: %.*s: %llu messages %s\n", name, SLICE_FMT(done->folder),
+            (unsigned long long)done->expired, r->dry ? "would expire" : "expired");
     if (done->purged)
-        printf("%s: %llu deleted messages purged\n", name, (unsigned long long)done->purged);
+        printf("%s: %llu deleted messages %s\n", name, (unsigned long long)done->purged,
+            r->dry ? "would be purged" : "purged");
 }
 
 struct task {
@@ -71,7 +72,7 @@ static int do_chores(struct store *s, const char *name, int fd, void *arg)
 {
     const struct task *task = arg;
     struct chores ch = task->chores;
-    struct reporter reporter = {.name = name, .json = task->json, .force = ch.force};
+    struct reporter reporter = {.name = name, .json = task->json, .force = ch.force, .dry = ch.dry};
     struct error err = {0};
     (void)fd;
     step_back();
@@ -198,8 +199,11 @@ static int undelete(struct ctl *c, int argc, char **argv)
     struct undelete u = {.folder = ctl_option(&argc, argv, "--folder"), .json = c->json};
     const char *since = ctl_option(&argc, argv, "--since");
     u.list = ctl_flag(&argc, argv, "--list");
-    if (argc != 1 || (since && parse_since(since, &u.since)))
+    if (argc != 1)
         return ctl_usage(c);
+    if (since && parse_since(since, &u.since))
+        return ctl_fail(
+            CTL_USAGE, "--since %s: a time such as 2d, 3h or 2026-11-20 is needed", since);
     if (mailuser_open(c, argv[0], false, NULL, &u.store, &err))
         return ctl_report(&err);
     int rc = store_deleted_each(u.store, undelete_one, &u, &err);
