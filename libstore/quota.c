@@ -129,8 +129,10 @@ int store_quota_set(struct store *s, struct slice text, struct error *err)
     struct quota q;
     text = slice_trim(text);
     int rc = quota_parse(text, &q, err);
+    if (!s->quota)
+        s->quota = NEW(struct quota_state);
     if (!rc)
-        rc = state_of(s, err);
+        rc = read_limits(s, err); /* another process may have written others */
     if (rc || slice_is(text, s->quota->quota.text))
         return rc;
     rc = io_replace(s->fd, file_name, text, err);
@@ -302,13 +304,11 @@ bool quota_fits(const struct quota *q, const struct quota_usage *u, struct slice
     return (r && r->ignore) || fits(q, u, r, bytes, messages, what);
 }
 
-int store_quota_check(struct store *s, struct slice folder, uint64_t bytes, uint64_t messages,
+static int check(struct store *s, struct slice folder, uint64_t bytes, uint64_t messages,
     enum quota_for what, struct error *err)
 {
     struct quota_usage used;
-    int rc = state_of(s, err);
-    if (rc)
-        return rc;
+    int rc;
     const struct quota *q = &s->quota->quota;
     const struct quota_rule *r = rule_of(q, folder);
     if ((!q->bytes && !q->messages) || (r && r->ignore))
@@ -317,6 +317,20 @@ int store_quota_check(struct store *s, struct slice folder, uint64_t bytes, uint
     if (!rc && !fits(q, &used, r, bytes, messages, what))
         rc = error_set(err, ERR_QUOTA, "the mailbox is over its quota");
     return rc;
+}
+
+int store_quota_check(struct store *s, struct slice folder, uint64_t bytes, uint64_t messages,
+    enum quota_for what, struct error *err)
+{
+    int64_t before = s->quota ? s->quota->read_at : 0;
+    int rc = state_of(s, err);
+    if (!rc)
+        rc = check(s, folder, bytes, messages, what, err);
+    if (rc != ERR_QUOTA || s->quota->read_at != before)
+        return rc;
+    /* Nobody is refused by limits that may have been lifted since. */
+    rc = read_limits(s, err);
+    return rc ? rc : check(s, folder, bytes, messages, what, err);
 }
 
 bool store_delivered(struct store *s, struct slice folder, uint64_t delivery)

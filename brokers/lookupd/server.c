@@ -23,7 +23,7 @@ struct request {
     uint64_t epoch, beyond; /* of the marks and the maps, when it began */
     bool unsteady;          /* the answer depends on more than tables */
     char address[321];
-    char mail[1025]; /* of a user with limits, while an agent is asked */
+    char mail[1025]; /* of a user, while an agent is asked */
 };
 
 int server_configure(struct daemon *d, struct error *err)
@@ -89,11 +89,12 @@ static void on_known(struct ipc_in *in, void *arg)
     uint32_t code = known ? known->code : AUTH_TEMPORARY;
     if (!known || known->quota.n || !marks_know_users(&q->server->marks, known->generation))
         q->unsteady = true;
-    if (code == AUTH_OK && known->quota.n && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
+    if (code == AUTH_OK && slice_to_cstr(known->mail, q->mail, sizeof(q->mail))) {
+        /* That there are none has to be told, too: the agent may remember some. */
         struct quota_ask ask = {.mail = known->mail,
             .coexist = known->coexist,
             .folder = route_folder(q->route),
-            .limits = known->quota,
+            .limits = known->quota.n ? known->quota : SLICE_LIT(" "),
             .size = q->size};
         daemon_call(q->server->daemon, CONV_QUOTA, ROLE_VIRTUAL, quota_ask_type, q->trace, &ask, -1,
             on_room, q);

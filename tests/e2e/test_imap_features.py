@@ -572,6 +572,22 @@ def test_quota_of_one_user_from_the_command_line(fresh):
     instance.veredus("quota", "set", BOB, "much", status=2)
 
 
+def test_limits_that_are_lifted_hold_no_mail_back(fresh):
+    """Whom RCPT accepts, the delivery accepts: it remembers limits from when there were some."""
+    instance = fresh()
+    instance.start()
+    instance.send("before", to=BOB, body="x" * 70 + "\r\n")
+    instance.wait_mail("before", user=BOB)
+    instance.veredus("quota", "set", BOB, "1")
+    with instance.raw() as client:
+        client.hello()
+        client.smtp("MAIL FROM:<a@elsewhere.test>")
+        assert client.smtp(f"RCPT TO:<{BOB}>") == 552
+    instance.veredus("quota", "set", BOB, "default")
+    instance.send("after", to=BOB)
+    instance.wait_mail("after", user=BOB)
+
+
 def test_public_folders_from_the_command_line(fresh):
     instance = fresh()
     instance.edit_conf((r"^domain example.test \{",
