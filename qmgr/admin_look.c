@@ -14,8 +14,7 @@
 #include "qmgr/history.h"
 
 enum {
-    ATTEMPTS_MAX = 256 * 1024 * 1024,
-    FILE_MAX = 256 * 1024 * 1024,
+    ATTEMPTS_MAX = 2 * HISTORY_MOST,
     LARGE = 128 * 1024, /* behind the body, bytes: read and understood in less than a millisecond */
     TRIES = 3           /* with a message that changes all the time */
 };
@@ -169,7 +168,7 @@ static void read_look(struct beside_job *job)
     struct look *l = a->look;
     int rc = message_load_parked(l->copy, a->disk, &l->error);
     if (rc == OK && a->attempts)
-        rc = tell(l, l->copy, FILE_MAX, a->disk, &l->error);
+        rc = tell(l, l->copy, HISTORY_MOST, a->disk, &l->error);
     l->error.code = rc;
 }
 
@@ -337,7 +336,8 @@ bool peek_begin(
     }
     p->copy = p->m = message_new(m->qid, m->size);
     p->copy->parked = true;
-    err->code = message_load_small(p->copy, q->beside ? LARGE : FILE_MAX, q->disk, err);
+    err->code = q->beside ? message_load_small(p->copy, LARGE, q->disk, err)
+                          : message_load_parked(p->copy, q->disk, err);
     if (err->code == ERR_LIMIT && q->beside)
         err->code = ERR_AGAIN;
     if (err->code != OK)
@@ -383,7 +383,7 @@ int admin_look_attempts(
         l = q->look;
         if (!l || l->peer != peer || l->qid != m->qid)
             keep(q, l = look_new(peer, m->qid)); /* a message in memory may go at the next page */
-        rc = tell(l, seen, q->beside ? LARGE : FILE_MAX, q->disk, err);
+        rc = tell(l, seen, q->beside ? LARGE : HISTORY_MOST, q->disk, err);
     }
     *attempts = buf_slice(&l->attempts);
     return rc == ERR_LIMIT && q->beside ? ERR_AGAIN : rc;

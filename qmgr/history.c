@@ -49,15 +49,15 @@ static void take_young(struct history *h, const struct content *c)
             h->fn(&c->rcpts[i].st, h->arg);
 }
 
-int history_each(struct message *m, size_t most, struct disk *disk, history_fn *fn, void *arg,
-    struct error *err)
+int history_each(
+    struct message *m, size_t most, struct disk *disk, history_fn *fn, void *arg, struct error *err)
 {
     struct history h = {.limit = m->content ? m->content->count : 0, .fn = fn, .arg = arg};
     struct buf trailer;
     int rc = OK;
     buf_init(&trailer, most);
     if (m->parked)
-        rc = message_read_trailer(m, disk, &trailer, err);
+        rc = message_read_trailer(m, most == HISTORY_MOST, disk, &trailer, err);
     else if (m->content)
         take_young(&h, m->content);
     take_trailer(&h, buf_slice(&trailer));

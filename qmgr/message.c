@@ -11,7 +11,11 @@
 #include "libutil/crc32c.h"
 #include "qmgr/roster.h"
 
-enum { CONTENT_MAX = 256 * 1024 * 1024, ENVELOPE_MAX = 8192 };
+enum {
+    CONTENT_MAX = 256 * 1024 * 1024,
+    ENVELOPE_MAX = 8192,
+    IN_ONE_MAX = 1024 * 1024 /* read as a whole; larger files line by line */
+};
 
 struct message *message_new(uint64_t qid, uint64_t size)
 {
@@ -178,7 +182,8 @@ int message_load_found(struct message *m, struct spool_found *found, struct erro
     return rc;
 }
 
-int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, struct error *err)
+int message_read_trailer(
+    struct message *m, bool cut, struct disk *disk, struct buf *out, struct error *err)
 {
     char path[PARKED_NAME];
     struct disk_stat st;
@@ -187,13 +192,17 @@ int message_read_trailer(struct message *m, struct disk *disk, struct buf *out, 
     int fd = rc < 0 ? rc : disk->ops->open(disk, path, DISK_READ);
     if (fd < 0)
         return disk_error(err, fd, "cannot open a parked message");
-    int64_t n = st.size - (int64_t)m->size;
+    int64_t n = st.size - (int64_t)m->size, from = (int64_t)m->size;
+    if (n > (int64_t)out->max && cut) {
+        from += n - (int64_t)out->max;
+        n = (int64_t)out->max;
+    }
     if (n > (int64_t)out->max) {
         disk->ops->close(disk, fd);
         return error_set(err, ERR_LIMIT, "what is known of its recipients is too large");
     }
     char *room = n > 0 ? buf_reserve(out, (size_t)n) : NULL;
-    ssize_t got = room ? disk->ops->read(disk, fd, room, (size_t)n, (int64_t)m->size) : 0;
+    ssize_t got = room ? disk->ops->read(disk, fd, room, (size_t)n, from) : 0;
     disk->ops->close(disk, fd);
     if (got < 0)
         return disk_error(err, (int)got, "cannot read a parked message");
@@ -222,6 +231,21 @@ static void apply_told(struct message *m)
     m->changes++;
 }
 
+/* Takes what a file says of the message, but for where it ends. */
+static void take_content(struct message *m, struct content *c, const struct parked_message *line)
+{
+    m->held = line->held;
+    m->warned = line->warned;
+    m->delivered = line->delivered;
+    m->bounced = line->bounced;
+    snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(line->crc));
+    m->reports = line->reports;
+    message_unload(m);
+    m->content = c;
+    if (m->told.serial > m->reports)
+        apply_told(m);
+}
+
 static void take_parked(struct message *m, struct content *c, const struct parked *p)
 {
     c->envelope = p->envelope;
@@ -234,24 +258,25 @@ static void take_parked(struct message *m, struct content *c, const struct parke
         c->rcpts[i].st.index = (uint32_t)i;
         rcpt_set_known(&c->rcpts[i]);
     }
-    m->held = p->message.held;
-    m->warned = p->message.warned;
-    m->delivered = p->message.delivered;
-    m->bounced = p->message.bounced;
-    snprintf(m->crc, sizeof(m->crc), "%.*s", SLICE_FMT(p->message.crc));
-    m->reports = p->message.reports;
     m->parked_end = m->size + p->end;
     m->rotten.from = p->bad_end ? m->size + p->bad : 0;
     m->rotten.to = p->bad_end ? m->size + p->bad_end : 0;
-    message_unload(m);
-    m->content = c;
-    if (m->told.serial > m->reports)
-        apply_told(m);
+    take_content(m, c, &p->message);
 }
 
 int message_load_parked(struct message *m, struct disk *disk, struct error *err)
 {
-    return message_load_small(m, CONTENT_MAX, disk, err);
+    struct parked_message line;
+    uint64_t end;
+    int rc = message_load_small(m, IN_ONE_MAX, disk, err);
+    if (rc != ERR_LIMIT)
+        return rc;
+    struct content *c = roster_read_all(m, &line, &end, disk, err);
+    if (!c)
+        return err->code;
+    m->parked_end = end;
+    take_content(m, c, &line);
+    return OK;
 }
 
 int message_load_small(struct message *m, size_t most, struct disk *disk, struct error *err)
@@ -261,7 +286,7 @@ int message_load_small(struct message *m, size_t most, struct disk *disk, struct
     struct buf trailer;
     buf_init(&trailer, most);
     uint64_t qid = 0;
-    int rc = message_read_trailer(m, disk, &trailer, err);
+    int rc = message_read_trailer(m, false, disk, &trailer, err);
     if (rc == OK)
         rc = parked_parse(buf_slice(&trailer), m->size, &c->arena, &p, err);
     buf_clear(&trailer);

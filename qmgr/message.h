@@ -116,8 +116,10 @@ int message_load_small(struct message *, size_t most, struct disk *, struct erro
 /* What a copy, a message of its own made for that, has loaded from the same file, which has not
  * changed since. */
 void message_adopt(struct message *, struct message *copy);
-/* Everything behind the body of the parked file. ERR_LIMIT: it does not fit into the buffer. */
-int message_read_trailer(struct message *, struct disk *, struct buf *out, struct error *) MUST_USE;
+/* Everything behind the body of the parked file. ERR_LIMIT: it does not fit into the buffer; or
+ * (cut) only the end of it is read then. */
+int message_read_trailer(
+    struct message *, bool cut, struct disk *, struct buf *out, struct error *) MUST_USE;
 /* The body into b (young or parked, at most b->max bytes). */
 int message_read_body(
     struct message *, struct disk *, size_t from, size_t n, struct buf *b) MUST_USE;

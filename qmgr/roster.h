@@ -40,6 +40,11 @@ int roster_load(struct message *, struct roster *, const struct roster_choice *,
  * message's content stays as it is. Empty: there are no more. NULL: the disk, or the file. */
 struct content *roster_peek(struct message *, const struct roster_choice *, size_t *from,
     size_t most, struct disk *, struct error *);
+/* All recipients of the file, without a roster; the message has no content yet. Its strings, and
+ * those of the message line, live in what is returned. *end: of the last sound block. NULL as
+ * above. */
+struct content *roster_read_all(
+    struct message *, struct parked_message *, uint64_t *end, struct disk *, struct error *);
 /* Those chosen need nothing more; the next update says so. Returns how many they are. */
 size_t roster_settle(struct roster *, const struct roster_choice *);
 /* How many states the file does not have yet, and their lines. */

@@ -7,9 +7,10 @@
 
 #include <cmocka.h>
 
+#include "qmgr/history.h"
 #include "tests/unit/qmgr/scene.h"
 
-enum { MANY = 3000, PORTION = 1000 };
+enum { MANY = 5000, PORTION = 1000 };
 
 static int begin_scene(void **state)
 {
@@ -50,12 +51,12 @@ static struct message *huge(struct scene *s)
 /* The message is tried in portions until it rests, or is gone. */
 static void run(struct scene *s)
 {
-    for (int i = 0; i < 40 && huge(s) && (i == 0 || huge(s)->content || huge(s)->committing); i++) {
+    for (int i = 0, resting = 0; i < 100 && huge(s) && resting < 5; i++) {
         pass(&s->w, 100);
         beside(s);
+        const struct message *m = huge(s);
+        resting = m && (m->content || m->moving || m->committing) ? 0 : resting + 1;
     }
-    for (int i = 0; i < 3; i++)
-        pass(&s->w, 100);
 }
 
 /* It was tried, and waits. */
@@ -262,6 +263,99 @@ static void test_a_damaged_huge_message_is_held_beside_the_loop_too(void **state
     assert_int_equal(s->w.q.loaded, 0);
 }
 
+static void same_slice(struct slice a, struct slice b)
+{
+    assert_true(slice_eq(a, b));
+}
+
+static void same_content(const struct message *a, const struct message *b)
+{
+    const struct content *x = a->content, *y = b->content;
+    same_slice(x->envelope_raw, y->envelope_raw);
+    assert_int_equal(x->count, y->count);
+    assert_int_equal(x->total, y->total);
+    for (size_t i = 0; i < x->count; i++) {
+        const struct rcpt *r = &x->rcpts[i], *t = &y->rcpts[i];
+        same_slice(r->to.address, t->to.address);
+        same_slice(r->to.nexthop, t->to.nexthop);
+        same_slice(r->st.text, t->st.text);
+        assert_int_equal(r->st.index, t->st.index);
+        assert_int_equal(r->st.state, t->st.state);
+        assert_int_equal(r->st.next, t->st.next);
+        assert_int_equal(r->known, t->known);
+    }
+}
+
+static struct message *copy_of(const struct message *m)
+{
+    struct message *copy = message_new(m->qid, m->size);
+    copy->parked = true;
+    return copy;
+}
+
+/* Of the file as it is, read at once and line by line. */
+static void read_both_ways(struct scene *s, bool damaged)
+{
+    struct message *a = copy_of(huge(s)), *b = copy_of(huge(s));
+    struct error err;
+    assert_int_equal(message_load_small(a, 1 << 27, s->slow.sim, &err), OK);
+    assert_int_equal(message_load_small(b, 1 << 20, s->slow.sim, &err), ERR_LIMIT);
+    assert_int_equal(message_load_parked(b, s->slow.sim, &err), OK);
+    same_content(a, b);
+    assert_int_equal(a->parked_end, b->parked_end);
+    assert_int_equal(a->held, b->held);
+    assert_int_equal(a->delivered, b->delivered);
+    assert_string_equal(a->crc, b->crc);
+    assert_int_equal(a->rotten.from, b->rotten.from);
+    assert_int_equal(a->rotten.to, b->rotten.to);
+    assert_int_equal(a->rotten.to > 0, damaged);
+    message_free(a);
+    message_free(b);
+}
+
+static void test_a_huge_file_says_the_same_line_by_line(void **state)
+{
+    struct scene *s = *state;
+    char path[PARKED_NAME];
+    struct disk_stat st;
+    deferred(s);
+    act(&s->a, "hold", HUGE_ID, "");
+    held_back(s);
+    beside(s);
+    run(s);
+    read_both_ways(s, false);
+    parked_path(HUGE_ID, 6, path);
+    assert_int_equal(s->slow.sim->ops->stat(s->slow.sim, path, &st), 0);
+    assert_true(simdisk_flip(s->w.sim, path, (uint32_t)st.size - 100000));
+    read_both_ways(s, true);
+}
+
+static void count_one(const struct parked_state *st, void *arg)
+{
+    (void)st;
+    ++*(unsigned *)arg;
+}
+
+static void test_of_a_history_that_is_too_long_the_end_is_told(void **state)
+{
+    struct scene *s = *state;
+    struct error err;
+    struct buf tail;
+    unsigned all = 0;
+    deferred(s);
+    struct message *m = copy_of(huge(s));
+    assert_int_equal(message_load_parked(m, s->slow.sim, &err), OK);
+    assert_int_equal(history_each(m, HISTORY_MOST, s->slow.sim, count_one, &all, &err), OK);
+    assert_int_equal(all, MANY);
+    assert_int_equal(history_each(m, 1000, s->slow.sim, count_one, &all, &err), ERR_LIMIT);
+    buf_init(&tail, 1000);
+    assert_int_equal(message_read_trailer(m, true, s->slow.sim, &tail, &err), OK);
+    assert_int_equal(buf_len(&tail), 1000);
+    assert_true(slice_find(buf_slice(&tail), SLICE_LIT("end crc=")) > 0);
+    buf_clear(&tail);
+    message_free(m);
+}
+
 static void test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody(void **state)
 {
     struct scene *s = *state;
@@ -290,6 +384,8 @@ int main(void)
         SCENE(test_all_recipients_of_a_huge_message_are_returned_in_one_report),
         SCENE(test_a_crash_while_a_huge_message_is_returned_delivers_to_nobody),
         SCENE(test_a_damaged_huge_message_is_held_beside_the_loop_too),
+        SCENE(test_a_huge_file_says_the_same_line_by_line),
+        SCENE(test_of_a_history_that_is_too_long_the_end_is_told),
         SCENE(test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
