@@ -2,7 +2,7 @@
  * The login front: what imap-login and pop3-login share. It accepts connections, speaks TLS and
  * the few commands before login, asks authd, and hands the connection to the session spawner:
  * the bare descriptor without TLS, one end of a socket pair with it, whose bytes the front then
- * relays (design §7). It holds no files and no keys.
+ * relays. It holds no files and no keys.
  *
  * A protocol is a table (struct login_protocol) of small functions over complete commands.
  *

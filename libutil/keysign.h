@@ -1,6 +1,6 @@
 /*
  * The client of keyd: signatures for TLS handshakes over the SIGN conversation, by a blocking
- * call with the conversation's deadline (design §8). The daemon declares the conversation raw:
+ * call with the conversation's deadline. The daemon declares the conversation raw:
  *
  *     {.conv = CONV_SIGN, .side = IPC_CLIENT, .proto = &sign_proto, .raw = true}
  *

@@ -1,6 +1,6 @@
 /*
  * The processes of the system: one row each. The name is the program's file name and what logs
- * and `veredus status` show. design: one binary = one uid = one sandbox profile = one folder.
+ * and `veredus status` show. One binary = one uid = one sandbox profile = one folder.
  */
 #pragma once
 

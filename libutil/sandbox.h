@@ -1,6 +1,6 @@
 /*
  * Sandbox entry, declared per program as one table row, and the self-test that tries what the
- * row forbids. Order (design §2): uid/gid -> capabilities, bounding set, securebits -> PDEATHSIG,
+ * row forbids. Order: uid/gid -> capabilities, bounding set, securebits -> PDEATHSIG,
  * not dumpable, MDWE, rlimits -> (the caller's warm-up has already run) -> no_new_privs ->
  * Landlock -> seccomp.
  *

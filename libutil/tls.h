@@ -1,7 +1,7 @@
 /*
  * TLS contexts on OpenSSL 3: certificates here, private keys elsewhere. A server context signs
  * through a provider of ours that asks keyd; it never holds a private key. TLS 1.2 and up,
- * forward secrecy only (design §8). OpenSSL types do not appear in this header.
+ * forward secrecy only. OpenSSL types do not appear in this header.
  */
 #pragma once
 

@@ -5,7 +5,7 @@
 #include "libutil/proto/master.h"
 #include "master/master.h"
 
-/* Who may talk to whom: the one table (design §2). The client of a row begins. */
+/* Who may talk to whom: the one table. The client of a row begins. */
 static const struct wire {
     enum role client, server;
     enum conversation conv;

@@ -1,5 +1,5 @@
 /*
- * Where one address goes (design §5). An address is resolved by a list of items: the address
+ * Where one address goes. An address is resolved by a list of items: the address
  * itself, then whatever aliases turn it into. Each item passes, in this order:
  *
  *     virtual alias -> transport table (for our domains) -> by class of its domain:

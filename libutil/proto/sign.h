@@ -1,4 +1,4 @@
-/* Signatures from keyd (design §8). keyd is sent the bytes to be signed, never a digest, and
+/* Signatures from keyd. keyd is sent the bytes to be signed, never a digest, and
  * signs only what a TLS 1.2 or 1.3 server handshake looks like. */
 #pragma once
 
