@@ -272,7 +272,11 @@ static int with_backup(struct ctl *c, const char *path, uint64_t keep,
     struct backup b;
     struct error err = {0};
     struct reading r = {.c = c, .b = &b};
-    int rc = backup_open(path, keep > 0, &b, &err);
+    int rc = backup_open(path, false, &b, &err);
+    if (!rc && keep > 0) { /* to write, which would make one that is not there */
+        backup_close(&b);
+        rc = backup_open(path, true, &b, &err);
+    }
     if (rc)
         return ctl_report(&err);
     map_init(&r.seen);

@@ -364,3 +364,5 @@ def test_wrong_uses(either):
     either.veredus("backup", "create", BOB, status=2)
     either.veredus("backup", "list", "--from", to + "x", status=1)
     either.veredus("backup", "prune", "--from", to, "--keep", "0", status=2)
+    either.veredus("backup", "prune", "--from", to + "x", "--keep", "1", status=1)
+    assert not os.path.exists(to + "x")
