@@ -5,7 +5,7 @@
 #include "libstore/fs.h"
 #include "tests/crash/storeworld.h"
 
-static void maildir_path(int place, const char *part, char out[64])
+void world_maildir(int place, const char *part, char out[64])
 {
     if (place == 0)
         snprintf(out, 64, "mail/%s", part);
@@ -21,9 +21,9 @@ static void stranger_drops(struct session *s, int place)
     if (message < 0)
         return;
     snprintf(name, sizeof(name), "tmp/%d.M1.host,S=17", message);
-    maildir_path(place, name, tmp);
+    world_maildir(place, name, tmp);
     snprintf(name, sizeof(name), "new/%d.M1.host,S=17", message);
-    maildir_path(place, name, new);
+    world_maildir(place, name, new);
     world_content(message, &crlf);
     buf_init(&lf, 2 * BIG);
     for (struct slice rest = buf_slice(&crlf); rest.n;) {
@@ -47,7 +47,7 @@ static bool any_file(int place, const char *part, char out[64 + 300])
 {
     char path[64];
     struct fs_entry e;
-    maildir_path(place, part, path);
+    world_maildir(place, part, path);
     int fd = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     struct fs_dir *d = fd < 0 ? NULL : fs_dir_open(fd);
     bool found = false;
@@ -80,7 +80,7 @@ static void stranger_renames(const char *path, int place)
     const char *name = strrchr(path, '/') + 1, *info = strstr(name, ":2,");
     if (info && strchr(info, 'T'))
         return;
-    maildir_path(place, "cur", dir);
+    world_maildir(place, "cur", dir);
     snprintf(to, sizeof(to), "%s/%s%s", dir, name, info ? "T" : ":2,");
     (void)!fs_rename(AT_FDCWD, path, AT_FDCWD, to);
 }

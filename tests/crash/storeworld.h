@@ -137,4 +137,6 @@ bool verbs_on_disk(const char *dir, int message);
 void verbs_kept(struct session *, void (*fn)(void *arg, int message), void *arg);
 
 /* --- storestrangers.c: what another mail program does --- */
+/* One of its directories. */
+void world_maildir(int place, const char *part, char out[64]);
 void verbs_stranger(struct session *);

@@ -12,10 +12,12 @@
  * and totals, quota and cached texts fit the messages. VEREDUS_HISTORIES=N runs N histories;
  * VEREDUS_SEED=S shows one, VEREDUS_FIRST=S begins there, VEREDUS_GO_ON=1 shows all problems.
  */
+#include "libstore/fs.h"
 #include "libstore/housekeep.h"
 #include "libstore/quota.h"
 #include "tests/crash/storeworld.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -113,6 +115,35 @@ static void check_message(struct check *c, const struct store_msg *m)
         world_problem("cache: %s UID %u has wrong texts", world.place[c->place].name[0], m->uid);
 }
 
+static bool same_base(const char *a, const char *b)
+{
+    size_t n = strcspn(a, ":");
+    return n == strcspn(b, ":") && strncmp(a, b, n) == 0;
+}
+
+/* What other programs see are files: two of one base name would be a message twice, and one of them
+ * gone when it is moved to the other's name. */
+static void check_files(int place)
+{
+    static const char *const parts[] = {"cur", "new"};
+    static char names[MESSAGES * 4][128];
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        char path[64];
+        struct fs_entry e;
+        world_maildir(place, parts[i], path);
+        int fd = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+        struct fs_dir *d = fd < 0 ? NULL : fs_dir_open(fd);
+        while (d && n < ARRAY_LEN(names) && fs_dir_next(d, &e)) {
+            for (size_t k = 0; k < n; k++)
+                if (same_base(names[k], e.name))
+                    world_problem("%s in %s is there twice", e.name, world.place[place].name[0]);
+            snprintf(names[n++], sizeof(names[0]), "%s", e.name);
+        }
+        fs_dir_close(d);
+    }
+}
+
 static void check_folder(struct check *c, struct slice folder)
 {
     struct store_msg m;
@@ -137,6 +168,8 @@ static void check_folder(struct check *c, struct slice folder)
     p->highest = highest;
     uint32_t messages = store_count(s->mb);
     verbs_leave(s);
+    if (world.coexist && c->place < FIXED)
+        check_files(c->place);
     if (store_status(s->store, folder, &st, &s->err) || st.messages != messages || st.size != bytes)
         world_problem("totals of %.*s are wrong", SLICE_FMT(folder));
     c->bytes += bytes;
