@@ -166,6 +166,16 @@ static void copy_names(struct names *to, const struct names *from)
         set_name(to, from->list[i].name, from->list[i].inode);
 }
 
+/* A directory has another time when its names change, also when a stop of the machine takes some
+ * back. */
+static void touch(const struct change *c)
+{
+    if (c->from)
+        c->from->mtime = sim.now;
+    if (c->to)
+        c->to->mtime = sim.now;
+}
+
 static void note_change(struct inode *from, const char *old_name, struct inode *to,
     const char *name, struct inode *what)
 {
@@ -177,10 +187,7 @@ static void note_change(struct inode *from, const char *old_name, struct inode *
     *c = (struct change){.from = from, .to = to, .what = what};
     snprintf(c->old_name, NAME, "%s", old_name);
     snprintf(c->name, NAME, "%s", name);
-    if (from)
-        from->mtime = sim.now;
-    if (to)
-        to->mtime = sim.now;
+    touch(c);
 }
 
 /* On disk, when the change makes sense there: what has a name there is not replaced by something
@@ -381,6 +388,8 @@ static void lose_cache(void)
     for (size_t i = 0; i < sim.nchanges; i++)
         if (prefix ? i < end : sim_random(100) < names)
             do_change(&sim.changes[i]);
+        else
+            touch(&sim.changes[i]);
     sim.nchanges = 0;
     unsigned content = luck[sim_random(4)];
     for (struct inode *i = sim.all; i; i = i->next) {
