@@ -135,12 +135,14 @@ static struct slice keep(struct content *c, struct slice s)
 
 static void apply(struct rerouting *r)
 {
+    struct content *c = r->m->content;
+    bool waits = queue_awaits_release(r->q, r->m); /* another route is no earlier time */
     for (size_t i = 0; i < r->known; i++) {
         struct rcpt *rcpt = rcpt_at(r, i);
         char text[ENVELOPE_ADDRESS_MAX + 32];
         if (r->fates[i] == FATE_FAILED)
             queue_rcpt_failed(r->q, r->m, rcpt);
-        else if (r->fates[i] == FATE_KEPT)
+        else if (r->fates[i] == FATE_KEPT && !waits)
             rcpt->st.next = 0;
         if (r->fates[i] != FATE_REPLACED)
             continue;
@@ -152,8 +154,11 @@ static void apply(struct rerouting *r)
         rcpt_note(rcpt, rcpt->st.status, SLICE_LIT(""), slice_of(text), SLICE_LIT(""));
         rcpt->st.state = RCPT_DONE;
     }
-    for (size_t i = 0; i < r->nadded; i++)
-        content_append(r->m->content, &r->added[i]);
+    for (size_t i = 0; i < r->nadded; i++) {
+        content_append(c, &r->added[i]);
+        if (waits)
+            c->rcpts[c->count - 1].st.next = c->envelope.hold_until;
+    }
     if (r->changed > 0)
         save(r);
     else

@@ -386,6 +386,7 @@ def test_what_the_node_refuses_stays(nodes):
     shown = json.loads(old.veredus("queue", "show", "--json", entry["qid"]).stdout)["recipients"]
     assert [(r["address"], r["transport"]) for r in shown if r["state"] == "waiting"] == [
         (entry["recipient"], "remote")]
+    old.veredus("queue", "delete", entry["qid"])
 
 
 def test_one_of_many_recipients_that_the_node_refuses_ends_the_wait(nodes, sink):

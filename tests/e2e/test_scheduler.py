@@ -196,3 +196,17 @@ def test_mail_with_a_release_time_waits_until_it_is_released(stuck):
     stuck.veredus("queue", "release", entry["qid"])
     stuck.wait_mail("later", user=BOB)
     wait_for("an empty queue", lambda: not stuck.queue())
+
+
+def test_another_route_is_no_earlier_time(stuck):
+    """RFC 4865: who routes again or redirects does not release."""
+    for subject in ("again", "elsewhere", "stays"):
+        stuck.send(subject, to=BOB, sender=ALICE, login=ALICE, options=["HOLDFOR=7200"])
+    first, second, third = (e["qid"] for e in waiting(stuck, 3))
+    stuck.veredus("queue", "requeue", first)
+    stuck.veredus("queue", "redirect", second, ALICE)
+    stuck.restart()
+    assert {e["next"] - e["until"] for e in waiting(stuck, 3)} == {0}
+    stuck.veredus("queue", "release", first, second)
+    wait_for("those released", lambda: [e["qid"] for e in stuck.queue()] == [third])
+    stuck.veredus("queue", "delete", third)
