@@ -128,6 +128,10 @@ static void check_files(int place)
     static const char *const parts[] = {"cur", "new"};
     static char names[MESSAGES * 4][128];
     size_t n = 0;
+    /* A loss may bring back what another program had removed, beside what was delivered again. */
+    for (int i = 0; i < world.messages; i++)
+        if (world.cut && world.foreign[i])
+            return;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         char path[64];
         struct fs_entry e;
