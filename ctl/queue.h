@@ -22,8 +22,6 @@ int queue_each(struct ipc_sync *s, struct slice filter, queue_entry_fn *fn, void
 /* Takes the filter's options out of argv and packs them into out, which stays empty without any.
  * Prints what is wrong and returns the exit status. */
 int queue_filter_options(int *argc, char **argv, struct buf *out);
-/* "90", "15m", "2h", "3d", "1w" as ms: a number of seconds, minutes, hours, days, weeks. */
-int queue_age_parse(struct slice, int64_t *ms) MUST_USE;
 
 /* Local time by strftime's format; empty for 0. */
 void queue_print_time(int64_t ms, const char *format, char out[32]);

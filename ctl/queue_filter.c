@@ -1,6 +1,7 @@
 #include "ctl/queue.h"
 
-int queue_age_parse(struct slice s, int64_t *ms)
+/* "90", "15m", "2h", "3d", "1w" as ms: a number of seconds, minutes, hours, days, weeks. */
+static int parse_age(struct slice s, int64_t *ms)
 {
     static const struct unit {
         char letter;
@@ -25,7 +26,7 @@ static int take_age(const char *text, struct queue_filter *f)
 {
     struct slice s = slice_of(text);
     bool younger = slice_starts(s, "-");
-    if (queue_age_parse(slice_from_index(s, younger), younger ? &f->younger : &f->older) == OK)
+    if (parse_age(slice_from_index(s, younger), younger ? &f->younger : &f->older) == OK)
         return CTL_OK;
     return ctl_fail(CTL_USAGE, "--age %s: a time such as 30m, 2h, 3d is needed", text);
 }

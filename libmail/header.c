@@ -67,17 +67,6 @@ bool header_find(struct slice message, const char *name, struct header_field *f)
     return false;
 }
 
-size_t header_count(struct slice message, const char *name)
-{
-    struct header_iter it;
-    struct header_field f;
-    size_t count = 0;
-    header_iter_init(&it, message);
-    while (header_iter_next(&it, &f))
-        count += slice_iis(f.name, name);
-    return count;
-}
-
 struct slice header_body(struct slice message)
 {
     struct header_iter it;

@@ -21,7 +21,6 @@ void header_iter_init(struct header_iter *, struct slice message);
 bool header_iter_next(struct header_iter *, struct header_field *);
 /* The first field of this name (any case). */
 bool header_find(struct slice message, const char *name, struct header_field *);
-size_t header_count(struct slice message, const char *name);
 /* The header with the empty line that ends it. */
 struct slice header_part(struct slice message);
 struct slice header_body(struct slice message);

@@ -77,8 +77,6 @@ void login_open(struct login_place *, int fd, const char *client, bool loopback)
 void login_drop(struct login *, const char *why);
 /* Verdict ok: starts the session (loginfront_spawn.c). */
 void login_spawn(struct login *, struct slice ticket);
-/* Works on input that is there (also after a pause). */
-void login_work(struct login *);
 /* Makes the stream of a client from its descriptor. */
 void login_attach(struct login *, int fd);
 /* Back to commands with this answer. */

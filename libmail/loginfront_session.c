@@ -165,7 +165,8 @@ static void run_command(struct login *l, struct slice command)
     fn(l, command);
 }
 
-void login_work(struct login *l)
+/* Works on input that is there (also after a pause). */
+static void work(struct login *l)
 {
     while (l->phase == COMMAND) {
         struct buf *in = stream_in(l->stream);
@@ -193,7 +194,7 @@ static void on_data(struct stream *s, void *arg)
     if (l->phase == RELAY)
         login_relay(l, s);
     else
-        login_work(l);
+        work(l);
 }
 
 static void on_drain(struct stream *s, void *arg)

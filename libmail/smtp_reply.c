@@ -24,7 +24,9 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-bool smtp_dsn_cut(struct slice *text, char dsn[16])
+/* Cuts an enhanced status code (x.y.z, class 2, 4 or 5) and the space after it off the front of
+ * *text into dsn (16 bytes); false and dsn empty when there is none. */
+static bool cut_dsn(struct slice *text, char dsn[16])
 {
     struct slice s = *text;
     size_t i = 2, dots = 1, digits = 0;
@@ -64,7 +66,7 @@ static int take_line(struct smtp_reply *r, struct slice line)
     r->code = code;
     r->partial = line.n > 3 && line.p[3] == '-';
     struct slice text = slice_from_index(line, 4);
-    if (smtp_dsn_cut(&text, dsn) && dsn[0] == line.p[0])
+    if (cut_dsn(&text, dsn) && dsn[0] == line.p[0])
         memcpy(r->dsn, dsn, sizeof(dsn));
     else
         text = slice_from_index(line, 4);

@@ -33,6 +33,3 @@ struct slice smtp_reply_line(const struct smtp_reply *, unsigned i);
 bool smtp_reply_offers(const struct smtp_reply *, const char *keyword, struct slice *params);
 /* The reply on one line for logs and reports: "550 5.1.1 text text", cut to fit. */
 void smtp_reply_print(const struct smtp_reply *, struct buf *out);
-/* Cuts an enhanced status code (x.y.z, class 2, 4 or 5) and the space after it off the front of
- * *text into dsn (16 bytes); false and dsn empty when there is none. */
-bool smtp_dsn_cut(struct slice *text, char dsn[16]);

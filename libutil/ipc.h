@@ -138,7 +138,7 @@ int ipc_sync_send(struct ipc_sync *, unsigned type, uint64_t trace, uint32_t id,
 int ipc_sync_receive(struct ipc_sync *, int timeout_ms, struct ipc_in *in, struct error *) MUST_USE;
 
 /* The codec by itself, for tests, fuzzing and captures. */
-uint64_t ipc_proto_hash(const struct ipc_proto *);
+
 /* Cuts the first message off a record. */
 struct slice ipc_cut(struct slice *rest);
 /* Decodes one message as received by a peer of `receiver`. value must have room for the largest

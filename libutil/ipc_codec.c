@@ -13,7 +13,7 @@ static const struct ipc_msg *find(const struct ipc_proto *proto, unsigned type)
     return type >= 1 && type <= proto->nmsgs ? &proto->msgs[type - 1] : NULL;
 }
 
-uint64_t ipc_proto_hash(const struct ipc_proto *proto)
+static uint64_t proto_hash(const struct ipc_proto *proto)
 {
     uint64_t h = slice_hash(slice_of(proto->name)) + HEADER;
     for (size_t i = 0; i < proto->nmsgs; i++) {
@@ -47,7 +47,7 @@ int ipc_encode(const struct ipc_proto *proto, unsigned type, uint32_t id, uint64
 {
     if (type == 0) {
         int rc = put_header(out, 0, 8, id, trace);
-        return rc ? rc : buf_u64(out, ipc_proto_hash(proto));
+        return rc ? rc : buf_u64(out, proto_hash(proto));
     }
     const struct ipc_msg *m = find(proto, type);
     assert(m);
@@ -71,7 +71,7 @@ static int check_greeting(const struct ipc_proto *proto, struct reader *r, struc
     uint64_t hash = get_u64(r);
     if (!reader_done(r))
         return error_set(err, ERR_SYNTAX, "%s: malformed greeting", proto->name);
-    if (hash != ipc_proto_hash(proto))
+    if (hash != proto_hash(proto))
         return error_set(err, ERR_VERSION,
             "%s: the other program is from another build; run `veredus reload`", proto->name);
     return OK;

@@ -5,9 +5,6 @@
 #define ROLE_ROW(id, program, account, count) {program, account, count},
 static const struct role_info roles[] = {ROLES(ROLE_ROW){"master", "root", 1}, {"ctl", "", 1}};
 
-#define CONV_NAME(id, name) name,
-static const char *const conversations[] = {CONVERSATIONS(CONV_NAME)};
-
 const struct role_info *role_info(enum role role)
 {
     assert(role < ROLE_ANY_COUNT);
@@ -20,10 +17,4 @@ int role_find(const char *program)
         if (strcmp(roles[i].program, program) == 0)
             return i;
     return -1;
-}
-
-const char *conversation_name(enum conversation c)
-{
-    assert(c < CONV_COUNT);
-    return conversations[c];
 }

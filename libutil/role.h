@@ -42,19 +42,18 @@ const struct role_info *role_info(enum role);
 int role_find(const char *program);
 
 /* The conversations that are wired between them. libmail/proto and libutil/proto declare them. */
-#define CONVERSATIONS(C)                                                                           \
-    C(LOG, "log")         /* records to logd, not IPC messages */                                  \
-    C(SIGN, "sign")       /* signatures from keyd */                                               \
-    C(DNS, "dns")         /* names from dnsd */                                                    \
-    C(AUTH, "auth")       /* credentials and users from authd */                                   \
-    C(ROUTE, "route")     /* where an address goes, from lookupd */                                \
-    C(NOTIFY, "notify")   /* mailbox changes through notifyd */                                    \
-    C(INJECT, "inject")   /* new messages into qmgr */                                             \
-    C(DELIVER, "deliver") /* work from qmgr to an agent */                                         \
-    C(QUOTA, "quota")     /* is there room in a mailbox, from virtual */                           \
-    C(SHARE, "share")     /* folders administered for somebody else, by virtual */                 \
-    C(SPAWN, "spawn")     /* logged-in connections from a login front to its session spawner */    \
-    C(QUEUE, "queue")     /* administration of the queue, from ctl */
-#define CONV_ENUM_(id, name) CONV_##id,
-enum conversation { CONVERSATIONS(CONV_ENUM_) CONV_COUNT };
-const char *conversation_name(enum conversation);
+enum conversation {
+    CONV_LOG,     /* records to logd, not IPC messages */
+    CONV_SIGN,    /* signatures from keyd */
+    CONV_DNS,     /* names from dnsd */
+    CONV_AUTH,    /* credentials and users from authd */
+    CONV_ROUTE,   /* where an address goes, from lookupd */
+    CONV_NOTIFY,  /* mailbox changes through notifyd */
+    CONV_INJECT,  /* new messages into qmgr */
+    CONV_DELIVER, /* work from qmgr to an agent */
+    CONV_QUOTA,   /* is there room in a mailbox, from virtual */
+    CONV_SHARE,   /* folders administered for somebody else, by virtual */
+    CONV_SPAWN,   /* logged-in connections from a login front to its session spawner */
+    CONV_QUEUE,   /* administration of the queue, from ctl */
+    CONV_COUNT
+};

@@ -53,7 +53,7 @@ struct slice destination_transport(const struct destination *d)
     return slice_of(d->transport->name);
 }
 
-struct slice destination_nexthop(const struct destination *d)
+static struct slice destination_nexthop(const struct destination *d)
 {
     struct slice key = {d->key, d->key_len};
     return slice_from_index(key, strlen(d->transport->name) + 1);
@@ -501,18 +501,6 @@ void schedule_revive_one(struct schedule *s, struct slice transport, struct slic
     struct destination *d = map_get(&s->destinations, buf_slice(&key));
     if (d && d->dead)
         on_timer(d);
-}
-
-bool schedule_next(const struct schedule *s, size_t *pos, struct destination_figures *out)
-{
-    void *value;
-    if (!map_next(&s->destinations, pos, NULL, &value))
-        return false;
-    const struct destination *d = value;
-    assert(d && d->transport);
-    *out = (struct destination_figures){
-        destination_transport(d), destination_nexthop(d), d->waiting, d->busy, d->window, d->dead};
-    return true;
 }
 
 int64_t schedule_retry_ms(int64_t from, int64_t most, uint32_t attempts, uint64_t random)

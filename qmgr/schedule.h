@@ -131,16 +131,6 @@ void schedule_wake(struct schedule *);
 void schedule_revive(struct schedule *);
 void schedule_revive_one(struct schedule *, struct slice transport, struct slice nexthop);
 struct slice destination_transport(const struct destination *);
-struct slice destination_nexthop(const struct destination *);
-
-/* One destination, for summaries. Returns false at the end; *pos starts at 0. */
-struct destination_figures {
-    struct slice transport, nexthop;
-    size_t waiting;
-    unsigned busy, window;
-    bool dead;
-};
-bool schedule_next(const struct schedule *, size_t *pos, struct destination_figures *out);
 
 /* Wait before attempt n+1 (n >= 1 attempts made): from doubling up to most, with jitter of a
  * quarter; random is any number. */

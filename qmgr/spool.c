@@ -30,11 +30,6 @@ void spool_job_free(struct spool_job *job)
     free(job);
 }
 
-struct disk *spool_disk(struct spool *spool)
-{
-    return spool->disk;
-}
-
 unsigned spool_format(const struct spool *spool)
 {
     return spool->log.format;

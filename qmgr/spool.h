@@ -112,7 +112,6 @@ unsigned spool_format(const struct spool *);
 /* The largest record an ACCEPT may have. */
 size_t spool_record_max(const struct spool *);
 
-struct disk *spool_disk(struct spool *);
 /* A new empty file under big/; returns a descriptor or negative errno; name is set. */
 int spool_big_create(struct disk *, char name[LOGREC_BIG_NAME]);
 void spool_big_path(const char *name, char out[SPOOL_BIG_PATH]);

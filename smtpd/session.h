@@ -114,8 +114,6 @@ bool session_may_etrn(const struct session *);
 void verbs_run(struct session *, struct slice line);
 /* verbs.c: names of the commands of this protocol, for HELP. */
 void verbs_list(const struct session *, struct buf *out);
-/* verbs.c: HTTP and the like, spoken at us by a browser made to do so. */
-bool verbs_is_other_protocol(struct slice line);
 /* cmd_auth.c: an answer to a challenge. */
 void auth_line(struct session *, struct slice line);
 void auth_free(struct auth_exchange *);

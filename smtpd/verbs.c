@@ -48,7 +48,8 @@ static const struct verb *find_verb(const struct session *s, struct slice name)
     return NULL;
 }
 
-bool verbs_is_other_protocol(struct slice line)
+/* HTTP and the like, spoken at us by a browser made to do so. */
+static bool is_other_protocol(struct slice line)
 {
     static const char *const words[] = {
         "GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT ", "DELETE ", "PATCH ", "Host:"};
@@ -83,7 +84,7 @@ void verbs_run(struct session *s, struct slice line)
 {
     struct smtp_command c = smtp_command_split(line);
     const struct verb *v = find_verb(s, c.verb);
-    if (!v && verbs_is_other_protocol(line))
+    if (!v && is_other_protocol(line))
         session_hang_up(s, "4.7.0", "other-protocol", "This is SMTP");
     else if (!v)
         session_refuse(s, "", 500, "5.5.2", "unknown-command", SLICE_LIT("Command unknown"));

@@ -44,7 +44,8 @@ struct route *route_new(struct maps *maps, const struct route_check *check, rout
     return r;
 }
 
-void route_free(struct route *r)
+/* For routes that nobody waits for any more. */
+static void free_route(struct route *r)
 {
     map_clear(&r->seen);
     buf_clear(&r->recipients);
@@ -56,7 +57,7 @@ static void finish(struct route *r, const struct route_verdict *verdict)
 {
     r->finished = true;
     r->done(r, verdict, r->fault, r->reason, r->arg);
-    route_free(r);
+    free_route(r);
 }
 
 /* --- outcomes --------------------------------------------------------------------------------- */

@@ -44,5 +44,3 @@ struct slice route_folder(const struct route *);
 /* The answer to ask: ERR_NOT_FOUND, OK with the directory, ERR_QUOTA with it (deliveries are
  * refused) or ERR_AGAIN (they wait) when it is full, or a temporary failure. */
 void route_known(struct route *, int rc, struct slice directory);
-/* For routes that nobody waits for any more. */
-void route_free(struct route *);

@@ -265,7 +265,9 @@ bool local_is_own(int home)
     return fstat(home, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0);
 }
 
-void local_deliver(const struct delivery_task *t, struct local_result *r, struct buf *forward)
+/* forward gets whom the message goes on to. */
+static void deliver_as_user(
+    const struct delivery_task *t, struct local_result *r, struct buf *forward)
 {
     struct error err = {0};
     struct places p = {open(t->account.home, O_RDONLY | O_DIRECTORY | O_CLOEXEC), -1};
@@ -301,7 +303,7 @@ void local_child(struct delivery_task *t, struct buf *answer)
     if (sandbox_become(t->account.uid, gid, NULL, &err))
         say(&r, DEFERRED, "4.3.0", "child", err.text);
     else
-        local_deliver(t, &r, &forward);
+        deliver_as_user(t, &r, &forward);
     buf_put(answer, slice_from(&r, sizeof(r)));
     buf_put(answer, buf_slice(&forward));
 }

@@ -65,11 +65,6 @@ int local_read_plan(
 /* The account's file in the directory of mbox files. */
 int local_spool_name(
     const struct delivery_task *, char *name, size_t size, struct error *) MUST_USE;
-/* As the account: an enum quota_verdict. */
-uint32_t local_room_check(
-    struct local *, const struct account *, struct slice folder, uint64_t size);
 
 /* The child's side. */
 void local_child(struct delivery_task *, struct buf *answer);
-/* Delivers as the user we are; forward gets whom the message goes on to. */
-void local_deliver(const struct delivery_task *, struct local_result *, struct buf *forward);

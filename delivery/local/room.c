@@ -91,7 +91,8 @@ static int check_at(const struct room *r, int home, int spool, struct error *err
     return rc;
 }
 
-uint32_t local_room_check(
+/* As the account: an enum quota_verdict. */
+static uint32_t check_room(
     struct local *l, const struct account *account, struct slice folder, uint64_t size)
 {
     struct error err = {0};
@@ -121,7 +122,7 @@ _Noreturn static void child(const struct room *r)
     int fd = r->child.fd, keep[] = {fd, log_fd()};
     child_reset(keep, ARRAY_LEN(keep));
     if (sandbox_become(r->account.uid, r->account.gid, NULL, &err) == OK)
-        verdict = local_room_check(r->local, &r->account, slice_of(r->folder), r->size);
+        verdict = check_room(r->local, &r->account, slice_of(r->folder), r->size);
     ssize_t n = send(fd, &verdict, sizeof(verdict), MSG_NOSIGNAL);
     _exit(n == (ssize_t)sizeof(verdict) ? 0 : 1);
 }

@@ -257,11 +257,3 @@ int pipe_configure(struct daemon *d, struct error *err)
     a->least_uid = conf_int(conf_one(d->conf, "local"), "min-uid");
     return delivery_configure(d, &a->delivery, &kind, err);
 }
-
-void pipe_free(struct daemon *d)
-{
-    struct agent *a = d->data;
-    delivery_clear(&a->delivery);
-    free(a->directory);
-    free(a);
-}

@@ -16,5 +16,3 @@
 #include "libmail/delivery.h"
 
 int pipe_configure(struct daemon *, struct error *);
-/* For tests; no child may be running. */
-void pipe_free(struct daemon *);

@@ -37,7 +37,7 @@ static void test_find_count_parts(void **state)
     struct slice m = slice_of(message);
     assert_true(header_find(m, "to", &f));
     assert_false(header_find(m, "Body", &f));
-    assert_int_equal(header_count(m, "RECEIVED"), 1);
+    assert_true(header_find(m, "RECEIVED", &f));
     assert_true(slice_is(header_body(m), "Body: no field\r\n"));
     assert_int_equal(header_part(m).n + header_body(m).n, m.n);
 }
@@ -46,7 +46,7 @@ static void test_a_line_that_is_no_field_ends_the_header(void **state)
 {
     (void)state;
     struct slice m = SLICE_LIT("To: a\nno field here\nCc: b\n");
-    assert_int_equal(header_count(m, "Cc"), 0);
+    assert_false(header_find(m, "Cc", &(struct header_field){0}));
     assert_true(slice_is(header_body(m), "no field here\nCc: b\n"));
     assert_int_equal(header_body(SLICE_LIT("")).n, 0);
     assert_true(slice_is(header_body(SLICE_LIT(": x\n")), ": x\n"));
