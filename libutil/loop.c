@@ -25,6 +25,7 @@ struct deferred {
 };
 
 struct watcher { /* of a signal */
+    struct loop *loop;
     struct list link;
     struct event *event;
     signal_fn *fn;
@@ -305,12 +306,15 @@ static void signal_ready(evutil_socket_t signo, short what, void *arg)
 {
     (void)what;
     struct watcher *w = arg;
+    if (!w->loop->fake)
+        w->loop->now = clock_ms(CLOCK_MONOTONIC);
     w->fn(signo, w->arg);
 }
 
 void loop_signal(struct loop *loop, int signo, signal_fn *fn, void *arg)
 {
     struct watcher *w = NEW(struct watcher);
+    w->loop = loop;
     w->fn = fn;
     w->arg = arg;
     w->event = evsignal_new(loop->base, signo, signal_ready, w);
