@@ -108,6 +108,39 @@ static void saved(struct spool_job *job, void *arg)
     over(r);
 }
 
+/* The update, where it is so long that it is written down beside the loop. Nobody changes the
+ * recipients meanwhile: `routing` is set. */
+struct saving {
+    struct beside_job job;
+    struct rerouting *r;
+    struct spool_job *update;
+    int code;
+};
+
+static void submit(struct rerouting *r, struct spool_job *job, int code)
+{
+    if (code == OK) {
+        committer_submit(r->q->committer, job);
+        return;
+    }
+    job->code = error_set(&job->error, ERR_LIMIT, "the envelope becomes too large");
+    saved(job, r);
+}
+
+static void write_down(struct beside_job *job)
+{
+    struct saving *s = CONTAINER_OF(job, struct saving, job);
+    s->code = message_put_growth(s->r->m, s->r->known, &s->update->text);
+}
+
+static void written_down(struct beside_job *job, bool ran)
+{
+    struct saving *s = CONTAINER_OF(job, struct saving, job);
+    (void)ran; /* when qmgr stops, what was not is as if it had failed */
+    submit(s->r, s->update, s->code);
+    free(s);
+}
+
 static void save(struct rerouting *r)
 {
     struct message *m = r->m;
@@ -120,12 +153,14 @@ static void save(struct rerouting *r)
     job->due = m->held ? 0 : m->due_wall;
     job->done = saved;
     job->arg = r;
-    if (message_put_growth(m, r->known, &job->text) != OK) {
-        job->code = error_set(&job->error, ERR_LIMIT, "the envelope becomes too large");
-        saved(job, r);
+    if (!large_count(r->q, m->content->count)) {
+        submit(r, job, message_put_growth(m, r->known, &job->text));
         return;
     }
-    committer_submit(r->q->committer, job);
+    struct saving *s = NEW(struct saving);
+    *s = (struct saving){
+        .job = {.work = write_down, .done = written_down}, .r = r, .update = job, .code = ERR_TEMP};
+    beside_run(r->q->beside, &s->job);
 }
 
 static struct slice keep(struct content *c, struct slice s)

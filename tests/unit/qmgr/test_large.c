@@ -263,6 +263,54 @@ static void test_a_damaged_huge_message_is_held_beside_the_loop_too(void **state
     assert_int_equal(s->w.q.loaded, 0);
 }
 
+/* Acts on it until the answer is there. */
+static void route(struct scene *s, const char *verb, const char *address)
+{
+    act(&s->a, verb, HUGE_ID, address);
+    for (int i = 0; i < 20 && s->a.answers == 0; i++) {
+        pass(&s->w, 50);
+        beside(s);
+    }
+    assert_int_equal(s->a.answers, 1);
+}
+
+static void test_a_huge_message_is_redirected_in_one_update(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    unsigned before = s->w.starts;
+    s->w.answer = DELIVERED;
+    route(s, "redirect", "other@x.test");
+    assert_int_equal(s->a.code, OK);
+    run(s);
+    assert_null(huge(s));
+    assert_int_equal(s->w.starts, before + 1);
+    assert_int_equal(s->w.deliveries[before], HUGE_ID + MANY);
+}
+
+static void test_a_huge_message_that_the_disk_lets_nobody_redirect_stays_as_it_was(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    act(&s->a, "redirect", HUGE_ID, "other@x.test");
+    settle(&s->w);
+    beside(s); /* it is read */
+    simdisk_fail(s->w.sim, 1, 28 /* ENOSPC */);
+    for (int i = 0; i < 20 && s->a.answers == 0; i++) {
+        pass(&s->w, 50);
+        beside(s);
+    }
+    simdisk_fail(s->w.sim, 0, 0);
+    assert_int_equal(s->a.code, ERR_NO_SPACE);
+    assert_false(huge(s)->moving || huge(s)->routing);
+    unsigned before = s->w.starts;
+    s->w.answer = DELIVERED;
+    pass(&s->w, 3600000);
+    run(s);
+    assert_null(huge(s));
+    assert_true(s->w.starts >= before + MANY / DELIVER_RECIPIENTS_MAX);
+}
+
 static void same_slice(struct slice a, struct slice b)
 {
     assert_true(slice_eq(a, b));
@@ -384,6 +432,8 @@ int main(void)
         SCENE(test_all_recipients_of_a_huge_message_are_returned_in_one_report),
         SCENE(test_a_crash_while_a_huge_message_is_returned_delivers_to_nobody),
         SCENE(test_a_damaged_huge_message_is_held_beside_the_loop_too),
+        SCENE(test_a_huge_message_is_redirected_in_one_update),
+        SCENE(test_a_huge_message_that_the_disk_lets_nobody_redirect_stays_as_it_was),
         SCENE(test_a_huge_file_says_the_same_line_by_line),
         SCENE(test_of_a_history_that_is_too_long_the_end_is_told),
         SCENE(test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody),
