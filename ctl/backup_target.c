@@ -19,6 +19,8 @@ enum {
     UID_GAP = 1 << 20,
     EPOCH = 1577836800, /* 2020; UIDVALIDITYs of old may be no times */
     AGE_MAX = 1 << 30,
+    AHEAD = 86400,    /* seconds: of several folders made in one, all but the first are ahead of the
+                         clock */
     MODSEQ_SHIFT = 16 /* they go up faster than one a second */
 };
 
@@ -75,7 +77,7 @@ static int old_id(struct target *t, uint64_t *id, struct error *err)
  * given after a restore before this one, of whatever generation, when that folder was lost too. */
 static uint32_t age_of(const struct entry *folder)
 {
-    int64_t age = time(NULL) - (int64_t)MAX(folder->uidvalidity, (uint32_t)EPOCH);
+    int64_t age = time(NULL) + AHEAD - (int64_t)MAX(folder->uidvalidity, (uint32_t)EPOCH);
     return age < 0 ? 0 : (uint32_t)MIN(age, (int64_t)AGE_MAX);
 }
 

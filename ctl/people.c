@@ -55,6 +55,8 @@ int people_find(struct ctl *c, const char *who, struct people *out, struct error
         if (!rc && who && out->n == 0)
             rc = error_set(err, ERR_NOT_FOUND, "%s: no such user or domain", who);
     }
+    if (rc)
+        people_clear(out);
     users_free(users);
     return rc;
 }

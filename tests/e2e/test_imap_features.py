@@ -598,7 +598,7 @@ def test_public_folders_from_the_command_line(fresh):
     assert folder_listed(instance, "Public/News")
     instance.veredus("acl", "set", ALICE, "News", "anyone", "none")
     assert not folder_listed(instance, "Public/News")
-    assert instance.veredus("acl", "set", ALICE, "News", BOB, "lra", status=None).returncode
+    assert instance.veredus("acl", "set", ALICE, "News", BOB, "lrz", status=None).returncode
     # A name that nobody has would be a share that nobody sees; what it was given can be taken away.
     refused = instance.veredus("acl", "set", ALICE, "News", "bob", "lrs", status=1)
     assert "bob: no such virtual user" in refused.stderr
