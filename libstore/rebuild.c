@@ -41,6 +41,7 @@ struct salvage {
     bool log_there;
     bool apart;    /* each has its own UIDVALIDITY: numbers of one mean nothing in the other */
     uint64_t lost; /* bytes of the log that are no transaction */
+    uint64_t upto; /* the last sequence number behind which none is missing; 0: the last of all */
 };
 
 /* Records by themselves, when the header of the index is of no use. */
@@ -86,6 +87,9 @@ static void salvage_txns(struct box *b, struct slice log, struct salvage *s)
         struct slice ops;
         size_t step;
         if (txn_peek(log, &head, &ops) == TXN_GOOD) {
+            /* As end_log leaves it: what came behind the new index may be lost. */
+            if (!s->upto && head.previous > b->head.sequence)
+                s->upto = b->head.sequence;
             if (head.sequence > b->head.sequence && box_apply(b, &head, ops))
                 s->lost += head.length;
             b->head.sequence = MAX(b->head.sequence, head.sequence);
@@ -182,7 +186,7 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     /* After a stop of the machine the end of the log may be missing, and nothing tells. */
     bool outdated = box_outdated(b);
     if (outdated && !blocks)
-        box_note_gap(b, b->head.sequence - REPAIR_JUMP, b->head.sequence);
+        box_note_gap(b, s->upto ? s->upto : b->head.sequence - BOOT_JUMP, b->head.sequence);
     if (blocks || outdated) {
         b->head.uidnext = (uint32_t)above + 1;
         b->head.reserved = (uint32_t)above + UID_BLOCK;
@@ -323,7 +327,8 @@ static int rebuild_from(struct box *b, int log, struct error *err)
         return rc;
     drop_nameless(b);
     bool fresh = !s.index && !s.log && !s.log_there;
-    b->head.sequence += fresh ? 1 : REPAIR_JUMP;
+    /* What a stop of the machine took may have had a repair, too, and numbers behind that. */
+    b->head.sequence += fresh ? 1 : box_outdated(b) ? BOOT_JUMP : REPAIR_JUMP;
     b->head.modseq = b->head.sequence;
     if (s.lost || !s.index || !s.log) {
         b->head.tomb_floor = b->head.sequence;
