@@ -1,6 +1,7 @@
 /* Several processes in one mailbox at a time. */
+#include "libstore/format.h"
 #include "libstore/housekeep.h"
-#include "tests/unit/libstore/fixture.h"
+#include "tests/unit/libstore/damage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -478,6 +479,45 @@ static void test_create_and_delete_at_once_tell_only_what_can_be(void **state)
     wait_for(pids, WRITERS);
 }
 
+/* As after another start of the machine. */
+static void let_the_machine_start(struct fixture *f)
+{
+    struct saved index = load(f, "veredus.inbox/veredus.index");
+    struct disk_index head;
+    memcpy(&head, index.data, sizeof(head));
+    head.witness.boot -= 1000;
+    index_seal(&head);
+    memcpy(index.data, &head, sizeof(head));
+    save(f, "veredus.inbox/veredus.index", index.data, index.n);
+    free(index.data);
+}
+
+/* The old log's end is all that is left of it, and higher than what came into the new one. */
+static void test_numbers_of_a_repair_whose_log_was_lost_are_known_to_be_missing(void **state)
+{
+    struct fixture *f = *state;
+    struct store_status st;
+    bool complete = true;
+    append(f, INBOX, SLICE_LIT(MAIL));
+    assert_int_equal(store_status(f->store, INBOX, &st, &f->err), OK);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dies_before = "veredus.log";
+        (void)!store_rebuild(f->store, INBOX, &f->err);
+        _exit(1);
+    }
+    wait_for(&pid, 1);
+    store_close(f->store);
+    let_the_machine_start(f);
+    open_store(f);
+    struct store_mailbox *mb = select_box(f, INBOX);
+    uint64_t given = st.highestmodseq + (1 << 18) + 2;
+    assert_true(store_highestmodseq(mb) > given);
+    assert_int_equal(store_changes_since(mb, given, NULL, NULL, &complete, &f->err), OK);
+    assert_false(complete);
+    store_unselect(mb);
+}
+
 static bool journal_holds(struct fixture *f, const char *text)
 {
     static char journal[8 << 20];
@@ -550,6 +590,7 @@ int main(void)
         TEST(test_folder_deleted_and_made_again_takes_appends_again),
         TEST(test_folder_deleted_during_a_repair_takes_no_appends),
         TEST(test_folder_deleted_before_a_repair_gets_no_log),
+        TEST(test_numbers_of_a_repair_whose_log_was_lost_are_known_to_be_missing),
         TEST(test_folder_deleted_while_it_is_made_goes_when_it_is_there),
         TEST(test_create_and_delete_at_once_tell_only_what_can_be),
         TEST(test_append_to_a_folder_renamed_meanwhile_is_not_left_to_the_journal),
