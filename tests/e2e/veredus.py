@@ -197,15 +197,19 @@ class Instance:
         return [p["pid"] for p in self.processes(role) if p["pid"] > 0]
 
     def pid_file(self):
+        """Master's process. The file of one that was killed is still there, and soon its number is
+        somebody else's."""
         try:
             with open(self.path("run/veredus.pid")) as file:
-                return int(file.read().split()[0])
+                pid = int(file.read().split()[0])
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode().split("\0")
         except (OSError, ValueError, IndexError):
             return None
+        return pid if os.path.realpath(self.path("veredus.conf")) in words else None
 
     def family(self):
-        """Every process of this instance: those whose program is ours and that have master above
-        them or the directory on their command line."""
+        """Every process of this instance: master and those below it."""
         master = self.pid_file()
         parents = {}
         for entry in os.listdir("/proc"):
@@ -215,7 +219,7 @@ class Instance:
                         fields = stat.read().rsplit(")", 1)[1].split()
                     if fields[0] != "Z":
                         parents.setdefault(int(fields[1]), []).append(int(entry))
-        found, todo = [], [master] if master and os.path.exists(f"/proc/{master}") else []
+        found, todo = [], [master] if master else []
         while todo:
             pid = todo.pop()
             found.append(pid)
