@@ -215,6 +215,16 @@ static bool lies_about(const struct simdisk *s, const char *path)
     return s->lie && strncmp(path, s->lie, strlen(s->lie)) == 0;
 }
 
+/* A failing write may have written its first part; of a file that is written in place whole sectors,
+ * since the kernel fails between pages and the disk between sectors. */
+static size_t written_of(const struct inode *inode, size_t offset, size_t len)
+{
+    size_t end = (offset + len) / SECTOR * SECTOR;
+    if (strncmp(inode->path, "log/", 4) != 0)
+        return len;
+    return end > offset ? end - offset : 0;
+}
+
 static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int64_t offset)
 {
     struct simdisk *s = sim_of(d);
@@ -227,9 +237,8 @@ static int sim_write(struct disk *d, int fd, const struct iovec *iov, int n, int
         return rc;
     for (int i = 0; i < n; i++) {
         size_t len = iov[i].iov_len;
-        /* A failing write may have written its first part. */
         if (rc)
-            len = simdisk_random(s) % (len + 1);
+            len = written_of(s->fds[fd], (size_t)offset, simdisk_random(s) % (len + 1));
         if ((size_t)offset + len > b->n)
             resize(b, (size_t)offset + len);
         if (len)
