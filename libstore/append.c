@@ -48,10 +48,16 @@ int store_append_begin(struct store *s, struct slice folder, uint64_t size_hint,
     return OK;
 }
 
-static void end(struct store_append *a)
+static void drop_file(struct store_append *a)
 {
     if (a->tmp[0])
         fs_unlink(a->box->dirfd, a->tmp, 0);
+    a->tmp[0] = '\0';
+}
+
+static void end(struct store_append *a)
+{
+    drop_file(a);
     fs_close(&a->fd);
     buf_clear(&a->buf);
     if (a->store->box || a->gone)
@@ -587,6 +593,9 @@ int store_append_commit(struct store_append *a, const struct store_append_option
             sequence = a->box->head.sequence;
             *out = (struct store_appended){a->box->head.uidvalidity, op.rec.uid, false};
         }
+        /* Unlocked, another attempt may put its own file there. */
+        if (a->in_place)
+            drop_file(a);
         box_unlock(a->box);
     }
     buf_clear(&texts);

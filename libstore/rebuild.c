@@ -41,6 +41,7 @@ struct salvage {
     bool log_there;
     bool apart;    /* each has its own UIDVALIDITY: numbers of one mean nothing in the other */
     uint64_t lost; /* bytes of the log that are no transaction */
+    bool gone;     /* a message's file is not there */
     uint64_t upto; /* the last sequence number behind which none is missing; 0: the last of all */
 };
 
@@ -187,6 +188,9 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     bool outdated = box_outdated(b);
     if (outdated && !blocks)
         box_note_gap(b, s->upto ? s->upto : b->head.sequence - BOOT_JUMP, b->head.sequence);
+    /* The journal may have it: should we die before it is put back, it was not expunged. */
+    if (outdated && s->gone)
+        b->head.lost_from = 0;
     if (blocks || outdated) {
         b->head.uidnext = (uint32_t)above + 1;
         b->head.reserved = (uint32_t)above + UID_BLOCK;
@@ -194,9 +198,10 @@ static int choose_numbers(struct box *b, const struct salvage *s, struct error *
     return OK;
 }
 
-/* Records without file go, unless a rename hid it from us. */
-static void match_records(struct box *b, struct found *f)
+/* Records without file go, unless a rename hid it from us: true when there were any. */
+static bool match_records(struct box *b, struct found *f)
 {
+    bool lost = false;
     char base[FILE_NAME_MAX], path[FILE_NAME_MAX];
     /* Two of one file: a torn log says no more that the first was lost. The last counts. */
     for (size_t i = box_count(b); i--;) {
@@ -214,8 +219,10 @@ static void match_records(struct box *b, struct found *f)
         } else if (file || file_locate(b, rec, path)) {
             rec->modseq = b->head.sequence;
             box_lose(b, rec, fs_time());
+            lost = true;
         }
     }
+    return lost;
 }
 
 /* Those that have a number first, by number; the others stay in order. */
@@ -335,7 +342,7 @@ static int rebuild_from(struct box *b, int log, struct error *err)
         b->head.lost_from = 0; /* nobody knows what is missing */
         b->head.lost_to = b->head.sequence;
     }
-    match_records(b, &f);
+    s.gone = match_records(b, &f);
     rc = adopt_begin(b, fresh, &fo, &numbers, err);
     if (!rc && !numbers)
         rc = choose_numbers(b, &s, err);

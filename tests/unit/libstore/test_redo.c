@@ -1,6 +1,7 @@
 /* After a stop of the machine, and on a full disk: numbers do not repeat, a delivery that is
  * repeated puts right what was lost, and nothing half written counts. */
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "libstore/format.h"
 #include "tests/unit/libstore/damage.h"
@@ -156,6 +157,41 @@ static void test_full_disk_is_no_space_and_leaves_nothing_half_written(void **st
     store_unselect(mb);
 }
 
+/* Whether somebody has the mailbox locked when a file in cur/ is removed. */
+static struct fixture *watched;
+static int locked_removals, free_removals;
+
+int unlinkat(int dir, const char *name, int flags)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[256];
+    if (watched && strncmp(name, "cur/", 4) == 0) {
+        inbox_path_of(watched, "veredus.log", path);
+        int fd = open(path, O_RDWR);
+        assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+        lock.l_type == F_UNLCK ? free_removals++ : locked_removals++;
+        close(fd);
+    }
+    return (int)syscall(SYS_unlinkat, dir, name, flags);
+}
+
+/* Behind the lock, another attempt may have put the message there. */
+static void test_delivery_that_fails_takes_its_file_away_before_others_may_deliver(void **state)
+{
+    struct fixture *f = *state;
+    const struct store_append_options how = {.delivery = 7};
+    struct store_appended out;
+    watched = f;
+    limit_files(10);
+    int rc = append_opt(f, INBOX, SLICE_LIT(MAIL), &how, &out);
+    limit_files(RLIM_INFINITY);
+    watched = NULL;
+    assert_int_equal(rc, ERR_NO_SPACE);
+    assert_int_equal(files_in(f, "cur"), 0);
+    assert_int_equal(free_removals, 0);
+    assert_int_equal(locked_removals, 1);
+}
+
 static void test_new_mail_can_be_read_on_a_full_disk(void **state)
 {
     struct fixture *f = *state;
@@ -209,6 +245,7 @@ int main(void)
         TEST(test_redo_after_a_crash_before_the_log_leaves_one_message),
         TEST(test_redo_after_a_rebuild_finds_the_message),
         TEST(test_full_disk_is_no_space_and_leaves_nothing_half_written),
+        TEST(test_delivery_that_fails_takes_its_file_away_before_others_may_deliver),
         TEST(test_new_mail_can_be_read_on_a_full_disk),
         TEST(test_a_file_that_has_not_all_its_content_is_not_copied),
     };
