@@ -37,8 +37,9 @@ def no_descriptors(pid):
     try:
         yield
     finally:
-        with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
-            limit_descriptors(pid, soft)  # unless its session has ended
+        with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError,
+                                 ProcessLookupError):
+            limit_descriptors(pid, soft)  # unless its session has ended, maybe just now
 
 
 @contextlib.contextmanager
