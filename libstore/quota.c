@@ -124,6 +124,14 @@ static int state_of(struct store *s, struct error *err)
     return read_limits(s, err);
 }
 
+bool quota_is_remembered(int root, const char *path)
+{
+    char name[1100];
+    struct stat st;
+    int n = snprintf(name, sizeof(name), "%s/%s", path, file_name);
+    return n < 0 || (size_t)n >= sizeof(name) || (fs_stat(root, name, &st) == 0 && st.st_size);
+}
+
 int store_quota_set(struct store *s, struct slice text, struct error *err)
 {
     struct quota q;

@@ -45,6 +45,9 @@ int quota_parse(struct slice text, struct quota *, struct error *) MUST_USE;
 int store_quota_set(struct store *, struct slice text, struct error *) MUST_USE;
 /* The limits as remembered. A file that cannot be understood is a file with no limits. */
 int store_quota_get(struct store *, struct quota *, struct error *) MUST_USE;
+/* Whether limits may be remembered in the mail directory of this path below root. Cheap: the store
+ * is not opened. */
+bool quota_is_remembered(int root, const char *path);
 /* The totals of all folders that count. */
 int store_quota_usage(struct store *, struct quota_usage *, struct error *) MUST_USE;
 

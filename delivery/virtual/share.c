@@ -87,35 +87,32 @@ static int open_directory(
     return store_open(root, path, &opt, out, err);
 }
 
-static void log_act(struct daemon *d, const struct ipc_in *in, int rc, const struct error *err)
-{
-    static const char *const verbs[] = {[SHARE_LIST] = "setacl",
-        [SHARE_CREATE] = "create",
-        [SHARE_DELETE] = "delete",
-        [SHARE_RENAME] = "rename"};
-    const struct share_ask *m = in->msg;
-    struct log log;
-    log_set_id(&log, &d->log, "sid", in->trace);
-    log_event(&log, dlv_share, .user = m->user, .path = m->mail,
-        .verb = slice_of(m->verb < ARRAY_LEN(verbs) ? verbs[m->verb] : "?"), .mailbox = m->folder,
-        .other = m->other, .result = slice_of(rc ? err->text : "ok"));
-}
+static const struct verb {
+    const char *name;
+    int (*act)(struct act *, struct error *);
+} verbs[] = {
+    [SHARE_LIST] = {"setacl", change_list},
+    [SHARE_CREATE] = {"create", create_folder},
+    [SHARE_DELETE] = {"delete", delete_folder},
+    [SHARE_RENAME] = {"rename", rename_folder},
+};
 
 void virtual_share(struct peer *peer, struct ipc_in *in)
 {
-    static int (*const verbs[])(struct act *, struct error *) = {[SHARE_LIST] = change_list,
-        [SHARE_CREATE] = create_folder,
-        [SHARE_DELETE] = delete_folder,
-        [SHARE_RENAME] = rename_folder};
-    struct act a = {.ask = in->msg};
+    const struct share_ask *m = in->msg;
+    const struct verb *verb = m->verb < ARRAY_LEN(verbs) ? &verbs[m->verb] : NULL;
+    struct act a = {.ask = m};
     struct error err = {0};
-    int rc = a.ask->verb < ARRAY_LEN(verbs)
-                 ? open_directory(peer->daemon, a.ask->mail, &a.store, &err)
-                 : error_set(&err, ERR_SYNTAX, "no such verb");
+    struct log log;
+    int rc = verb ? open_directory(peer->daemon, m->mail, &a.store, &err)
+                  : error_set(&err, ERR_SYNTAX, "no such verb");
     if (!rc)
-        rc = verbs[a.ask->verb](&a, &err);
+        rc = verb->act(&a, &err);
     store_close(a.store);
-    log_act(peer->daemon, in, rc, &err);
+    log_set_id(&log, &peer->daemon->log, "sid", in->trace);
+    log_event(&log, dlv_share, .user = m->user, .path = m->mail,
+        .verb = slice_of(verb ? verb->name : "?"), .mailbox = m->folder, .other = m->other,
+        .result = slice_of(rc ? err.text : "ok"));
     const struct share_done done = {rc, a.mailbox};
     (void)!ipc_reply(peer->ipc, in->id, in->trace, share_done_type, &done, -1);
 }

@@ -1,7 +1,6 @@
 #include "delivery/virtual/virtual.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "delivery/virtual/events.h"
@@ -319,11 +318,10 @@ static int tell_totals(struct store *store, struct quota_answer *a, struct error
 /* No limits, and none that are remembered: most mailboxes. */
 static bool is_free(const struct agent *v, const struct quota_ask *ask)
 {
-    char path[1100];
-    struct stat st;
-    int n = snprintf(path, sizeof(path), "%.*s/veredus.quota", SLICE_FMT(ask->mail));
-    return ask->limits.n && slice_trim(ask->limits).n == 0 && !ask->append && n > 0 &&
-           (size_t)n < sizeof(path) && (fstatat(v->stores.root, path, &st, 0) || st.st_size == 0);
+    char path[STORES_PATH];
+    return ask->limits.n && slice_trim(ask->limits).n == 0 && !ask->append &&
+           slice_to_cstr(ask->mail, path, sizeof(path)) &&
+           !quota_is_remembered(v->stores.root, path);
 }
 
 void virtual_quota(struct peer *peer, struct ipc_in *in)

@@ -1,5 +1,6 @@
 /* May mail for this mailbox come in: lookupd (client) asks an agent that has the mailboxes, at each
- * RCPT for a user with limits, and of others when a table has changed; a session spawner for those who put mail into folders of others. */
+ * RCPT for a user with limits, and of others when a table has changed; a session spawner for those
+ * who put mail into folders of others. */
 #pragma once
 
 #include "libutil/ipc.h"
@@ -7,8 +8,8 @@
 enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
 
 /* mail: the mail directory relative to the mail root; for local, the account. coexist: other
- * programs use it too. limits: as authd
- * gives them (libstore/quota.h); the agent remembers them for the delivery; empty: as remembered; blank: none any more.
+ * programs use it too. limits: as authd gives them (libstore/quota.h); the agent remembers them for
+ * the delivery; empty: as remembered; blank: none any more.
  * size: of the message as announced, 0 when it was not. append: by a user, so without grace, and
  * `messages` of together `size` bytes into just this folder; otherwise one message, for the folder
  * that +detail would name. To a user who asks about no messages also the mailbox's totals and
@@ -16,7 +17,7 @@ enum quota_verdict { QUOTA_FITS, QUOTA_FULL, QUOTA_FULL_DEFER, QUOTA_UNKNOWN };
 #define QUOTA_ASK_FIELDS(F, S) \
     F(S, STR, mail, 1024)      \
     F(S, BOOL, coexist, 0)     \
-    F(S, STR, folder, 1024)     \
+    F(S, STR, folder, 1024)    \
     F(S, STR, limits, 1024) F(S, U64, size, 0) F(S, U64, messages, 0) F(S, BOOL, append, 0)
 #define QUOTA_ANSWER_FIELDS(F, S) \
     F(S, U32, verdict, 0)         \
