@@ -6,21 +6,11 @@ import subprocess
 
 import pytest
 
-from conftest import make
 from test_imap import append, fetch, login, ok
 from test_imap_features import ALICE_LOGIN, QUOTA, folder_listed, heard, idle, over
 from veredus import ALICE, BOB, message, wait_for
 
 THEIRS = f'"Other Users/{ALICE}"'
-
-
-@pytest.fixture(scope="module", params=["rootless", "rooted"])
-def running(request):
-    instance = make(request.param == "rooted")
-    try:
-        yield instance.start()
-    finally:
-        instance.discard()
 
 
 def share(instance, rights="lrswite"):
@@ -39,8 +29,8 @@ def share(instance, rights="lrswite"):
 
 
 @pytest.fixture
-def team(running):
-    return share(running)
+def team(either):
+    return share(either)
 
 
 def configured(fresh, *conf):
@@ -127,8 +117,8 @@ def sessions(instance):
     return found
 
 
-def test_each_right_counts_in_an_inbox_too(running):
-    instance = share(running, "l")
+def test_each_right_counts_in_an_inbox_too(either):
+    instance = share(either, "l")
     with login(instance, **ALICE_LOGIN) as alice, login(instance) as bob:
         assert ok(alice.imap(f"LISTRIGHTS INBOX {BOB}")) == [
             f'* LISTRIGHTS "INBOX" "{BOB}" "" l r s w i p k x t e a c d']

@@ -2,7 +2,6 @@
 renaming them, and saying who may use them."""
 import pytest
 
-from conftest import make
 from test_imap import append, login, ok
 from test_imap_features import ALICE_LOGIN, folder_listed, name_of
 from veredus import ALICE, BOB, message, wait_for
@@ -10,18 +9,9 @@ from veredus import ALICE, BOB, message, wait_for
 OTHERS = f"Other Users/{ALICE}"
 
 
-@pytest.fixture(scope="module", params=["rootless", "rooted"])
-def running(request):
-    instance = make(request.param == "rooted")
-    try:
-        yield instance.start()
-    finally:
-        instance.discard()
-
-
 @pytest.fixture
-def alice(running):
-    with login(running, **ALICE_LOGIN) as client:
+def alice(either):
+    with login(either, **ALICE_LOGIN) as client:
         yield client
 
 
@@ -52,10 +42,10 @@ def refused(client, command, code="NOPERM"):
     assert status.startswith(f"NO [{code}]"), (command, status)
 
 
-def test_without_these_rights_nothing_of_that_may_be_done(running, alice):
-    folder = shared(running, alice, "lrswipte")
+def test_without_these_rights_nothing_of_that_may_be_done(either, alice):
+    folder = shared(either, alice, "lrswipte")
     theirs = f"{OTHERS}/{folder}"
-    with login(running) as bob:
+    with login(either) as bob:
         for command in (f'CREATE "{theirs}/new"', f'DELETE "{theirs}"', f'GETACL "{theirs}"',
                         f'RENAME "{theirs}" "{theirs}2"', f'SETACL "{theirs}" {BOB} +a',
                         f'LISTRIGHTS "{theirs}" {BOB}', f'DELETEACL "{theirs}" {BOB}',
@@ -65,10 +55,10 @@ def test_without_these_rights_nothing_of_that_may_be_done(running, alice):
     assert folders(alice) >= {folder} and f"{folder}/new" not in folders(alice)
 
 
-def test_with_k_folders_are_made_that_the_same_people_may_use(running, alice):
-    folder = shared(running, alice, "lrswik")
+def test_with_k_folders_are_made_that_the_same_people_may_use(either, alice):
+    folder = shared(either, alice, "lrswik")
     new = f"{OTHERS}/{folder}/new"
-    with login(running) as bob:
+    with login(either) as bob:
         status = bob.imap(f'CREATE "{new}"')[0]
         assert status.startswith("OK [MAILBOXID (")
         number = status.split("(")[1].split(")")[0]
@@ -77,7 +67,7 @@ def test_with_k_folders_are_made_that_the_same_people_may_use(running, alice):
         refused(bob, f'CREATE "{OTHERS}/{folder}"', "ALREADYEXISTS")
         refused(bob, f'CREATE "{OTHERS}/{folder}/drafts" (USE (\\Drafts))', "USEATTR")
         ok(bob.imap(f'CREATE "{OTHERS}/{folder}/a/b/"'))
-    with login(running) as bob:
+    with login(either) as bob:
         assert folders(bob) >= {new, f"{OTHERS}/{folder}/a/b"}
         assert number in "".join(ok(bob.imap(f'STATUS "{new}" (MAILBOXID)')))
         append(bob, f'"{new}"', message("from bob", BOB, ALICE, "x\r\n"))
@@ -85,34 +75,34 @@ def test_with_k_folders_are_made_that_the_same_people_may_use(running, alice):
     assert "* 1 EXISTS" in ok(alice.imap(f"SELECT {folder}/new"))
 
 
-def test_k_above_says_nothing_about_a_folder_without_it(running, alice):
-    folder = shared(running, alice, "lrk", below=("private",))
-    with login(running) as bob:
+def test_k_above_says_nothing_about_a_folder_without_it(either, alice):
+    folder = shared(either, alice, "lrk", below=("private",))
+    with login(either) as bob:
         status = bob.imap(f'CREATE "{OTHERS}/{folder}/private/mine"')[0]
         assert status.startswith("NO [NONEXISTENT]")
     assert f"{folder}/private/mine" not in folders(alice)
 
 
-def test_with_x_a_folder_goes_for_everybody(running, alice):
-    folder = shared(running, alice, "lrx", below=("below",))
+def test_with_x_a_folder_goes_for_everybody(either, alice):
+    folder = shared(either, alice, "lrx", below=("below",))
     theirs = f"{OTHERS}/{folder}"
-    with login(running) as bob:
+    with login(either) as bob:
         ok(bob.imap(f'SELECT "{theirs}"'))
         ok(bob.imap(f'DELETE "{theirs}"'))
         assert bob.imap("FETCH 1 FLAGS")[0].startswith("BAD")  # nothing is selected any more
         assert theirs not in folders(bob)
         refused(bob, f'SELECT "{theirs}"', "NONEXISTENT")
-    running.wait_log(event="dlv.share", user=BOB, verb="delete", mailbox=folder, result="ok")
+    either.wait_log(event="dlv.share", user=BOB, verb="delete", mailbox=folder, result="ok")
     assert f"{folder}/below" in folders(alice)
     refused(alice, f"SELECT {folder}", "NONEXISTENT")
-    with login(running) as bob:
+    with login(either) as bob:
         assert theirs not in folders(bob)
 
 
-def test_with_x_and_k_a_folder_gets_another_name(running, alice):
-    folder, target = shared(running, alice, "lrx"), shared(running, alice, "lrk")
+def test_with_x_and_k_a_folder_gets_another_name(either, alice):
+    folder, target = shared(either, alice, "lrx"), shared(either, alice, "lrk")
     theirs, new = f"{OTHERS}/{folder}", f"{OTHERS}/{target}/moved"
-    with login(running) as bob:
+    with login(either) as bob:
         refused(bob, f'RENAME "{OTHERS}/{target}" "{new}"')
         refused(bob, f'RENAME "{theirs}" "{OTHERS}/{folder}/inside"')
         refused(bob, f'RENAME "{theirs}" mine', "CANNOT")
@@ -123,15 +113,15 @@ def test_with_x_and_k_a_folder_gets_another_name(running, alice):
         assert theirs not in folders(bob)
     assert "* 1 EXISTS" in ok(alice.imap(f"EXAMINE {target}/moved"))
     ok(alice.imap("UNSELECT"))
-    with login(running) as bob:
+    with login(either) as bob:
         assert new in folders(bob) and theirs not in folders(bob)
         assert "* 1 EXISTS" in ok(bob.imap(f'EXAMINE "{new}"'))
 
 
-def test_with_a_the_list_is_read_and_changed(running, alice):
-    folder = shared(running, alice, "lra")
+def test_with_a_the_list_is_read_and_changed(either, alice):
+    folder = shared(either, alice, "lra")
     theirs = f'"{OTHERS}/{folder}"'
-    with login(running) as bob:
+    with login(either) as bob:
         assert ok(bob.imap(f"GETACL {theirs}")) == [
             f'* ACL {theirs} "{ALICE}" lrswipkxteacd "{BOB}" lra']
         ok(bob.imap(f"SETACL {theirs} {BOB} +sw"))
@@ -147,16 +137,16 @@ def test_with_a_the_list_is_read_and_changed(running, alice):
         ok(bob.imap(f"DELETEACL {theirs} {BOB}"))  # his own: the last word
         refused(bob, f"SETACL {theirs} {BOB} lra", "NONEXISTENT")
     assert rights_in(alice, folder) == {ALICE: "lrswipkxteacd"}
-    with login(running) as bob:
+    with login(either) as bob:
         assert theirs.strip('"') not in folders(bob)
 
 
-def test_an_inbox_gives_folders_but_is_not_removed_or_renamed(running, alice):
+def test_an_inbox_gives_folders_but_is_not_removed_or_renamed(either, alice):
     ok(alice.imap(f"SETACL INBOX {BOB} lrkxa"))
-    wait_for("the share", lambda: folder_listed(running, f'{OTHERS}"'))
+    wait_for("the share", lambda: folder_listed(either, f'{OTHERS}"'))
     name = name_of("top")
     try:
-        with login(running) as bob:
+        with login(either) as bob:
             refused(bob, f'DELETE "{OTHERS}"')
             refused(bob, f'RENAME "{OTHERS}" "{OTHERS}/moved"')
             ok(bob.imap(f'CREATE "{OTHERS}/{name}"'))

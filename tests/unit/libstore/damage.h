@@ -1,6 +1,7 @@
 /* For tests that damage files of a mailbox, or put old ones back. */
 #pragma once
 
+#include "libstore/format.h"
 #include "tests/unit/libstore/fixture.h"
 
 enum { MESSAGES = 12 };
@@ -60,4 +61,17 @@ __attribute__((unused)) static void save(
     assert_true(fd >= 0);
     assert_int_equal(write(fd, data, n), n);
     close(fd);
+}
+
+/* As after another start of the machine. */
+__attribute__((unused)) static void let_the_machine_start(struct fixture *f)
+{
+    struct saved index = load(f, "veredus.inbox/veredus.index");
+    struct disk_index head;
+    memcpy(&head, index.data, sizeof(head));
+    head.witness.boot -= 1000;
+    index_seal(&head);
+    memcpy(index.data, &head, sizeof(head));
+    save(f, "veredus.inbox/veredus.index", index.data, index.n);
+    free(index.data);
 }

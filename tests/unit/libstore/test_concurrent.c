@@ -371,16 +371,9 @@ static void let_delete(struct fixture *f)
     assert_int_equal(read(answer[0], &byte, 1), 1);
 }
 
-/* Otherwise the journal would bring the folder back after a stop of the machine. */
-static void test_folder_deleted_during_a_repair_takes_no_appends(void **state)
+/* Another process deletes the folder x as soon as we give a log its name. */
+static pid_t delete_at_log(struct fixture *f)
 {
-    struct fixture *f = *state;
-    struct store_append *a = NULL;
-    struct store_appended out;
-    char path[256];
-    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
-    path_of(f, ".x/veredus.log", path);
-    assert_int_equal(unlink(path), 0);
     assert_int_equal(pipe(go), 0);
     assert_int_equal(pipe(answer), 0);
     pid_t deleter = fork();
@@ -391,6 +384,20 @@ static void test_folder_deleted_during_a_repair_takes_no_appends(void **state)
     awaited = "veredus.log";
     before_name = let_delete;
     at_name = f;
+    return deleter;
+}
+
+/* Otherwise the journal would bring the folder back after a stop of the machine. */
+static void test_folder_deleted_during_a_repair_takes_no_appends(void **state)
+{
+    struct fixture *f = *state;
+    struct store_append *a = NULL;
+    struct store_appended out;
+    char path[256];
+    assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
+    path_of(f, ".x/veredus.log", path);
+    assert_int_equal(unlink(path), 0);
+    pid_t deleter = delete_at_log(f);
     int rc = store_append_begin(f->store, SLICE_LIT("x"), 0, &a, &f->err);
     assert_null(before_name);
     wait_for(&deleter, 1);
@@ -432,16 +439,7 @@ static void test_folder_deleted_before_a_repair_gets_no_log(void **state)
 static void test_folder_deleted_while_it_is_made_goes_when_it_is_there(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(pipe(go), 0);
-    assert_int_equal(pipe(answer), 0);
-    pid_t deleter = fork();
-    if (deleter == 0)
-        _exit(delete_when_told(f));
-    close(go[0]);
-    close(answer[1]);
-    awaited = "veredus.log";
-    before_name = let_delete;
-    at_name = f;
+    pid_t deleter = delete_at_log(f);
     assert_int_equal(store_create(f->store, SLICE_LIT("x"), &f->err), OK);
     assert_null(before_name);
     wait_for(&deleter, 1);
@@ -477,19 +475,6 @@ static void test_create_and_delete_at_once_tell_only_what_can_be(void **state)
             _exit(make_or_delete(f, i % 2));
     }
     wait_for(pids, WRITERS);
-}
-
-/* As after another start of the machine. */
-static void let_the_machine_start(struct fixture *f)
-{
-    struct saved index = load(f, "veredus.inbox/veredus.index");
-    struct disk_index head;
-    memcpy(&head, index.data, sizeof(head));
-    head.witness.boot -= 1000;
-    index_seal(&head);
-    memcpy(index.data, &head, sizeof(head));
-    save(f, "veredus.inbox/veredus.index", index.data, index.n);
-    free(index.data);
 }
 
 /* The old log's end is all that is left of it, and higher than what came into the new one. */

@@ -187,3 +187,13 @@ static inline void let_go(struct scene *s, const struct admin *a)
         usleep(100);
     }
 }
+
+/* qmgr ends while a thread is about to read. */
+static inline void end_while_held_back(struct scene *s)
+{
+    held_back(s);
+    sem_post(&s->slow.go);
+    beside_free(s->w.q.beside);
+    s->w.q.beside = NULL;
+    settle(&s->w);
+}

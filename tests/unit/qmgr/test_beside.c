@@ -199,11 +199,7 @@ static void test_qmgr_ends_while_a_huge_message_is_read(void **state)
     two_messages(s);
     list(&s->a, 0);
     show(&s->b, HUGE_ID, 0);
-    held_back(s);
-    sem_post(&s->slow.go);
-    beside_free(s->w.q.beside);
-    s->w.q.beside = NULL;
-    settle(&s->w);
+    end_while_held_back(s);
     assert_int_equal(s->a.answers, 0);
     assert_int_equal(s->b.answers, 0);
 }

@@ -409,11 +409,7 @@ static void test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody(void **st
     struct scene *s = *state;
     deferred(s);
     act(&s->a, "hold", HUGE_ID, "");
-    held_back(s);
-    sem_post(&s->slow.go);
-    beside_free(s->w.q.beside);
-    s->w.q.beside = NULL;
-    settle(&s->w);
+    end_while_held_back(s);
     assert_int_equal(s->a.answers, 0);
 }
 
