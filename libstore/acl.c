@@ -106,6 +106,16 @@ int store_acl_get(struct store *s, struct slice folder, struct acl *a, struct er
     return rc;
 }
 
+int store_acl_rights(
+    struct store *s, struct slice folder, struct slice user, unsigned *rights, struct error *err)
+{
+    struct acl a;
+    int rc = store_acl_get(s, folder, &a, err);
+    *rights = acl_rights_of(&a, user);
+    acl_clear(&a);
+    return rc;
+}
+
 static int apply(
     struct acl *a, const char *who, enum acl_how how, unsigned rights, struct error *err)
 {

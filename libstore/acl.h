@@ -46,6 +46,9 @@ void acl_clear(struct acl *);
 
 /* A folder without a list has none. */
 int store_acl_get(struct store *, struct slice folder, struct acl *, struct error *) MUST_USE;
+/* What a user who is not the owner may do in the folder. */
+int store_acl_rights(struct store *, struct slice folder, struct slice user, unsigned *rights,
+    struct error *) MUST_USE;
 enum acl_how { ACL_SET, ACL_ADD, ACL_REMOVE };
 /* Changes one entry; without rights left it goes. Durable. ERR_LIMIT;
  * ERR_SYNTAX: who. Afterwards the summary is written. */

@@ -15,16 +15,12 @@ struct act {
 /* May the user do this there? Who may not look a folder up is told that there is none. */
 static int permit(const struct act *a, struct slice folder, unsigned needed, struct error *err)
 {
-    struct acl acl;
+    unsigned rights;
     if (!store_exists(a->store, folder))
         return error_set(err, ERR_NOT_FOUND, "no such folder");
-    int rc = store_acl_get(a->store, folder, &acl, err);
-    if (rc)
+    int rc = store_acl_rights(a->store, folder, a->ask->user, &rights, err);
+    if (rc || (rights & needed))
         return rc;
-    unsigned rights = acl_rights_of(&acl, a->ask->user);
-    acl_clear(&acl);
-    if (rights & needed)
-        return OK;
     return error_set(err, rights & ACL_LOOKUP ? ERR_DENIED : ERR_NOT_FOUND, "not permitted");
 }
 

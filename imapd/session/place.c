@@ -60,7 +60,7 @@ void places_close(struct session *s)
 
 static int open_share(struct session *s, struct share *sh, struct place *p, struct error *err)
 {
-    struct acl acl;
+    unsigned rights;
     const struct store_options opts = {.single = true,
         .maildir = sh->from->maildir,
         .changed = notify_changed_share,
@@ -68,13 +68,10 @@ static int open_share(struct session *s, struct share *sh, struct place *p, stru
         .keep_deleted = conf_int(conf_one(s->env->conf, "mailbox"), "keep-deleted") > 0};
     int rc = sh->store ? OK : store_open(sh->from->fd, ".", &opts, &sh->store, err);
     if (!rc)
-        rc = store_acl_get(sh->store, SLICE_LIT("INBOX"), &acl, err);
-    if (rc)
-        return rc;
-    *p = (struct place){
-        sh->store, SLICE_LIT("INBOX"), acl_rights_of(&acl, slice_of(s->env->user)), sh};
-    acl_clear(&acl);
-    return OK;
+        rc = store_acl_rights(sh->store, SLICE_LIT("INBOX"), slice_of(s->env->user), &rights, err);
+    if (!rc)
+        *p = (struct place){sh->store, SLICE_LIT("INBOX"), rights, sh};
+    return rc;
 }
 
 int place_find(struct session *s, struct slice name, struct place *p, struct error *err)
@@ -110,15 +107,13 @@ bool command_place(struct command *c, struct slice name, unsigned needed, struct
 
 unsigned session_rights(struct session *s)
 {
-    struct acl acl;
+    unsigned rights;
     struct error err;
     if (!s->selected)
         return ACL_ALL;
-    if (store_acl_get(s->selected->store, SLICE_LIT("INBOX"), &acl, &err))
-        return 0;
-    unsigned rights = acl_rights_of(&acl, slice_of(s->env->user));
-    acl_clear(&acl);
-    return rights;
+    int rc = store_acl_rights(
+        s->selected->store, SLICE_LIT("INBOX"), slice_of(s->env->user), &rights, &err);
+    return rc ? 0 : rights;
 }
 
 bool command_may(struct command *c, unsigned needed)
