@@ -252,7 +252,7 @@ static void show_attempt(struct json *j, const struct queue_attempt *a)
     putchar('\n');
 }
 
-static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid)
+static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid, bool *partial)
 {
     struct ipc_in in;
     struct error err = {0};
@@ -265,10 +265,11 @@ static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid)
         if (past->code != OK)
             return CTL_OK; /* finished meanwhile */
         if (!j && ask.from == 0 && past->attempts.n > 0)
-            printf("\nhistory\n");
+            printf("\nhistory%s\n", past->partial ? " (the latest part of it)" : "");
         for (struct reader r = reader_of(past->attempts);
              r.rest.n && record_get(&r, &queue_attempt_record, &a) == OK;)
             show_attempt(j, &a);
+        *partial = past->partial;
         ask.from = past->next;
     } while (ask.from);
     return CTL_OK;
@@ -278,6 +279,7 @@ static int show_history(struct ipc_sync *s, struct json *j, uint64_t qid)
 static int show_all(struct ipc_sync *s, struct shown *sh)
 {
     struct json *j = sh->json;
+    bool partial = false;
     if (j)
         json_begin(j, NULL, '{');
     int status = show_pages(s, sh);
@@ -286,9 +288,10 @@ static int show_all(struct ipc_sync *s, struct shown *sh)
         json_begin(j, "history", '[');
     }
     if (status == CTL_OK)
-        status = show_history(s, j, sh->qid);
+        status = show_history(s, j, sh->qid, &partial);
     if (j && status == CTL_OK) {
         json_end(j, ']');
+        json_bool(j, "history_partial", partial);
         json_end(j, '}');
         printf("%.*s\n", SLICE_FMT(buf_slice(j->out)));
     }

@@ -147,6 +147,18 @@ static void check_domain_name(
             lower, other->where.p);
 }
 
+/* All the other keys are about mailboxes. */
+static void check_relayed(struct checker *k, const struct conf_block *b)
+{
+    for (const struct conf_key *key = b->schema->keys; key->name; key++) {
+        bool set = key->type == CONF_BLOCK ? conf_next(b, key->name, NULL) != NULL
+                                           : conf_isset(b, key->name);
+        if (set && strcmp(key->name, "relay") != 0)
+            conf_complain(&k->report, b->where.p, 0,
+                "domain: with relay, no mail is kept here: %s cannot be set", key->name);
+    }
+}
+
 static void check_domains(struct checker *k)
 {
     struct map seen;
@@ -154,9 +166,8 @@ static void check_domains(struct checker *k)
     for (const struct conf_block *b = NULL; (b = conf_next(k->conf->root, "domain", b));) {
         for (size_t i = 0; i < conf_args(b); i++)
             check_domain_name(k, &seen, b, conf_arg(b, i));
-        if (conf_isset(b, "relay") && (conf_isset(b, "catch-all") || conf_isset(b, "store")))
-            conf_complain(&k->report, b->where.p, 0,
-                "domain: with relay, no mail is kept here: store and catch-all cannot be set");
+        if (conf_isset(b, "relay"))
+            check_relayed(k, b);
     }
     const struct conf_block *local = conf_one(k->conf, "local");
     for (size_t i = 0; i < conf_list_len(local, "domains"); i++)

@@ -34,9 +34,10 @@ bool admin_idle(const struct message *);
 /* m with its content, for one page of what a peer's command looks at, until the loop runs again;
  * anew: the first page. NULL: it cannot be read, or (ERR_AGAIN) see peek_begin. */
 struct message *admin_look(struct peer *, struct message *m, bool anew, struct error *);
-/* All attempts so far, packed queue_attempt, oldest first; valid as long. ERR_AGAIN as above. */
-int admin_look_attempts(
-    struct peer *, struct message *m, struct slice *attempts, struct error *) MUST_USE;
+/* All attempts so far, packed queue_attempt, oldest first; valid as long; partial: of a very long
+ * history, the latest part. ERR_AGAIN as above. */
+int admin_look_attempts(struct peer *, struct message *m, struct slice *attempts, bool *partial,
+    struct error *) MUST_USE;
 void admin_look_down(struct peer *);
 
 /* One answer is made of no more messages, nor of more bytes that are read for it: then others have

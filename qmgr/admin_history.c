@@ -30,7 +30,7 @@ void admin_history(struct peer *peer, struct ipc_in *in)
     struct slice attempts;
     struct error err;
     if (m)
-        reply.code = admin_look_attempts(peer, m, &attempts, &err);
+        reply.code = admin_look_attempts(peer, m, &attempts, &reply.partial, &err);
     if (reply.code == ERR_AGAIN) {
         admin_wait(peer, in, m);
         return;

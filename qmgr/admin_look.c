@@ -33,6 +33,7 @@ struct look {
     struct error error;
     struct buf attempts; /* packed queue_attempt, all of them */
     bool told;           /* attempts are there */
+    bool partial;        /* not all of them */
     bool fresh;          /* it was read beside the loop for what is being answered now */
     unsigned tries;
     struct stamp stamp;
@@ -132,6 +133,7 @@ static const char *result_name(const struct parked_state *st)
 struct telling {
     const struct content *content;
     struct buf *out;
+    bool partial;
 };
 
 static void add_attempt(const struct parked_state *st, void *arg)
@@ -147,16 +149,21 @@ static void add_attempt(const struct parked_state *st, void *arg)
         .mta = st->mta,
         .text = st->text};
     size_t before = buf_len(t->out);
-    if (record_put(t->out, &queue_attempt_record, &a) != OK)
+    if (record_put(t->out, &queue_attempt_record, &a) != OK) {
         buf_truncate(t->out, before);
+        t->partial = true;
+    }
 }
 
 static int tell(
     struct look *l, struct message *m, size_t most, struct disk *disk, struct error *err)
 {
-    struct telling t = {m->content, &l->attempts};
+    struct telling t = {.content = m->content,
+        .out = &l->attempts,
+        .partial = m->parked && m->parked_end > m->size + HISTORY_MOST};
     int rc = history_each(m, most, disk, add_attempt, &t, err);
     l->told = rc == OK;
+    l->partial = t.partial;
     return rc;
 }
 
@@ -371,7 +378,7 @@ struct message *admin_look(struct peer *peer, struct message *m, bool anew, stru
 }
 
 int admin_look_attempts(
-    struct peer *peer, struct message *m, struct slice *attempts, struct error *err)
+    struct peer *peer, struct message *m, struct slice *attempts, bool *partial, struct error *err)
 {
     struct qmgr *q = peer->daemon->data;
     struct look *l = q->look;
@@ -386,5 +393,6 @@ int admin_look_attempts(
         rc = tell(l, seen, q->beside ? LARGE : HISTORY_MOST, q->disk, err);
     }
     *attempts = buf_slice(&l->attempts);
+    *partial = l->partial;
     return rc == ERR_LIMIT && q->beside ? ERR_AGAIN : rc;
 }

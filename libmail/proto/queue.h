@@ -59,7 +59,7 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
 /* The body, read only. */
 #define QUEUE_BODY_FIELDS(F, S) F(S, U64, qid, 0)
 #define QUEUE_CONTENT_FIELDS(F, S) F(S, I64, code, 0) F(S, U64, size, 0)
-/* Attempts, oldest first; from: cursor, 0, then next of the answer until that is 0. */
+/* Attempts, oldest first; partial: there were others, which are not told. from: cursor, 0, then next of the answer until that is 0. */
 #define QUEUE_ATTEMPT_FIELDS(F, S)                              \
     F(S, STR, address, 320)                                     \
     F(S, I64, at, 0)                                            \
@@ -68,7 +68,8 @@ RECORD_DECLARE(queue_filter, QUEUE_FILTER_FIELDS)
     F(S, STR, dsn, 16) F(S, STR, mta, 255) F(S, STR, text, 480)
 RECORD_DECLARE(queue_attempt, QUEUE_ATTEMPT_FIELDS)
 #define QUEUE_HISTORY_FIELDS(F, S) F(S, U64, qid, 0) F(S, U32, from, 0)
-#define QUEUE_PAST_FIELDS(F, S) F(S, I64, code, 0) F(S, BYTES, attempts, 50000) F(S, U32, next, 0)
+#define QUEUE_PAST_FIELDS(F, S) \
+    F(S, I64, code, 0) F(S, BYTES, attempts, 50000) F(S, U32, next, 0) F(S, BOOL, partial, 0)
 /* What each message is to each domain: of its recipients that wait, or (by_sender) of its sender. A
  * message has a row for each domain; `first` is set in one of them, as is its size. after and from:
  * cursor, 0, then next and from of the answer. */

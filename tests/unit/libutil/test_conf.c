@@ -214,7 +214,11 @@ static void test_rules_between_keys(void **state)
     assert_refused("hostname h\ntls { cert c }", "key is missing: cert and key go together");
     assert_refused("hostname h\ndomain A.b { }\ndomain a.B { }", "a.b is given already");
     assert_refused("hostname h\ndomain a.b { }\nlocal { domains a.b }", "a.b is given already");
-    assert_refused("hostname h\ndomain a.b { relay x; catch-all y@z }", "no mail is kept here");
+    assert_refused("hostname h\ndomain a.b { relay x; catch-all y@z }",
+        "no mail is kept here: catch-all cannot be set");
+    assert_refused("hostname h\ndomain a.b { relay x; quota 1G }", "quota cannot be set");
+    assert_refused(
+        "hostname h\ndomain a.b { relay x; expire Trash { after 1d } }", "expire cannot be set");
     assert_refused("hostname h\nlisten submission { on *:587; plaintext-auth never }", "log in");
     assert_refused("hostname h\noutbound { retry-from 5h }", "retry-from is longer");
     assert_refused("hostname h\nlog { to syslog x }", "must be: to file PATH");

@@ -378,6 +378,15 @@ static void test_a_huge_file_says_the_same_line_by_line(void **state)
     read_both_ways(s, true);
 }
 
+static void on_past(struct ipc_in *in, void *arg)
+{
+    struct admin *a = arg;
+    const struct queue_past *past = in ? in->msg : NULL;
+    a->answers++;
+    a->code = past ? past->code : -1;
+    a->more = past && past->partial;
+}
+
 static void count_one(const struct parked_state *st, void *arg)
 {
     (void)st;
@@ -402,6 +411,63 @@ static void test_of_a_history_that_is_too_long_the_end_is_told(void **state)
     assert_true(slice_find(buf_slice(&tail), SLICE_LIT("end crc=")) > 0);
     buf_clear(&tail);
     message_free(m);
+}
+
+/* The states of all recipients in it a few hundred times, as after as many tries. */
+static void lengthen(struct scene *s, int64_t most)
+{
+    struct disk *disk = s->slow.sim;
+    struct error err;
+    struct disk_stat st;
+    struct buf text;
+    char path[PARKED_NAME];
+    struct message *m = copy_of(huge(s));
+    buf_init(&text, 1 << 22);
+    assert_int_equal(message_read_trailer(m, false, disk, &text, &err), OK);
+    struct slice all = buf_slice(&text), rest = all, block, last = {NULL, 0};
+    while (parked_next_block(&rest, &block))
+        last = block;
+    assert_non_null(last.p);
+    last.n = (size_t)(all.p + all.n - last.p); /* with its end line */
+    parked_path(HUGE_ID, m->size, path);
+    assert_int_equal(disk->ops->stat(disk, path, &st), 0);
+    int fd = disk->ops->open(disk, path, DISK_WRITE);
+    assert_true(fd >= 0);
+    for (; st.size <= most; st.size += (int64_t)last.n) {
+        struct iovec iov = {(char *)(uintptr_t)last.p, last.n};
+        assert_int_equal(disk->ops->write(disk, fd, &iov, 1, st.size), 0);
+    }
+    assert_int_equal(disk->ops->sync(disk, fd), 0);
+    disk->ops->close(disk, fd);
+    buf_clear(&text);
+    message_free(m);
+}
+
+static bool is_told_in_part(struct scene *s, struct admin *a)
+{
+    struct queue_history msg = {.qid = HUGE_ID};
+    a->answers = 0;
+    a->code = -1;
+    ipc_call(a->end.ipc, queue_history_type, HUGE_ID, &msg, -1, on_past, a);
+    settle(&s->w);
+    let_go(s, a);
+    assert_int_equal(a->code, OK);
+    return a->more;
+}
+
+static void test_it_is_said_when_a_history_is_told_in_part(void **state)
+{
+    struct scene *s = *state;
+    deferred(s);
+    act(&s->a, "hold", HUGE_ID, "");
+    held_back(s);
+    beside(s);
+    run(s);
+    assert_false(is_told_in_part(s, &s->a));
+    while (sem_trywait(&s->slow.waits) == 0)
+        ;
+    lengthen(s, HISTORY_MOST);
+    assert_true(is_told_in_part(s, &s->b));
 }
 
 static void test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody(void **state)
@@ -432,6 +498,7 @@ int main(void)
         SCENE(test_a_huge_message_that_the_disk_lets_nobody_redirect_stays_as_it_was),
         SCENE(test_a_huge_file_says_the_same_line_by_line),
         SCENE(test_of_a_history_that_is_too_long_the_end_is_told),
+        SCENE(test_it_is_said_when_a_history_is_told_in_part),
         SCENE(test_qmgr_ends_while_a_huge_message_is_loaded_for_somebody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
