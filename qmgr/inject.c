@@ -27,14 +27,13 @@ struct injector {
 
 /* A message on its way to the disk, and who waits for the answer. */
 struct accept {
-    struct list link; /* in injector->accepts while the client lives, then in qmgr's fresh */
+    struct list link; /* in injector->accepts while the client lives */
     struct qmgr *q;
     struct peer *peer; /* NULL: gone */
     uint32_t id;
     int64_t begun;
     int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
-    uint64_t qid;
     bool large; /* its recipients are so many that it is parked beside the loop */
 };
 
@@ -211,11 +210,8 @@ static void committed(struct spool_job *job, void *arg)
         q->loaded++;
         report_accepted(q, &m->content->envelope);
         answer(a, &r);
-        list_remove(&a->link);
-        list_append(&q->fresh, &a->link);
-        a->peer = NULL;
-        spool_job_free(job);
-        return;
+        list_append(&q->fresh.messages, &m->fresh);
+        q->fresh.count++;
     } else {
         log_event(&m->log, spool_failed, .what = SLICE_LIT("a message was refused"),
             .reason = slice_of(job->error.text));
@@ -234,25 +230,34 @@ static void committed(struct spool_job *job, void *arg)
     spool_job_free(job);
 }
 
-/* The answers to all clients of a batch leave before the first delivery is begun. */
-static void deliver_fresh(void *arg)
+void inject_deliver(void *arg)
 {
     struct qmgr *q = arg;
-    LIST_EACH(it, &q->fresh)
-    {
-        struct accept *a = LIST_ENTRY(it, struct accept, link);
-        struct message *m = queue_find(q, a->qid); /* an administrator may have been quicker */
-        list_remove(it);
-        free(a);
-        if (m && m->content && !m->moving)
+    timer_stop(&q->fresh.timer);
+    q->fresh.count = q->fresh.before = 0;
+    q->fresh.until = loop_now(q->loop) + GATHER_MS;
+    while (!list_empty(&q->fresh.messages)) {
+        struct message *m = LIST_ENTRY(q->fresh.messages.next, struct message, fresh);
+        list_remove(&m->fresh);
+        if (m->content && !m->moving) /* an administrator may have been quicker */
             queue_deliver(q, m);
     }
 }
 
+/* A message alone is on its way to its mailbox at once, and so are many that came together. Where
+ * they come one by one, each would keep the agent and us waking each other, and slow down whoever
+ * sends the next: those of a few milliseconds go together. Answers to clients leave before. */
 void inject_on_batch(struct qmgr *q)
 {
-    if (!list_empty(&q->fresh))
-        loop_defer(q->loop, deliver_fresh, q);
+    int64_t wait = q->fresh.until - loop_now(q->loop);
+    bool crowd = q->fresh.count - q->fresh.before >= CROWD;
+    if (list_empty(&q->fresh.messages))
+        return;
+    q->fresh.before = q->fresh.count;
+    if (wait <= 0 || crowd || q->fresh.count >= GATHER_MOST)
+        loop_defer(q->loop, inject_deliver, q);
+    else if (!timer_active(&q->fresh.timer))
+        timer_start(&q->fresh.timer, wait);
 }
 
 /* The record in the format that this spool is written in. */
@@ -359,7 +364,6 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
         .begun = now_us(),
         .importer = peer->role == ROLE_CTL ? peer->uid : -1,
         .m = m,
-        .qid = m->qid,
         .large = peer->role != ROLE_BOUNCE && large_count(q, n)};
     list_append(&inj->accepts, &a->link);
     job->done = committed;

@@ -23,6 +23,7 @@ struct message *message_new(uint64_t qid, uint64_t size)
     m->qid = qid;
     m->size = size;
     list_init(&m->all);
+    list_init(&m->fresh);
     list_init(&m->jobs);
     list_init(&m->expansions);
     return m;

@@ -52,6 +52,7 @@ struct message {
     uint64_t qid, serial, size;
     uint64_t generation; /* of the log segment; 0 when not in the log */
     struct list all;
+    struct list fresh;    /* until its first delivery (qmgr/inject.c) */
     struct heap_node due; /* monotonic ms; waiting, or a step to be repeated */
     int64_t due_wall;     /* ms since 1970, for listings */
     uint64_t parked_end;  /* where the next update goes */

@@ -30,7 +30,7 @@ int qmgr_configure(struct daemon *d, struct error *err)
     map_init(&q->users);
     list_init(&q->all);
     list_init(&q->under_way);
-    list_init(&q->fresh);
+    list_init(&q->fresh.messages);
     list_init(&q->sweeps);
     list_init(&q->awaited);
     heap_init(&q->due);
@@ -72,6 +72,7 @@ int qmgr_start(struct daemon *d, struct error *err)
     q->loop = d->loop;
     timer_init(&q->due_timer, q->loop, queue_due, q);
     timer_init(&q->figures_timer, q->loop, log_figures, q);
+    timer_init(&q->fresh.timer, q->loop, inject_deliver, q);
     q->disk = disk_posix_new(q->dir_fd, q->set.spool_path, err);
     if (!q->disk)
         return err->code;

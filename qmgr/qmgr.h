@@ -29,6 +29,9 @@
 #include "qmgr/spool.h"
 
 enum {
+    GATHER_MS = 10,         /* first deliveries of what comes one by one wait for each other */
+    GATHER_MOST = 32,       /* or until there are so many */
+    CROWD = 5,              /* or so many have come with one commit */
     SYNC_DELAY_MS = 200,    /* local deliveries wait so long for a common sync (I10) */
     SYNC_MESSAGES = 1000,   /* or until there are so many */
     AGENT_AWAY_MS = 3000,   /* an agent's restart is not the destination's fault */
@@ -65,6 +68,14 @@ struct settings {
     char spool_path[4096];
 };
 
+/* Accepted and answered, to be delivered next (qmgr/inject.c). */
+struct fresh {
+    struct list messages;
+    size_t count, before; /* all of them; those of earlier batches */
+    int64_t until;        /* loop time: so long others may come that go with them */
+    struct timer timer;
+};
+
 struct qmgr {
     struct daemon *daemon;
     struct loop *loop;
@@ -78,7 +89,7 @@ struct qmgr {
     struct map users;      /* names of administrators, by uid + 1 */
     struct list all;       /* by serial */
     struct list under_way; /* attempts */
-    struct list fresh;     /* accepted and answered, to be delivered next (qmgr/inject.c) */
+    struct fresh fresh;
     struct list sweeps;    /* qmgr/admin_sweep.c */
     struct look *look;     /* qmgr/admin_look.c; NULL: nothing */
     struct list awaited;   /* the same: what is being read for somebody */
@@ -263,8 +274,10 @@ void report_send(struct report *);
 /* --- inject.c --- */
 void inject_message(struct peer *, struct ipc_in *);
 void inject_down(struct peer *);
-/* What a batch has made durable is delivered. */
+/* What a batch has made durable is delivered, now or with what comes soon. */
 void inject_on_batch(struct qmgr *);
+/* Begins the delivery of all that was accepted. arg: the qmgr. */
+void inject_deliver(void *arg);
 
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);

@@ -33,6 +33,7 @@ void queue_remove(struct qmgr *q, struct message *m)
     map_remove_id(&q->messages, m->qid);
     heap_remove(&q->due, &m->due);
     list_remove(&m->all);
+    list_remove(&m->fresh);
     queue_unload(q, m);
     message_free(m);
 }

@@ -179,6 +179,7 @@ static void test_an_agent_that_hangs_is_given_up_and_others_go_on(void **state)
     inject(w, 100, "remote", 1);
     w->silent = false;
     inject(w, 200, "virtual", 1);
+    pass(w, GATHER_MS);
     pass(w, SYNC_DELAY_MS);
     pass(w, 1000);
     assert_int_equal(queued(w), 1); /* only the one that hangs */

@@ -337,7 +337,9 @@ static inline void open_spool(struct world *w)
     list_init(&q->sweeps);
     list_init(&q->awaited);
     heap_init(&q->due);
-    list_init(&q->fresh);
+    q->fresh = (struct fresh){0};
+    list_init(&q->fresh.messages);
+    timer_init(&q->fresh.timer, q->loop, inject_deliver, q);
     timer_init(&q->due_timer, q->loop, queue_due, q);
     assert_int_equal(recover_open(q, &err), OK);
     q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
@@ -397,6 +399,7 @@ static inline void close_spool(struct world *w)
     committer_free(w->q.committer);
     schedule_free(w->q.schedule);
     timer_stop(&w->q.due_timer);
+    timer_stop(&w->q.fresh.timer);
     timer_stop(&w->q.agents_timer);
     spool_close(w->q.spool);
     heap_clear(&w->q.due);
@@ -425,7 +428,8 @@ static inline void on_result(struct ipc_in *in, void *arg)
     ((struct world *)arg)->code = in ? ((const struct inject_result *)in->msg)->code : 0;
 }
 
-static inline void inject(struct world *w, uint64_t qid, const char *transport, unsigned n)
+/* Sends it; the loop has to run. */
+static inline void offer(struct world *w, uint64_t qid, const char *transport, unsigned n)
 {
     struct buf envelope, recipients;
     buf_init(&envelope, 4096);
@@ -457,9 +461,14 @@ static inline void inject(struct world *w, uint64_t qid, const char *transport, 
         .body = SLICE_LIT("hello\n"),
         .qid = qid};
     ipc_call(w->client.ipc, inject_accept_type, qid, &msg, -1, on_result, w);
-    settle(w);
     buf_clear(&envelope);
     buf_clear(&recipients);
+}
+
+static inline void inject(struct world *w, uint64_t qid, const char *transport, unsigned n)
+{
+    offer(w, qid, transport, n);
+    settle(w);
 }
 
 static inline size_t queued(const struct world *w)
