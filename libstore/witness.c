@@ -6,7 +6,9 @@
 
 static bool same_boot(int64_t a, int64_t b)
 {
-    return a - b >= -BOOT_TOLERANCE && a - b <= BOOT_TOLERANCE;
+    int64_t apart; /* what is in a file may be anything */
+    return !__builtin_sub_overflow(a, b, &apart) && apart >= -BOOT_TOLERANCE &&
+           apart <= BOOT_TOLERANCE;
 }
 
 static bool has_mount(const struct witness *w, uint32_t mount)
