@@ -234,6 +234,8 @@ void inject_deliver(void *arg)
 {
     struct qmgr *q = arg;
     timer_stop(&q->fresh.timer);
+    if (q->draining)
+        return; /* they lie in the log for the next start */
     q->fresh.count = q->fresh.before = 0;
     q->fresh.until = loop_now(q->loop) + GATHER_MS;
     while (!list_empty(&q->fresh.messages)) {

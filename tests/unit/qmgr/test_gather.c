@@ -98,6 +98,19 @@ static void test_a_crash_meanwhile_delivers_once(void **state)
     assert_int_equal(queued(w), 0);
 }
 
+static void test_when_qmgr_ends_meanwhile_they_stay_in_the_log(void **state)
+{
+    struct world *w = *state;
+    inject(w, 100, "remote", 1);
+    inject(w, 200, "remote", 1);
+    w->q.draining = true;
+    pass(w, GATHER_MS);
+    pass(w, 1000);
+    assert_int_equal(w->starts, 1);
+    assert_int_equal(queued(w), 1);
+    assert_false(queue_find(&w->q, 200)->parked);
+}
+
 static int begin_scene(void **state)
 {
     return begin_sized(state, 65536);
@@ -114,6 +127,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_what_an_administrator_does_meanwhile_counts, begin_scene, end_scene),
         WORLD(test_a_crash_meanwhile_delivers_once),
+        WORLD(test_when_qmgr_ends_meanwhile_they_stay_in_the_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
