@@ -5,6 +5,7 @@
 
 #include "libstore/foreign.h"
 #include "libstore/mbox.h"
+#include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -12,26 +13,11 @@ static const char *const files[] = {"dovecot-uidlist", "courierimapuiddb",
     "courierimapkeywords/:list", "courierimapkeywords/.5.a.host", "courierpop3dsizelist",
     "subscriptions", "courierimapsubscribed", "dovecot-keywords"};
 
-static char path[256];
-
-static void remove_dir(void)
-{
-    char name[300];
-    snprintf(name, sizeof(name), "%s/courierimapkeywords", path);
-    rmdir(name);
-    rmdir(path);
-}
-
 /* A directory of this process; its files are removed after each input. */
 static int make_dir(void)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof(path), "%s/veredus-adopt-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(path))
-        abort();
-    atexit(remove_dir);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || mkdirat(fd, "courierimapkeywords", 0700))
+    int fd = scratch();
+    if (mkdirat(fd, "courierimapkeywords", 0700))
         abort();
     return fd;
 }

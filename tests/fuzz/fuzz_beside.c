@@ -7,6 +7,7 @@
 #include "libstore/metadata.h"
 #include "libstore/quota.h"
 #include "libstore/seen.h"
+#include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -21,13 +22,12 @@ static struct {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    static char dir[] = "beside-XXXXXX";
     const struct store_options opt = {.create = true};
     char id[STORE_OBJECTID];
     struct error err;
     (void)argc;
     (void)argv;
-    if (!mkdtemp(dir) || store_open(AT_FDCWD, dir, &opt, &fixture.store, &err) ||
+    if (store_open(scratch(), ".", &opt, &fixture.store, &err) ||
         store_select(fixture.store, INBOX, false, &fixture.mb, &err))
         abort();
     store_mailbox_id(store_mailbox_number(fixture.mb), id);

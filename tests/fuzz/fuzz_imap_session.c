@@ -8,6 +8,7 @@
 
 #include "imapd/session/session.h"
 #include "libutil/conf.h"
+#include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -19,17 +20,14 @@ static struct {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    static char dir[] = "imap-session-XXXXXX";
     struct error err;
     (void)argc;
     (void)argv;
-    if (!mkdtemp(dir))
-        abort();
-    fixture.mail = open(dir, O_RDONLY | O_DIRECTORY);
+    fixture.mail = scratch();
     fixture.wake = open("/dev/null", O_WRONLY);
     fixture.conf =
         conf_parse("fuzz", SLICE_LIT("message-size 64K\n"), &conf_root_schema, NULL, &err);
-    if (fixture.mail < 0 || !fixture.conf)
+    if (!fixture.conf)
         abort();
     log_setup("fuzz", LOG_ERROR);
     return 0;

@@ -6,20 +6,12 @@
 
 #include "libstore/store.h"
 #include "pop3d/session/pop3.h"
+#include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char dir[] = "/tmp/veredus-fuzz-pop3-XXXXXX";
 static int mail = -1;
 static struct conf *conf;
-
-static void remove_dir(void)
-{
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf %s", dir);
-    if (system(command) != 0)
-        fprintf(stderr, "%s stays\n", dir);
-}
 
 static void deliver(struct store *s)
 {
@@ -39,12 +31,9 @@ static void set_up(void)
     struct error err;
     struct store_options options = {.create = true};
     struct store *s;
-    if (!mkdtemp(dir))
-        abort();
-    atexit(remove_dir);
     signal(SIGPIPE, SIG_IGN);
     log_setup("fuzz", LOG_ERROR + 1);
-    mail = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mail = scratch();
     conf = conf_parse("fuzz", SLICE_LIT("hostname a.b\n"), &conf_root_schema, NULL, &err);
     if (!conf || store_open(mail, ".", &options, &s, &err) != OK)
         abort();
