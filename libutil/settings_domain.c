@@ -64,7 +64,8 @@ static const struct conf_key domain_keys[] = {
         .example = "[192.0.2.1]:25",
         .help =
             "Mail for these domains is not kept here but passed on: to DOMAIN (its MX hosts) or to "
-            "[HOST]:PORT, a name or an address; with lmtp: before it, over LMTP."},
+            "[HOST]:PORT, a name or an address; with lmtp: before it, over LMTP. No other key of "
+            "the block can be set beside it: they are about mailboxes."},
     {.name = "catch-all",
         .type = CONF_STRING,
         .readers = R(LOOKUPD),
