@@ -92,7 +92,8 @@ def test_a_full_disk_leaves_no_half_message(spool, account):
     wait_for("what fits", lambda: small in mbox_subjects(path))
     os.unlink(ballast)
     host.veredus("queue", "flush")
-    wait_for("the large one", lambda: large in mbox_subjects(path))
+    # Its subject is there before its last line is; the log tells when it is complete.
+    wait_for("the large one", lambda: len(host.log_find(event="dlv.file", account=account.name)) == 3)
     assert sorted(mbox_subjects(path)) == sorted([first, small, large])
     with open(path, "rb") as file:
         assert file.read().count(b"m" * 70 + b"\n") == 14563
