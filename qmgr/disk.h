@@ -44,6 +44,8 @@ struct disk_ops {
      * there changes nothing but content, and its sync has nothing else to wait for. */
     int (*allocate)(struct disk *, int fd, int64_t size);
     int (*truncate)(struct disk *, int fd, int64_t size);
+    /* A hint: the disk may begin with what the sync of this file is going to wait for. */
+    void (*begin_sync)(struct disk *, int fd);
     /* The file's content (and what is needed to read it) is durable. */
     int (*sync)(struct disk *, int fd);
     /* The names in this directory are durable. */

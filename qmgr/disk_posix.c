@@ -147,6 +147,12 @@ static int posix_truncate(struct disk *d, int fd, int64_t size)
     return result(ftruncate(fd, size));
 }
 
+static void posix_begin_sync(struct disk *d, int fd)
+{
+    (void)d;
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* errors show in the sync */
+}
+
 static int posix_sync(struct disk *d, int fd)
 {
     (void)d;
@@ -254,6 +260,7 @@ static const struct disk_ops posix_ops = {
     .write = posix_write,
     .allocate = posix_allocate,
     .truncate = posix_truncate,
+    .begin_sync = posix_begin_sync,
     .sync = posix_sync,
     .sync_dir = posix_sync_dir,
     .sync_all = posix_sync_all,

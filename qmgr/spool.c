@@ -73,145 +73,9 @@ void spool_figures(const struct spool *spool, struct spool_figures *out)
     out->oldest = spool->log.nused ? spool->log.used[0].generation : 0;
 }
 
-/* The error names what could not be done with which file, and why. */
-static int job_failed(struct spool_job *job, int rc, const char *what, const char *path)
+int spool_job_failed(struct spool_job *job, int rc, const char *what, const char *path)
 {
     return job->code = disk_error(&job->error, rc, "cannot %s %s", what, path);
-}
-
-/* A large body: nobody can change it any more, it is complete, and it is on the disk. */
-static void settle_big(struct disk *disk, unsigned format, struct spool_job *job)
-{
-    uint32_t crc = 0;
-    char path[SPOOL_BIG_PATH];
-    struct disk_stat st;
-    spool_big_path(job->big, path);
-    int fd = disk->ops->open(disk, path, DISK_READ);
-    if (fd < 0) {
-        job_failed(job, fd, "open the message body", path);
-        return;
-    }
-    int rc = disk->ops->no_writer(disk, fd);
-    if (rc < 0)
-        job_failed(job, rc, "prove that nobody writes to the message body", path);
-    if (rc == 0 && (rc = disk->ops->stat(disk, path, &st)) < 0)
-        job_failed(job, rc, "look at the message body", path);
-    if (rc == 0 && st.size != (int64_t)job->size)
-        rc = job->code = error_set(&job->error, ERR_IO,
-            "the message body %s of %" PRIu64 " bytes has %" PRId64, path, job->size, st.size);
-    if (rc == 0 && (rc = disk->ops->sync(disk, fd)) < 0)
-        job_failed(job, rc, "sync the message body", path);
-    if (rc == 0 && format > 1 && (rc = body_crc(disk, fd, job->size, &crc)) < 0)
-        job_failed(job, rc, "read the message body", path);
-    if (rc == 0 && format > 1)
-        logrec_set_crc(&job->record, crc);
-    disk->ops->close(disk, fd);
-}
-
-/* Where the parked file is made before it gets its name. */
-static void new_path(const struct spool_job *job, char out[SPOOL_PATH])
-{
-    char id[ID_TEXT];
-    id_print(job->qid, id);
-    snprintf(out, SPOOL_PATH, "parked/new.%s", id);
-}
-
-/* Writes body (when in memory) and text, and syncs them. */
-static int fill_parked(struct disk *disk, int fd, struct spool_job *job)
-{
-    struct slice text = buf_slice(&job->text);
-    struct iovec iov[2] = {{(char *)job->body.p, job->body.n}, {(char *)text.p, text.n}};
-    int rc;
-    if (job->big[0])
-        rc = disk->ops->write(disk, fd, iov + 1, 1, (int64_t)job->size);
-    else
-        rc = disk->ops->write(disk, fd, iov, 2, 0);
-    if (rc == 0)
-        rc = disk->ops->truncate(disk, fd, (int64_t)(job->size + text.n));
-    if (rc == 0)
-        rc = disk->ops->set_mtime(disk, fd, job->due);
-    return rc == 0 ? disk->ops->sync(disk, fd) : rc;
-}
-
-/* Gives one message its file; the name is durable only after the directory's sync. A large body
- * is linked, not moved: its old name must live until FORGET is durable. */
-static void park(struct disk *disk, struct spool_job *job)
-{
-    char from[SPOOL_PATH], to[PARKED_NAME];
-    parked_path(job->qid, job->size, to);
-    if (job->big[0])
-        spool_big_path(job->big, from);
-    else
-        new_path(job, from);
-    if (!job->big[0])
-        disk->ops->unlink(disk, from);
-    int fd = disk->ops->open(disk, from, job->big[0] ? DISK_WRITE : DISK_CREATE);
-    int rc = fd < 0 ? fd : fill_parked(disk, fd, job);
-    if (fd >= 0)
-        disk->ops->close(disk, fd);
-    if (rc == 0)
-        rc = job->big[0] ? disk->ops->link(disk, from, to) : disk->ops->rename(disk, from, to);
-    if (rc == -EEXIST && job->big[0])
-        rc = 0; /* linked by an attempt whose later step failed */
-    if (rc < 0) {
-        job_failed(job, rc, "write the parked message", to);
-        if (fd >= 0 && !job->big[0])
-            disk->ops->unlink(disk, from);
-    }
-}
-
-/* What a failed update left behind the last sound block must be gone, durably, before a new one is
- * written over it: of two blocks that have a sector in common, a crash could piece together the
- * older one again. */
-static int clear_tail(struct spool *spool, struct spool_job *job, const char *path, int fd)
-{
-    struct disk *disk = spool->disk;
-    struct disk_stat st;
-    int rc = disk->ops->stat(disk, path, &st);
-    if (rc < 0 || (st.size <= (int64_t)job->offset && !map_get_id(&spool->unsettled, job->qid)))
-        return rc;
-    map_set_id(&spool->unsettled, job->qid, spool);
-    rc = disk->ops->truncate(disk, fd, (int64_t)job->offset);
-    return rc == 0 ? disk->ops->sync(disk, fd) : rc;
-}
-
-static void update(struct spool *spool, struct spool_job *job)
-{
-    struct disk *disk = spool->disk;
-    char path[PARKED_NAME];
-    parked_path(job->qid, job->size, path);
-    int fd = disk->ops->open(disk, path, DISK_WRITE);
-    if (fd < 0) {
-        job_failed(job, fd, "open the parked message", path);
-        return;
-    }
-    struct slice text = buf_slice(&job->text);
-    struct iovec iov = {(char *)text.p, text.n};
-    int rc = clear_tail(spool, job, path, fd);
-    if (rc == 0)
-        rc = disk->ops->write(disk, fd, &iov, 1, (int64_t)job->offset);
-    if (rc == 0)
-        rc = disk->ops->set_mtime(disk, fd, job->due);
-    if (rc == 0)
-        rc = disk->ops->sync(disk, fd);
-    if (rc < 0)
-        job_failed(job, rc, "write to the parked message", path);
-    if (rc < 0)
-        map_set_id(&spool->unsettled, job->qid, spool);
-    else
-        map_remove_id(&spool->unsettled, job->qid);
-    disk->ops->close(disk, fd);
-}
-
-static void remove_parked(struct spool *spool, struct spool_job *job)
-{
-    struct disk *disk = spool->disk;
-    char path[PARKED_NAME];
-    map_remove_id(&spool->unsettled, job->qid);
-    parked_path(job->qid, job->size, path);
-    int rc = disk->ops->unlink(disk, path);
-    if (rc < 0 && rc != -ENOENT)
-        job_failed(job, rc, "remove the parked message", path);
 }
 
 /* Something an earlier failure left to be done for this message. done: chores of this kind have
@@ -243,7 +107,7 @@ static void sync_names(struct disk *disk, const char *dir, unsigned ops, bool bi
     int rc = any ? disk->ops->sync_dir(disk, dir) : 0;
     for (size_t i = 0; i < n && rc < 0; i++)
         if (jobs[i]->code == OK && (ops >> jobs[i]->op & 1) && (!big_only || jobs[i]->big[0]))
-            job_failed(jobs[i], rc, "sync the directory of the spool", dir);
+            spool_job_failed(jobs[i], rc, "sync the directory of the spool", dir);
 }
 
 /* Jobs that say in the log what became of a message in it. */
@@ -255,20 +119,13 @@ static void before_log(
 {
     struct disk *disk = spool->disk;
     for (size_t i = 0; i < n; i++) {
-        if (jobs[i]->op == SPOOL_ACCEPT && jobs[i]->big[0])
-            settle_big(disk, spool->log.format, jobs[i]);
-        else if (jobs[i]->op == SPOOL_PARK && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, false))
+        if (jobs[i]->op == SPOOL_PARK && has_chore(chores, jobs[i]->qid, SPOOL_REMOVE, false))
             must_wait(jobs[i]); /* its file may still have its name, and be the one to write to */
-        else if (jobs[i]->op == SPOOL_PARK)
-            park(disk, jobs[i]);
-        else if (jobs[i]->op == SPOOL_UPDATE)
-            update(spool, jobs[i]);
         else if (jobs[i]->op == SPOOL_REMOVE &&
                  has_chore(chores, jobs[i]->qid, SPOOL_FORGET, false))
             must_wait(jobs[i]); /* the log would bring the message back */
-        else if (jobs[i]->op == SPOOL_REMOVE)
-            remove_parked(spool, jobs[i]);
     }
+    spool_files_run(spool, jobs, n);
     sync_names(disk, "big", 1u << SPOOL_ACCEPT, true, jobs, n);
     sync_names(disk, "parked", 1u << SPOOL_PARK | 1u << SPOOL_REMOVE, false, jobs, n);
     for (size_t i = 0; i < n; i++)

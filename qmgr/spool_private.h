@@ -93,6 +93,13 @@ void live_join(struct live *, struct buf *added);
 /* A FORGET job whose record is ready. */
 struct spool_job *spool_forget_job(uint64_t qid);
 
+/* Sets the job's code, which is returned, and its error: what could not be done with which file, and
+ * why. */
+int spool_job_failed(struct spool_job *, int rc, const char *what, const char *path);
+/* Writes and syncs the files of those jobs that have code == OK, and removes what is to be removed.
+ * Sets code. Names become durable with the sync of their directories, which comes behind it. */
+void spool_files_run(struct spool *, struct spool_job **jobs, size_t n);
+
 /* Reading the log at start (spool_scan.c). */
 struct spool_scan;
 struct spool_scan *spool_scan_run(struct disk *, bool read_only, const struct spool_found_ops *,
