@@ -11,6 +11,9 @@
 /* A change of threads and back costs about as much as the commit on a disk that is this quick. */
 enum { QUICK_US = 500, RECORD_IN_LOOP = 256 * 1024 };
 
+/* Who sends mail waits for no more files of others than these with each commit. */
+enum { FILES_AT_ONCE = 64 };
+
 struct committer {
     struct loop *loop;
     struct spool *spool;
@@ -21,7 +24,10 @@ struct committer {
     bool quick; /* the last commit was */
     /* the loop's */
     struct list waiting;
-    size_t pending;
+    struct list files; /* lazy jobs with a file of their own: others may pass them, for no message
+                        * has a second job under way beside one of these, but DONE */
+    size_t nfiles, pending;
+    bool urgent; /* somebody waits for one of `waiting` */
     bool busy, kicked;
     struct timer lazy, mark;
     struct spool_figures figures;
@@ -52,12 +58,17 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+static bool has_file(const struct spool_job *job)
+{
+    return job->op > SPOOL_FORGET || job->big[0];
+}
+
 /* Only small records for the log: one write and one sync. */
 static bool log_only(const struct list *batch)
 {
     for (const struct list *it = batch->next; it != batch; it = it->next) {
         const struct spool_job *job = CONTAINER_OF(it, struct spool_job, link);
-        if (job->op > SPOOL_FORGET || job->big[0] || buf_len(&job->record) > RECORD_IN_LOOP)
+        if (has_file(job) || buf_len(&job->record) > RECORD_IN_LOOP)
             return false;
     }
     return true;
@@ -135,37 +146,13 @@ static void mark(void *arg)
         hand_over(c, &nothing);
 }
 
-static void kick(void *arg)
-{
-    struct committer *c = arg;
-    c->kicked = false;
-    if (c->busy || list_empty(&c->waiting))
-        return;
-    timer_stop(&c->lazy);
-    struct list batch;
-    list_init(&batch);
-    move_all(&batch, &c->waiting);
-    if (c->threaded && !(c->quick && log_only(&batch))) {
-        hand_over(c, &batch);
-        return;
-    }
-    commit(c, &batch);
-    give_back(c, &batch);
-}
+static void kick(void *arg);
 
-static bool only_lazy(const struct committer *c)
+static void schedule_kick(struct committer *c)
 {
-    for (const struct list *it = c->waiting.next; it != &c->waiting; it = it->next)
-        if (!CONTAINER_OF(it, struct spool_job, link)->lazy)
-            return false;
-    return true;
-}
-
-static void schedule_kick(struct committer *c, bool lazy)
-{
-    if (c->busy || c->kicked || c->stop || list_empty(&c->waiting))
+    if (c->busy || c->kicked || c->stop || (list_empty(&c->waiting) && c->nfiles == 0))
         return;
-    if (lazy) {
+    if (!c->urgent && c->nfiles <= FILES_AT_ONCE) {
         if (!timer_active(&c->lazy))
             timer_start(&c->lazy, SPOOL_LAZY_MS);
         return;
@@ -173,6 +160,31 @@ static void schedule_kick(struct committer *c, bool lazy)
     /* Deferred, so that all requests of this turn of the loop share the commit. */
     c->kicked = true;
     loop_defer(c->loop, kick, c);
+}
+
+static void kick(void *arg)
+{
+    struct committer *c = arg;
+    c->kicked = false;
+    if (c->busy || (list_empty(&c->waiting) && c->nfiles == 0))
+        return;
+    timer_stop(&c->lazy);
+    struct list batch;
+    list_init(&batch);
+    move_all(&batch, &c->waiting);
+    c->urgent = false;
+    for (size_t i = 0; i < FILES_AT_ONCE && c->nfiles > 0; i++, c->nfiles--) {
+        struct list *first = c->files.next;
+        list_remove(first);
+        list_append(&batch, first);
+    }
+    if (c->threaded && !(c->quick && log_only(&batch))) {
+        hand_over(c, &batch);
+        return;
+    }
+    commit(c, &batch);
+    give_back(c, &batch);
+    schedule_kick(c);
 }
 
 static void on_event(int fd, unsigned events, void *arg)
@@ -190,14 +202,17 @@ static void on_event(int fd, unsigned events, void *arg)
     c->busy = false;
     if (!list_empty(&finished))
         give_back(c, &finished);
-    schedule_kick(c, only_lazy(c));
+    schedule_kick(c);
 }
 
 void committer_submit(struct committer *c, struct spool_job *job)
 {
-    list_append(&c->waiting, &job->link);
+    bool behind = job->lazy && has_file(job);
+    list_append(behind ? &c->files : &c->waiting, &job->link);
+    c->nfiles += behind;
+    c->urgent |= !job->lazy;
     c->pending++;
-    schedule_kick(c, job->lazy);
+    schedule_kick(c);
 }
 
 size_t committer_pending(const struct committer *c)
@@ -235,6 +250,7 @@ struct committer *committer_new(struct loop *loop, struct spool *spool, bool thr
         .arg = arg,
         .event = -1};
     list_init(&c->waiting);
+    list_init(&c->files);
     list_init(&c->handed);
     list_init(&c->finished);
     timer_init(&c->lazy, loop, kick, c);
@@ -263,6 +279,7 @@ void committer_free(struct committer *c)
     timer_stop(&c->lazy);
     timer_stop(&c->mark);
     loop_cancel(c->loop, c);
+    move_all(&c->waiting, &c->files);
     if (c->threaded) {
         pthread_mutex_lock(&c->lock);
         c->work |= !list_empty(&c->waiting);

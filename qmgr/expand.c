@@ -71,11 +71,7 @@ static void written(struct spool_job *job, void *arg)
         undo(x);
         message_update_failed(m);
     } else if (job->op == SPOOL_PARK) {
-        m->parked = true;
-        m->generation = 0;
-        m->big[0] = '\0';
-        m->saved = x->changes;
-        m->parked_end = job->size + buf_len(&job->text);
+        message_parked(m, job, x->changes);
     } else if (m->parked) {
         m->saved = x->changes;
         m->parked_end = job->offset + buf_len(&job->text);

@@ -7,7 +7,7 @@
 #include "libmail/proto/inject.h"
 #include "qmgr/admin.h"
 
-enum { TXNS_MAX = 20000 };
+enum { TXNS_MAX = 20000, ROOM_MS = 5000, ROOM_LOOK_MS = 20 };
 
 /* What a client has sent ahead under a number of its own. */
 struct txn {
@@ -28,10 +28,13 @@ struct injector {
 /* A message on its way to the disk, and who waits for the answer. */
 struct accept {
     struct list link; /* in injector->accepts while the client lives */
+    struct list room; /* in q->room.accepts while there is none in the log, with its job */
+    struct spool_job *job;
     struct qmgr *q;
     struct peer *peer; /* NULL: gone */
     uint32_t id;
-    int64_t begun;
+    int64_t begun; /* us */
+    int64_t until; /* loop time: so long it may wait for room */
     int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
     bool large; /* its recipients are so many that it is parked beside the loop */
@@ -180,10 +183,49 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+/* Every segment is in use, and messages are about to leave the oldest: who sends this one waits for
+ * that, and is not told to come again. */
+static bool wait_for_room(struct accept *a, struct spool_job *job)
+{
+    struct qmgr *q = a->q;
+    bool leaving = committer_figures(q->committer)->full && loop_now(q->loop) >= q->park_after;
+    if (job->code != ERR_NO_SPACE || !leaving || q->draining ||
+        loop_now(q->loop) >= a->until)
+        return false;
+    a->job = job;
+    list_append(&q->room.accepts, &a->room);
+    if (!timer_active(&q->room.timer))
+        timer_start(&q->room.timer, ROOM_LOOK_MS);
+    return true;
+}
+
+void inject_again(void *arg)
+{
+    struct qmgr *q = arg;
+    timer_stop(&q->room.timer);
+    while (!list_empty(&q->room.accepts)) {
+        struct accept *a = LIST_ENTRY(q->room.accepts.next, struct accept, room);
+        list_remove(&a->room);
+        committer_submit(q->committer, a->job);
+    }
+}
+
+/* Once for all that are refused. */
+static void tell_full(struct qmgr *q)
+{
+    bool full = committer_figures(q->committer)->full;
+    if (full && !q->pressed)
+        log_event(q->log, spool_failed, .what = SLICE_LIT("new mail is refused for now"),
+            .reason = SLICE_LIT("every segment of the spool log holds undelivered mail"));
+    q->pressed = full;
+}
+
 static void committed(struct spool_job *job, void *arg)
 {
     struct accept *a = arg;
     struct qmgr *q = a->q;
+    if (wait_for_room(a, job))
+        return;
     struct message *m = a->m;
     struct inject_result r = {.code = 250,
         .dsn = SLICE_LIT("2.0.0"),
@@ -193,6 +235,8 @@ static void committed(struct spool_job *job, void *arg)
     struct error err;
     m->committing = false;
     m->generation = job->generation;
+    if (m->generation)
+        list_append(&q->young, &m->young);
     if (a->importer >= 0)
         admin_log(q, &m->log, a->importer, SLICE_LIT("import"), SLICE_LIT(""),
             job->code == OK ? "done" : job->error.text, job->code == OK);
@@ -213,6 +257,8 @@ static void committed(struct spool_job *job, void *arg)
         list_append(&q->fresh.messages, &m->fresh);
         q->fresh.count++;
     } else {
+        if (job->code == ERR_NO_SPACE)
+            tell_full(q);
         log_event(&m->log, spool_failed, .what = SLICE_LIT("a message was refused"),
             .reason = slice_of(job->error.text));
         r = failure(job->code);
@@ -251,6 +297,8 @@ void inject_deliver(void *arg)
  * sends the next: those of a few milliseconds go together. Answers to clients leave before. */
 void inject_on_batch(struct qmgr *q)
 {
+    if (committer_figures(q->committer)->room >= q->set.spool.segment_size)
+        inject_again(q);
     int64_t wait = q->fresh.until - loop_now(q->loop);
     bool crowd = q->fresh.count - q->fresh.before >= CROWD;
     if (list_empty(&q->fresh.messages))
@@ -364,9 +412,11 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
         .peer = peer,
         .id = in->id,
         .begun = now_us(),
+        .until = loop_now(q->loop) + ROOM_MS,
         .importer = peer->role == ROLE_CTL ? peer->uid : -1,
         .m = m,
         .large = peer->role != ROLE_BOUNCE && large_count(q, n)};
+    list_init(&a->room);
     list_append(&inj->accepts, &a->link);
     job->done = committed;
     job->arg = a;

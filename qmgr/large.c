@@ -180,11 +180,7 @@ static void parked(struct spool_job *job, void *arg)
     struct message *m = queue_find(q, l->qid);
     m->committing = false;
     if (job->code == OK) {
-        m->parked = true;
-        m->generation = 0;
-        m->parked_end = job->size + buf_len(&job->text);
-        m->big[0] = '\0';
-        m->saved = m->changes;
+        message_parked(m, job, m->changes);
         if (!m->held)
             queue_wake_in(q, m, 0);
     } else {

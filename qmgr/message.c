@@ -24,6 +24,7 @@ struct message *message_new(uint64_t qid, uint64_t size)
     m->size = size;
     list_init(&m->all);
     list_init(&m->fresh);
+    list_init(&m->young);
     list_init(&m->jobs);
     list_init(&m->expansions);
     return m;
@@ -485,6 +486,16 @@ static struct parked_state *take_states(struct content *c, bool all, size_t *n)
         roster_take_unwritten(c->roster, states + *n);
     *n += others;
     return states;
+}
+
+void message_parked(struct message *m, const struct spool_job *job, uint32_t saved)
+{
+    m->parked = true;
+    m->generation = 0;
+    list_remove(&m->young);
+    m->big[0] = '\0';
+    m->parked_end = job->size + buf_len(&job->text);
+    m->saved = saved;
 }
 
 void message_update_failed(struct message *m)

@@ -53,6 +53,7 @@ struct message {
     uint64_t generation; /* of the log segment; 0 when not in the log */
     struct list all;
     struct list fresh;    /* until its first delivery (qmgr/inject.c) */
+    struct list young;    /* while it is in the log */
     struct heap_node due; /* monotonic ms; waiting, or a step to be repeated */
     int64_t due_wall;     /* ms since 1970, for listings */
     uint64_t parked_end;  /* where the next update goes */
@@ -148,5 +149,7 @@ int message_put_parked(struct message *, struct buf *) MUST_USE;
 int message_put_update(struct message *, struct buf *) MUST_USE;
 /* The same, which also adds the recipients from place `known` on. */
 int message_put_growth(struct message *, size_t known, struct buf *) MUST_USE;
+/* A PARK job went well: it is not in the log any more. saved: the value of `changes` the file knows. */
+void message_parked(struct message *, const struct spool_job *, uint32_t saved);
 /* The last update did not reach the disk: the next has all states. */
 void message_update_failed(struct message *);

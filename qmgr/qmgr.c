@@ -29,8 +29,10 @@ int qmgr_configure(struct daemon *d, struct error *err)
     map_init(&q->messages);
     map_init(&q->users);
     list_init(&q->all);
+    list_init(&q->young);
     list_init(&q->under_way);
     list_init(&q->fresh.messages);
+    list_init(&q->room.accepts);
     list_init(&q->sweeps);
     list_init(&q->awaited);
     heap_init(&q->due);
@@ -73,6 +75,7 @@ int qmgr_start(struct daemon *d, struct error *err)
     timer_init(&q->due_timer, q->loop, queue_due, q);
     timer_init(&q->figures_timer, q->loop, log_figures, q);
     timer_init(&q->fresh.timer, q->loop, inject_deliver, q);
+    timer_init(&q->room.timer, q->loop, inject_again, q);
     q->disk = disk_posix_new(q->dir_fd, q->set.spool_path, err);
     if (!q->disk)
         return err->code;
@@ -116,8 +119,10 @@ static void drain_poll(void *arg)
 {
     struct qmgr *q = arg;
     bool over = loop_now(q->loop) >= q->drain_until;
-    bool idle = q->attempts == 0 && q->unsynced == 0 && committer_pending(q->committer) == 0;
+    bool idle = q->attempts == 0 && q->unsynced == 0 && committer_pending(q->committer) == 0 &&
+                list_empty(&q->room.accepts);
     if (over || idle) {
+        timer_stop(&q->room.timer);
         beside_free(q->beside);
         committer_free(q->committer);
         spool_close(q->spool);

@@ -34,6 +34,7 @@ enum {
     CROWD = 5,              /* or so many have come with one commit */
     SYNC_DELAY_MS = 200,    /* local deliveries wait so long for a common sync (I10) */
     SYNC_MESSAGES = 1000,   /* or until there are so many */
+    PARK_AT_ONCE = 64,      /* messages that leave the log with one commit while there is time */
     AGENT_AWAY_MS = 3000,   /* an agent's restart is not the destination's fault */
     DISK_RETRY_MS = 2000,   /* after the disk refused to note something */
     REPORT_RETRY_MS = 10000 /* after the bounce agent refused */
@@ -88,8 +89,13 @@ struct qmgr {
     struct map messages;   /* by qid */
     struct map users;      /* names of administrators, by uid + 1 */
     struct list all;       /* by serial */
+    struct list young;     /* those in the log, as they lie there */
     struct list under_way; /* attempts */
     struct fresh fresh;
+    struct {
+        struct list accepts; /* that wait for room in the log (qmgr/inject.c) */
+        struct timer timer;
+    } room;
     struct list sweeps;    /* qmgr/admin_sweep.c */
     struct look *look;     /* qmgr/admin_look.c; NULL: nothing */
     struct list awaited;   /* the same: what is being read for somebody */
@@ -102,7 +108,9 @@ struct qmgr {
     size_t active; /* recipients in the content of parked messages */
     int dir_fd;    /* of the spool; the disk takes it */
     int64_t drain_until;
-    bool draining, pressed;
+    bool draining;
+    bool pressed; /* it was said that the log is full */
+    bool hurried; /* the log has little room: local deliveries are synced at once */
     uint64_t troubles;  /* found at start */
     int64_t park_after; /* loop time: the disk refused, parking waits */
     size_t attempts;    /* under way */
@@ -250,6 +258,8 @@ void agent_down(struct peer *);
 
 /* --- sync.c: local deliveries become durable together (I10) --- */
 void sync_add(struct qmgr *, struct peer *, struct message *, uint32_t index);
+/* What waits for company is synced now. */
+void sync_hurry(struct qmgr *);
 void sync_down(struct sync_batch *);
 
 /* --- report.c --- */
@@ -278,6 +288,8 @@ void inject_down(struct peer *);
 void inject_on_batch(struct qmgr *);
 /* Begins the delivery of all that was accepted. arg: the qmgr. */
 void inject_deliver(void *arg);
+/* What waits for room in the log tries again. */
+void inject_again(void *arg);
 
 /* --- admin.c --- */
 void admin_message(struct peer *, struct ipc_in *);

@@ -34,6 +34,7 @@ void queue_remove(struct qmgr *q, struct message *m)
     heap_remove(&q->due, &m->due);
     list_remove(&m->all);
     list_remove(&m->fresh);
+    list_remove(&m->young);
     queue_unload(q, m);
     message_free(m);
 }
@@ -153,11 +154,7 @@ static void parked(struct spool_job *job, void *arg)
     struct message *m = queue_find(q, job->qid);
     m->moving = false;
     if (job->code == OK) {
-        m->parked = true;
-        m->generation = 0;
-        m->parked_end = job->size + buf_len(&job->text);
-        m->big[0] = '\0';
-        m->saved = (uint32_t)job->offset;
+        message_parked(m, job, (uint32_t)job->offset);
     } else {
         log_failure(m, "a message cannot be parked yet and stays in the log", job);
         q->park_after = loop_now(q->loop) + DISK_RETRY_MS;
@@ -169,7 +166,7 @@ static void parked(struct spool_job *job, void *arg)
         queue_settle(q, m);
 }
 
-void queue_park(struct qmgr *q, struct message *m, const char *why)
+static void park(struct qmgr *q, struct message *m, bool lazy, const char *why)
 {
     if (m->parked || m->moving || m->committing || !m->content)
         return;
@@ -183,7 +180,7 @@ void queue_park(struct qmgr *q, struct message *m, const char *why)
     snprintf(job->big, sizeof(job->big), "%s", m->big);
     job->generation = m->generation;
     job->due = m->held ? 0 : MAX(m->due_wall, (int64_t)1);
-    job->lazy = true;
+    job->lazy = lazy;
     job->offset = m->changes; /* what the file will know */
     job->done = parked;
     job->arg = q;
@@ -198,6 +195,11 @@ void queue_park(struct qmgr *q, struct message *m, const char *why)
     log_event(&m->log, msg_park, .why = slice_of(why), .next = m->due_wall);
     m->moving = true;
     committer_submit(q->committer, job);
+}
+
+void queue_park(struct qmgr *q, struct message *m, const char *why)
+{
+    park(q, m, true, why);
 }
 
 static void updated(struct spool_job *job, void *arg)
@@ -407,30 +409,37 @@ void queue_due(void *arg)
     arm_due_timer(q);
 }
 
-/* When the log runs short of segments, the messages in the oldest one get files of their own. */
-static void relieve(struct qmgr *q, const struct spool_figures *f)
+/* The messages in the oldest segment get files of their own, which frees it: some of them each time,
+ * or (at_once) all of them, before anything else is accepted. */
+static void relieve(struct qmgr *q, uint64_t oldest, bool at_once)
 {
     if (loop_now(q->loop) < q->park_after)
         return;
-    LIST_EACH(it, &q->all)
+    size_t n = 0;
+    LIST_EACH(it, &q->young)
     {
-        struct message *m = LIST_ENTRY(it, struct message, all);
-        if (m->generation && m->generation <= f->oldest) {
-            m->due_wall = MAX(m->due_wall, loop_wall(q->loop));
-            queue_park(q, m, "the log is full");
-        }
+        struct message *m = LIST_ENTRY(it, struct message, young);
+        if (m->generation > oldest || (n == PARK_AT_ONCE && !at_once))
+            break;
+        if (m->moving || m->committing || !m->content)
+            continue;
+        m->due_wall = MAX(m->due_wall, loop_wall(q->loop));
+        park(q, m, !at_once, "the log is full");
+        n++;
     }
 }
 
+/* While there is room, messages leave the log when they are done. With half of it gone, they are not
+ * kept waiting for the company of others in a sync; with five eighths gone, some have to leave. */
 void queue_on_batch(void *arg)
 {
     struct qmgr *q = arg;
     const struct spool_figures *f = committer_figures(q->committer);
-    if (f->free_segments <= 1)
-        relieve(q, f);
-    if (f->full && !q->pressed)
-        log_event(q->log, spool_failed, .what = SLICE_LIT("new mail is refused for now"),
-            .reason = SLICE_LIT("every segment of the spool log holds undelivered mail"));
-    q->pressed = f->full;
+    q->hurried = f->room < f->whole / 2;
+    if (q->hurried)
+        sync_hurry(q);
+    if (f->room < f->whole / 8 * 3)
+        relieve(q, f->oldest, f->room < f->whole / 4);
+    q->pressed = q->pressed && f->full;
     inject_on_batch(q);
 }

@@ -49,6 +49,29 @@ static void found_trouble(const char *what, const char *reason, void *arg)
     log_event(rec->q->log, spool_trouble, .what = slice_of(what), .reason = slice_of(reason));
 }
 
+static int by_generation(const void *a, const void *b)
+{
+    const struct message *m = *(struct message *const *)a, *n = *(struct message *const *)b;
+    return (m->generation > n->generation) - (m->generation < n->generation);
+}
+
+/* Those in the log were found in no order. */
+static void find_young(struct qmgr *q, uint64_t count)
+{
+    struct message **found = xcalloc(count + 1, sizeof(struct message *));
+    size_t n = 0;
+    LIST_EACH(it, &q->all)
+    {
+        struct message *m = LIST_ENTRY(it, struct message, all);
+        if (m->generation && n < count)
+            found[n++] = m;
+    }
+    qsort(found, n, sizeof(*found), by_generation);
+    for (size_t i = 0; i < n; i++)
+        list_append(&q->young, &found[i]->young);
+    free(found);
+}
+
 int recover_open(struct qmgr *q, struct error *err)
 {
     static const struct spool_found_ops ops = {found_message, found_parked, found_trouble};
@@ -62,6 +85,7 @@ int recover_open(struct qmgr *q, struct error *err)
     {
         LIST_ENTRY(it, struct message, all)->format = spool_format(q->spool);
     }
+    find_young(q, rec.log);
     log_event(q->log, spool_recovered, .log = rec.log, .parked = rec.parked,
         .troubles = q->troubles, .took_ms = loop_wall(q->loop) - begun);
     return OK;

@@ -70,6 +70,12 @@ void spool_figures(const struct spool *spool, struct spool_figures *out)
     *out = spool->log.figures;
     out->segments = spool->log.nused + spool->log.nspare;
     out->free_segments = spool->log.nspare;
+    /* The last spare one is not for new mail. */
+    uint64_t size = spool->log.segment_size;
+    out->room = spool->log.nspare > 1 ? (spool->log.nspare - 1) * size : 0;
+    if (spool->log.fd >= 0)
+        out->room += size - spool->log.offset;
+    out->whole = (out->segments - 1) * size;
     out->oldest = spool->log.nused ? spool->log.used[0].generation : 0;
 }
 

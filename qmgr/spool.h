@@ -68,6 +68,7 @@ struct spool;
 struct spool_figures {
     uint64_t batches, records, syncs, bytes;
     unsigned segments, free_segments;
+    uint64_t room, whole; /* bytes of the log that new mail may still take; when it is empty */
     uint64_t oldest; /* generation of the oldest segment in use; 0: none */
     bool full;       /* the last batch had to refuse an ACCEPT for want of a segment */
 };

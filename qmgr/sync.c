@@ -97,6 +97,11 @@ static void conclude_all(struct qmgr *q, struct sync_items *l, bool durable)
     conclude_some(c);
 }
 
+static int64_t wait_of(const struct sync_batch *b)
+{
+    return b->q->hurried || b->waiting.n >= SYNC_MESSAGES ? 0 : SYNC_DELAY_MS;
+}
+
 static void on_synced(struct ipc_in *in, void *arg)
 {
     struct sync_batch *b = arg;
@@ -111,7 +116,7 @@ static void on_synced(struct ipc_in *in, void *arg)
             .reason = done->text);
     conclude_all(b->q, &b->flying, durable);
     if (b->waiting.n > 0 && in)
-        timer_start(&b->timer, b->waiting.n >= SYNC_MESSAGES ? 0 : SYNC_DELAY_MS);
+        timer_start(&b->timer, wait_of(b));
 }
 
 static void ask(void *arg)
@@ -147,7 +152,18 @@ void sync_add(struct qmgr *q, struct peer *peer, struct message *m, uint32_t ind
     if (l->n >= SYNC_MESSAGES)
         ask(b);
     else if (!timer_active(&b->timer) && !b->asked)
-        timer_start(&b->timer, SYNC_DELAY_MS);
+        timer_start(&b->timer, wait_of(b));
+}
+
+void sync_hurry(struct qmgr *q)
+{
+    LIST_EACH(it, &q->daemon->peers)
+    {
+        struct peer *p = LIST_ENTRY(it, struct peer, link);
+        struct agent *a = p->conv == CONV_DELIVER && p->ipc ? p->data : NULL;
+        if (a && a->sync)
+            ask(a->sync);
+    }
 }
 
 void sync_down(struct sync_batch *b)

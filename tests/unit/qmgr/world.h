@@ -333,6 +333,7 @@ static inline void open_spool(struct world *w)
     struct qmgr *q = &w->q;
     map_init(&q->messages);
     list_init(&q->all);
+    list_init(&q->young);
     list_init(&q->under_way);
     list_init(&q->sweeps);
     list_init(&q->awaited);
@@ -340,6 +341,8 @@ static inline void open_spool(struct world *w)
     q->fresh = (struct fresh){0};
     list_init(&q->fresh.messages);
     timer_init(&q->fresh.timer, q->loop, inject_deliver, q);
+    list_init(&q->room.accepts);
+    timer_init(&q->room.timer, q->loop, inject_again, q);
     timer_init(&q->due_timer, q->loop, queue_due, q);
     assert_int_equal(recover_open(q, &err), OK);
     q->schedule = schedule_new(q->loop, &policy, &attempt_ops, q);
@@ -400,6 +403,7 @@ static inline void close_spool(struct world *w)
     schedule_free(w->q.schedule);
     timer_stop(&w->q.due_timer);
     timer_stop(&w->q.fresh.timer);
+    timer_stop(&w->q.room.timer);
     timer_stop(&w->q.agents_timer);
     spool_close(w->q.spool);
     heap_clear(&w->q.due);
