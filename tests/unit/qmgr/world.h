@@ -45,6 +45,7 @@ struct world {
     bool inject_reports; /* they become messages, but the agent says nothing */
     struct end injector; /* the bounce agent's channel for them */
     uint32_t code;       /* of the last inject_result */
+    unsigned taken;      /* of all that was injected */
     uint32_t notify;
     int64_t hold_until;
     const char *sender, *listener;
@@ -429,7 +430,9 @@ static inline void teardown(struct world *w)
 
 static inline void on_result(struct ipc_in *in, void *arg)
 {
-    ((struct world *)arg)->code = in ? ((const struct inject_result *)in->msg)->code : 0;
+    struct world *w = arg;
+    w->code = in ? ((const struct inject_result *)in->msg)->code : 0;
+    w->taken += w->code == 250;
 }
 
 /* Sends it; the loop has to run. */
