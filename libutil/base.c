@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Noreturn void out_of_memory(void)
@@ -62,4 +63,16 @@ void fd_close(int *fd)
         close(*fd);
     *fd = -1;
     errno = saved;
+}
+
+int64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t monotonic_ms(void)
+{
+    return monotonic_us() / 1000;
 }

@@ -39,6 +39,10 @@ char *xmemdup0(const void *p, size_t n) MUST_USE;
 /* Closes *fd unless it is negative and sets it to -1. errno is kept. */
 void fd_close(int *fd);
 
+/* Since the machine was started, or some other moment before: for lengths of time. */
+int64_t monotonic_us(void);
+int64_t monotonic_ms(void);
+
 /* After the headers that declare them. */
 #undef alloca
 #undef sprintf

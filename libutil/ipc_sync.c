@@ -1,17 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 
 #include "libutil/ipc.h"
 #include "libutil/ipc_socket.h"
-
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 int ipc_sync_open(struct ipc_sync *s, int fd, const struct ipc_proto *proto, enum ipc_side side,
     struct error *err)
@@ -66,13 +58,13 @@ static int wait_readable(struct ipc_sync *s, int64_t until, struct error *err)
 {
     for (;;) {
         struct pollfd p = {.fd = s->fd, .events = POLLIN};
-        int64_t left = until < 0 ? -1 : until - now_ms();
+        int64_t left = until < 0 ? -1 : until - monotonic_ms();
         int n = poll(&p, 1, until < 0 ? -1 : (int)MIN(MAX(left, 0), 3600000));
         if (n > 0)
             return OK;
         if (n == 0)
-            return error_set(err, ERR_TIMEOUT, "%s: no answer in time: the process hangs, or has very much to do",
-                s->proto->name);
+            return error_set(err, ERR_TIMEOUT,
+                "%s: no answer in time: the process hangs, or has very much to do", s->proto->name);
         if (errno != EINTR)
             return error_sys(err, "poll");
     }
@@ -101,7 +93,7 @@ static int receive_until(struct ipc_sync *s, int64_t until, struct ipc_in *in, s
 
 int ipc_sync_receive(struct ipc_sync *s, int timeout_ms, struct ipc_in *in, struct error *err)
 {
-    return receive_until(s, timeout_ms < 0 ? -1 : now_ms() + timeout_ms, in, err);
+    return receive_until(s, timeout_ms < 0 ? -1 : monotonic_ms() + timeout_ms, in, err);
 }
 
 int ipc_sync_call(struct ipc_sync *s, unsigned type, uint64_t trace, const void *msg, int fd,
@@ -110,7 +102,7 @@ int ipc_sync_call(struct ipc_sync *s, unsigned type, uint64_t trace, const void 
     const struct ipc_msg *m = &s->proto->msgs[type - 1];
     uint32_t id = ++s->next_id ? s->next_id : ++s->next_id;
     int rc = ipc_sync_send(s, type, trace, id, msg, fd, err);
-    int64_t until = m->deadline_ms ? now_ms() + m->deadline_ms : -1;
+    int64_t until = m->deadline_ms ? monotonic_ms() + m->deadline_ms : -1;
     while (rc == OK) {
         rc = receive_until(s, until, in, err);
         if (rc == OK && in->type == m->reply && in->id == id)

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A change of threads and back costs about as much as the commit on a disk that is this quick. */
@@ -51,13 +50,6 @@ static void move_all(struct list *to, struct list *from)
     }
 }
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static bool has_file(const struct spool_job *job)
 {
     return job->op > SPOOL_FORGET || job->big[0];
@@ -77,10 +69,10 @@ static bool log_only(const struct list *batch)
 static void commit(struct committer *c, struct list *batch)
 {
     bool simple = log_only(batch);
-    int64_t begun = now_us();
+    int64_t begun = monotonic_us();
     spool_run(c->spool, batch);
     if (simple)
-        c->quick = now_us() - begun < QUICK_US;
+        c->quick = monotonic_us() - begun < QUICK_US;
 }
 
 static void *thread_main(void *arg)

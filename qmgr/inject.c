@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libmail/proto/inject.h"
@@ -33,8 +32,8 @@ struct accept {
     struct qmgr *q;
     struct peer *peer; /* NULL: gone */
     uint32_t id;
-    int64_t begun; /* us */
-    int64_t until; /* loop time: so long it may wait for room */
+    int64_t begun;    /* us */
+    int64_t until;    /* loop time: so long it may wait for room */
     int64_t importer; /* the user who put it in by hand; -1: a daemon did */
     struct message *m;
     bool large; /* its recipients are so many that it is parked beside the loop */
@@ -176,21 +175,13 @@ static void answer(struct accept *a, const struct inject_result *r)
         ipc_reply(a->peer->ipc, a->id, r->qid, inject_result_type, r, -1);
 }
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* Every segment is in use, and messages are about to leave the oldest: who sends this one waits for
  * that, and is not told to come again. */
 static bool wait_for_room(struct accept *a, struct spool_job *job)
 {
     struct qmgr *q = a->q;
     bool leaving = committer_figures(q->committer)->full && loop_now(q->loop) >= q->park_after;
-    if (job->code != ERR_NO_SPACE || !leaving || q->draining ||
-        loop_now(q->loop) >= a->until)
+    if (job->code != ERR_NO_SPACE || !leaving || q->draining || loop_now(q->loop) >= a->until)
         return false;
     a->job = job;
     list_append(&q->room.accepts, &a->room);
@@ -231,7 +222,7 @@ static void committed(struct spool_job *job, void *arg)
         .dsn = SLICE_LIT("2.0.0"),
         .text = SLICE_LIT("queued"),
         .qid = m->qid,
-        .commit_us = (uint32_t)MIN(now_us() - a->begun, INT64_C(3600000000))};
+        .commit_us = (uint32_t)MIN(monotonic_us() - a->begun, INT64_C(3600000000))};
     struct error err;
     m->committing = false;
     m->generation = job->generation;
@@ -297,12 +288,13 @@ void inject_deliver(void *arg)
  * sends the next: those of a few milliseconds go together. Answers to clients leave before. */
 void inject_on_batch(struct qmgr *q)
 {
-    if (committer_figures(q->committer)->room >= q->set.spool.segment_size)
+    const struct spool_figures *f = committer_figures(q->committer);
+    if (!f->full && f->room >= q->set.spool.segment_size)
         inject_again(q);
-    int64_t wait = q->fresh.until - loop_now(q->loop);
-    bool crowd = q->fresh.count - q->fresh.before >= CROWD;
     if (list_empty(&q->fresh.messages))
         return;
+    int64_t wait = q->fresh.until - loop_now(q->loop);
+    bool crowd = q->fresh.count - q->fresh.before >= CROWD;
     q->fresh.before = q->fresh.count;
     if (wait <= 0 || crowd || q->fresh.count >= GATHER_MOST)
         loop_defer(q->loop, inject_deliver, q);
@@ -411,7 +403,7 @@ static void on_accept(struct peer *peer, struct ipc_in *in)
     *a = (struct accept){.q = q,
         .peer = peer,
         .id = in->id,
-        .begun = now_us(),
+        .begun = monotonic_us(),
         .until = loop_now(q->loop) + ROOM_MS,
         .importer = peer->role == ROLE_CTL ? peer->uid : -1,
         .m = m,

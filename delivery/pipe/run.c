@@ -226,13 +226,6 @@ static int begin(struct running *p, const struct command *c, struct error *err)
 
 /* --- while it runs --------------------------------------------------------------------------- */
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* The next part of the body, with LF line ends. */
 static void refill(struct running *p)
 {
@@ -290,14 +283,14 @@ static void press(struct running *p)
 {
     kill(-p->pid, p->late ? SIGKILL : SIGTERM);
     p->late = true;
-    p->deadline = now_ms() + GRACE_MS;
+    p->deadline = monotonic_ms() + GRACE_MS;
 }
 
 static void watch(struct running *p)
 {
     while (!p->ended) {
         struct pollfd fds[] = {{p->pidfd, POLLIN, 0}, {p->in, POLLOUT, 0}, {p->out, POLLIN, 0}};
-        int64_t left = p->deadline - now_ms();
+        int64_t left = p->deadline - monotonic_ms();
         if (left <= 0) {
             press(p);
             continue;
@@ -338,8 +331,11 @@ void run_command(const struct run *run, struct run_result *r)
 {
     struct command *c = NEW(struct command);
     struct error err = {0};
-    struct running p = {
-        .run = run, .pidfd = -1, .in = -1, .out = -1, .deadline = now_ms() + run->rules.timeout_ms};
+    struct running p = {.run = run,
+        .pidfd = -1,
+        .in = -1,
+        .out = -1,
+        .deadline = monotonic_ms() + run->rules.timeout_ms};
     int rc = make_command(run, c, &err);
     buf_init(&p.feed, 256 * 1024);
     signal(SIGPIPE, SIG_IGN);

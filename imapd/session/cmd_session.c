@@ -1,5 +1,4 @@
 /* Commands that need no mailbox: CAPABILITY NOOP LOGOUT ID ENABLE NAMESPACE IDLE. */
-#include <time.h>
 
 #include "imapd/session/place.h"
 #include "imapd/session/session.h"
@@ -115,30 +114,23 @@ void cmd_namespace(struct command *c)
     command_ok(c, "NAMESPACE completed");
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* Tells changes until the client says a line. OK: it did. */
 static int idle_until_line(struct session *s)
 {
-    int64_t begin = now_ms(), told = begin;
+    int64_t begin = monotonic_ms(), told = begin;
     while (!io_has_line(&s->io) && !s->over) {
         if (s->mb)
             updates_send(s, true, false);
         if (buf_len(&s->io.out))
-            told = now_ms();
-        if (now_ms() - told >= IDLE_STILL_HERE) {
+            told = monotonic_ms();
+        if (monotonic_ms() - told >= IDLE_STILL_HERE) {
             buf_puts(&s->io.out, "* OK Still here\r\n");
-            told = now_ms();
+            told = monotonic_ms();
         }
-        if (now_ms() - begin >= s->timeout)
+        if (monotonic_ms() - begin >= s->timeout)
             return ERR_TIMEOUT;
         s->io.also = s->notify.fd;
-        int64_t left = begin + s->timeout - now_ms();
+        int64_t left = begin + s->timeout - monotonic_ms();
         int rc = io_wait_more(&s->io, (int)MIN(MAX(left, 0), IDLE_POLL));
         notify_drain(s);
         if (rc && rc != ERR_TIMEOUT)
