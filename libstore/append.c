@@ -380,26 +380,22 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
     return like;
 }
 
-static int rename_to(struct store_append *a, const char *path, struct error *err)
+static int rename_new(struct store_append *a, const struct disk_rec *rec, struct error *err)
 {
+    char path[FILE_NAME_MAX];
+    file_path(a->box, rec, path);
     if (strcmp(a->tmp, path) != 0 && fs_rename(a->box->dirfd, a->tmp, a->box->dirfd, path))
         return error_sys(err, "renaming a message file");
     a->tmp[0] = '\0';
     return OK;
 }
 
-static int rename_new(struct store_append *a, const struct disk_rec *rec, struct error *err)
-{
-    char path[FILE_NAME_MAX];
-    file_path(a->box, rec, path);
-    return rename_to(a, path, err);
-}
-
 static int rename_over(struct store_append *a, const struct disk_rec *rec, struct error *err)
 {
-    char path[FILE_NAME_MAX];
-    file_where(a->box, rec, path);
-    return rename_to(a, path, err);
+    int rc = file_replace(a->box, rec, a->tmp, err);
+    if (!rc)
+        a->tmp[0] = '\0';
+    return rc;
 }
 
 /* Locked. Somebody may have measured what is replaced now, or it had other line ends. */

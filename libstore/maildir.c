@@ -125,6 +125,31 @@ void file_where(struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MA
         file_path(b, rec, out);
 }
 
+/* Whatever was renamed in new/ and cur/ so far. */
+static int sync_names(struct box *b, struct error *err)
+{
+    static const char *const parts[] = {"new", "cur"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        int fd = fs_open(b->dirfd, parts[i], O_RDONLY | O_DIRECTORY, 0);
+        bool bad = fd < 0 ? errno != ENOENT : fs_sync(fd) != 0;
+        fs_close(&fd);
+        if (bad)
+            return error_sys(err, "syncing %s", parts[i]);
+    }
+    return OK;
+}
+
+int file_replace(struct box *b, const struct disk_rec *rec, const char *with, struct error *err)
+{
+    char path[FILE_NAME_MAX];
+    int rc = sync_names(b, err);
+    if (rc)
+        return rc;
+    file_where(b, rec, path);
+    return fs_rename(b->dirfd, with, b->dirfd, path) ? error_sys(err, "renaming a message file")
+                                                     : OK;
+}
+
 int file_open(struct box *b, const struct disk_rec *rec, int *fd, struct error *err)
 {
     char path[FILE_NAME_MAX];

@@ -287,6 +287,10 @@ int file_open(struct box *, const struct disk_rec *, int *fd, struct error *) MU
 int file_locate(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]) MUST_USE;
 /* Where it is, or should be when it is nowhere: a second name for it would be a second message. */
 void file_where(struct box *, const struct disk_rec *, char out[FILE_NAME_MAX]);
+/* Puts another file of this directory in its place. What it was renamed before is on disk first: if
+ * a stop of the machine kept our change of names, and not the one before, the old file would be
+ * back under its old name, beside ours. */
+int file_replace(struct box *, const struct disk_rec *, const char *with, struct error *) MUST_USE;
 /* A second name for it; others may be renaming it. */
 int file_link(
     struct box *, const struct disk_rec *, int to, const char *name, struct error *) MUST_USE;
