@@ -352,22 +352,21 @@ static enum likeness compare_forms(struct slice theirs, struct slice ours)
 }
 
 /* Compares the stored file with ours: a machine that stopped can have kept a record and lost the
- * file, or its end. */
+ * file, or its end. One that others rename at this moment is not lost: another may have synced it,
+ * and ours is not on disk yet. */
 static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
 {
     struct buf old;
     struct error ignored;
-    char path[FILE_NAME_MAX];
     enum likeness like = BROKEN;
     void *map;
     struct slice ours;
-    file_path(a->box, rec, path);
-    struct stat st;
-    if (fs_stat(a->box->dirfd, path, &st) && file_locate(a->box, rec, path))
+    int fd;
+    if (file_open(a->box, rec, &fd, &ignored))
         return BROKEN;
     buf_init(&old, COMPARE_MAX);
     if (content_of(a, &ours, &map, &ignored) == OK) {
-        int rc = io_slurp(a->box->dirfd, path, &old, &ignored);
+        int rc = io_drain(fd, "a message", &old, &ignored);
         struct slice theirs = buf_slice(&old);
         if (!rc && slice_eq(theirs, ours))
             like = SAME;
@@ -377,6 +376,7 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
             fs_unmap(map, ours.n);
     }
     buf_clear(&old);
+    fs_close(&fd);
     return like;
 }
 

@@ -75,26 +75,29 @@ struct fs_dir *io_walk(int fd)
     return dir;
 }
 
-int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
+int io_drain(int fd, const char *name, struct buf *out, struct error *err)
 {
-    int fd = fs_open(dirfd, name, O_RDONLY | O_NOFOLLOW, 0), rc = OK;
-    if (fd < 0)
-        return error_sys(err, "opening %s", name);
     for (;;) {
         char *room = buf_reserve(out, 16384);
-        if (!room) {
-            rc = error_set(err, ERR_LIMIT, "%s is too long", name);
-            break;
-        }
+        if (!room)
+            return error_set(err, ERR_LIMIT, "%s is too long", name);
         ssize_t n = fs_read(fd, room, 16384);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            rc = error_sys(err, "reading %s", name);
-        if (n <= 0)
-            break;
+            return error_sys(err, "reading %s", name);
+        if (n == 0)
+            return OK;
         buf_claim(out, (size_t)n);
     }
+}
+
+int io_slurp(int dirfd, const char *name, struct buf *out, struct error *err)
+{
+    int fd = fs_open(dirfd, name, O_RDONLY | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return error_sys(err, "opening %s", name);
+    int rc = io_drain(fd, name, out, err);
     fs_close(&fd);
     return rc;
 }

@@ -375,6 +375,8 @@ int io_replace_lazy(int dirfd, const char *name, struct slice content, struct er
 struct fs_dir *io_walk(int fd);
 /* A whole small file; ERR_NOT_FOUND, ERR_LIMIT. */
 int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_USE;
+/* The rest of one that is open. */
+int io_drain(int fd, const char *name, struct buf *out, struct error *) MUST_USE;
 
 /* --- append.c, mailbox.c --- */
 void guid_new(struct store *, unsigned char guid[STORE_GUID]);

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -99,10 +100,49 @@ static void test_message_put_right_is_there_once_after_the_next_stop(void **stat
     }
 }
 
+static void repeat(void *arg, int number)
+{
+    (void)number;
+    deliver(arg, true);
+}
+
+static void move(void *arg, int number)
+{
+    /* Made of the delivery's id. */
+    static const char name[] = "/0700000000000000ddd168e4cb290774.veredus";
+    char new[64], cur[64];
+    (void)arg, (void)number;
+    snprintf(new, sizeof(new), "%s%s", parts[0], name);
+    snprintf(cur, sizeof(cur), "%s%s:2,", parts[1], name);
+    assert_int_equal(fs_rename(AT_FDCWD, new, AT_FDCWD, cur), 0);
+}
+
+/* What a sync has made durable must not be replaced by what is not. */
+static void test_whole_message_that_another_program_moves_is_not_replaced(void **state)
+{
+    struct error err;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 500; seed++) {
+        sim_init(&(struct sim_options){.seed = seed, .switch_one_in = 8});
+        struct store *s = open_store();
+        deliver(s, false);
+        assert_int_equal(store_sync(store_dirfd(s), &err), OK);
+        sim_start(0, repeat, s);
+        sim_start(1, move, NULL);
+        assert_true(sim_run(0));
+        sim_power_cut();
+        s = open_store();
+        assert_there_once(s);
+        store_close(s);
+        sim_free();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_message_put_right_is_there_once_after_the_next_stop),
+        cmocka_unit_test(test_whole_message_that_another_program_moves_is_not_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
