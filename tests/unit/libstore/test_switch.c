@@ -212,6 +212,42 @@ static void test_a_delivery_repeated_after_the_change_is_found(void **state)
     }
 }
 
+/* A stop of the machine has left zeros instead of a sector, and no end. */
+static void test_a_torn_file_is_put_right_after_the_change(void **state)
+{
+    enum { SECTOR = 512 };
+    struct fixture *f = *state;
+    struct buf text;
+    char name[300], path[512];
+    buf_init(&text, 4096);
+    buf_printf(&text, "Subject: long\r\n\r\n");
+    for (int i = 0; i < 100; i++)
+        buf_printf(&text, "This is line %d.\r\n", i);
+    assert_int_equal(buf_putc(&text, '\0'), OK);
+    const struct slice mail = slice_of(buf_slice(&text).p);
+    for (off_t at = 0; at <= SECTOR; at += SECTOR) {
+        const struct store_append_options how = {.delivery = at ? 8 : 7};
+        struct store_appended first, again;
+        go_on(f, false);
+        assert_int_equal(append_opt(f, INBOX, mail, &how, &first), OK);
+        file_named(f, at ? "08000000" : "07000000", name);
+        snprintf(path, sizeof(path), "%s/%s", f->mail, name);
+        int fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, (char[SECTOR]){0}, SECTOR, at), SECTOR);
+        assert_int_equal(ftruncate(fd, 3L * SECTOR), 0);
+        close(fd);
+        go_on(f, true);
+        assert_int_equal(append_opt(f, INBOX, mail, &how, &again), OK);
+        assert_true(again.duplicate);
+        assert_int_equal(again.uid, first.uid);
+        struct store_mailbox *mb = select_box(f, INBOX);
+        assert_int_equal(store_count(mb), at ? 2 : 1);
+        assert_body(f, mb, first.uid, mail.p);
+        store_unselect(mb);
+    }
+    buf_clear(&text);
+}
+
 /* It lies in new/, where the index without coexistence puts no file: who died before the repetition
  * was found would leave a beginning of it in cur/ as well. */
 static void test_a_delivery_repeated_after_the_change_makes_no_second_file(void **state)
@@ -284,6 +320,7 @@ int main(void)
         TEST(test_what_others_did_last_is_taken_over_when_they_stop),
         TEST(test_a_delivery_repeated_after_the_change_is_found),
         TEST(test_a_delivery_repeated_after_the_change_makes_no_second_file),
+        TEST(test_a_torn_file_is_put_right_after_the_change),
         TEST(test_a_second_file_in_cur_does_not_hide_the_message),
         cmocka_unit_test_setup_teardown(
             test_a_second_file_in_cur_does_not_hide_the_message, setup_coexist, teardown),
