@@ -7,13 +7,7 @@
 #include "libmail/mime.h"
 #include "libstore/journal.h"
 
-enum {
-    MEMORY = 256 * 1024,
-    FD_CHUNK = 64 * 1024,
-    COMPARE_MAX = 64 << 20,
-    CACHE_MAX = 8 << 20,
-    NEWEST = 1024
-};
+enum { MEMORY = 256 * 1024, FD_CHUNK = 64 * 1024, CACHE_MAX = 8 << 20, NEWEST = 1024 };
 
 struct store_append {
     struct store *store;
@@ -314,49 +308,6 @@ static const struct disk_rec *find_guid(struct box *b, const unsigned char guid[
     return guids_find(b, fs_stat(b->dirfd, path, &st) ? first_of_newest(b) : 0, guid);
 }
 
-enum likeness { SAME, BROKEN, OTHER };
-
-enum { SECTOR = 512 };
-
-static bool zeros_at(struct slice s, size_t at)
-{
-    static const char zeros[SECTOR];
-    return memcmp(s.p + at, zeros, MIN((size_t)SECTOR, s.n - at)) == 0;
-}
-
-/* Whether these can be what the stop of a machine left of `ours`: a beginning of it, in which
- * sectors that had not reached the disk read as zeros. */
-static bool left_over(struct slice theirs, struct slice ours)
-{
-    bool may = theirs.n <= ours.n;
-    for (size_t at = 0; may && at < theirs.n; at += SECTOR) {
-        size_t n = MIN((size_t)SECTOR, theirs.n - at);
-        may = memcmp(theirs.p + at, ours.p + at, n) == 0 || zeros_at(theirs, at);
-    }
-    return may;
-}
-
-/* The same for a file with the other line ends: `coexist` has changed since. A sector of zeros ends
- * what can be compared, for those behind it lie at different places in the two; no message begins
- * with one. */
-static enum likeness compare_forms(struct slice theirs, struct slice ours)
-{
-    struct buf a, b;
-    ptrdiff_t zero = slice_chr(theirs, '\0');
-    bool torn = zero >= 0 && zero % SECTOR == 0 && zeros_at(theirs, (size_t)zero);
-    size_t n = torn ? (size_t)zero : theirs.n;
-    buf_init(&a, 2 * (size_t)COMPARE_MAX);
-    buf_init(&b, 2 * (size_t)COMPARE_MAX);
-    enum likeness like = OTHER;
-    if (mime_put_crlf(&a, slice_first(theirs, n)) == OK && mime_put_crlf(&b, ours) == OK) {
-        bool begins = slice_eq(buf_slice(&a), slice_first(buf_slice(&b), buf_len(&a)));
-        like = !begins ? OTHER : torn || buf_len(&a) < buf_len(&b) ? BROKEN : SAME;
-    }
-    buf_clear(&a);
-    buf_clear(&b);
-    return like;
-}
-
 /* Compares the stored file with ours: a machine that stopped can have kept a record and lost the
  * file, or its end. One that others rename at this moment is not lost: another may have synced it,
  * and ours is not on disk yet. */
@@ -364,20 +315,16 @@ static enum likeness compare(struct store_append *a, const struct disk_rec *rec)
 {
     struct buf old;
     struct error ignored;
-    enum likeness like = BROKEN;
+    enum likeness like = LIKENESS_BROKEN;
     void *map;
     struct slice ours;
     int fd;
     if (file_open(a->box, rec, &fd, &ignored))
-        return BROKEN;
-    buf_init(&old, COMPARE_MAX);
+        return LIKENESS_BROKEN;
+    buf_init(&old, LIKENESS_MAX);
     if (content_of(a, &ours, &map, &ignored) == OK) {
-        int rc = io_drain(fd, "a message", &old, &ignored);
-        struct slice theirs = buf_slice(&old);
-        if (!rc && slice_eq(theirs, ours))
-            like = SAME;
-        else if (!rc && !left_over(theirs, ours))
-            like = compare_forms(theirs, ours);
+        if (io_drain(fd, "a message", &old, &ignored) == OK)
+            like = likeness_of(buf_slice(&old), ours);
         if (map)
             fs_unmap(map, ours.n);
     }
@@ -436,14 +383,14 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
     if (!rec)
         return d || expunged_lately(b, guid);
     switch (compare(a, rec)) {
-    case SAME:
+    case LIKENESS_SAME:
         return true;
-    case BROKEN:
+    case LIKENESS_BROKEN:
         *rc = rename_over(a, rec, err);
         if (!*rc)
             *rc = correct_record(a, rec, err);
         return true;
-    case OTHER:
+    case LIKENESS_OTHER:
         break;
     }
     *collision = true;

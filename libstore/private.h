@@ -378,6 +378,15 @@ int io_slurp(int dirfd, const char *name, struct buf *out, struct error *) MUST_
 /* The rest of one that is open. */
 int io_drain(int fd, const char *name, struct buf *out, struct error *) MUST_USE;
 
+/* --- likeness.c --- */
+enum { LIKENESS_MAX = 64 << 20 };
+enum likeness {
+    LIKENESS_SAME,   /* in this form or the other (line ends) */
+    LIKENESS_BROKEN, /* what the stop of a machine can have left of it */
+    LIKENESS_OTHER
+};
+enum likeness likeness_of(struct slice theirs, struct slice ours);
+
 /* --- append.c, mailbox.c --- */
 void guid_new(struct store *, unsigned char guid[STORE_GUID]);
 /* The GUID of a copy: the same email id, an end of its own. */
