@@ -89,7 +89,9 @@ static int change_locked(struct store_mailbox *mb, const struct uidset *uids,
 {
     struct box *b = mb->box;
     struct op op = {.type = OP_FLAGS, .number = f->how, .flags = f->flags & (STORE_RECENT - 1)};
-    int rc = OK;
+    int rc = box_know_names(b, err);
+    if (rc)
+        return rc;
     box_begin(b);
     if (f->how == STORE_REMOVE)
         op.keywords = known_keywords(b, f);

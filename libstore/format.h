@@ -67,7 +67,8 @@ struct disk_index {
     uint32_t nrecords, ntombs, ndeliveries, keywords_len, names_len;
     uint32_t tail_crc; /* of everything after the records */
     uint64_t sequence, modseq, tomb_floor, cache_id;
-    /* ns; when the Maildir was last compared; 1: it is not (no coexistence) */
+    /* ns; when the Maildir was last compared; 1: it is not (no coexistence); 2: names are being
+     * changed */
     uint64_t cur_mtime, new_mtime;
     struct witness witness;
     uint64_t mailbox_id; /* RFC 8474 */

@@ -26,6 +26,7 @@ enum {
     NAMES_AT_ONCE = 500, /* files renamed while others wait for the lock */
     NAME_HEAD = 3,       /* before a name in the index: length and checksum */
     NOT_COMPARED = 1,    /* instead of directory times: without coexistence files tell nothing */
+    NAMES_CHANGING = 2,  /* the same: names may tell flags of ours that records do not know */
     LOCK_WAIT_MS = 30 * 1000
 };
 
@@ -324,6 +325,9 @@ int box_scan_last(struct box *, struct error *) MUST_USE;
 /* In a transaction after which files of expunged messages may lie about for a while: without
  * coexistence. The next comparison then knows. */
 void box_note_mode(struct box *);
+/* Locked, before flags are changed: when whoever changed names did not come to the end of it, they
+ * are compared as long as flags are those that the names were given. */
+int box_know_names(struct box *, struct error *) MUST_USE;
 /* Writes flags of at most NAMES_AT_ONCE messages into file names; with `seen` also moves files out
  * of new/. */
 int box_write_names(struct box *, bool seen, bool *more, struct error *) MUST_USE;

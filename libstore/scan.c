@@ -20,6 +20,11 @@ static uint64_t mtime_of(int dirfd, const char *name)
     return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 }
 
+static void note_times(struct box *b, uint64_t cur, uint64_t new)
+{
+    txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = cur, .b = new});
+}
+
 static void put_flags(struct box *b, uint32_t uid, enum store_how how, uint8_t flags)
 {
     uint32_t range[2] = {uid, uid};
@@ -108,7 +113,7 @@ static int sync_first(struct box *b, struct error *err)
     int rc = box_sync_log(b, err);
     if (rc) {
         box_begin(b);
-        txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = NOT_COMPARED, .b = NOT_COMPARED});
+        note_times(b, NOT_COMPARED, NOT_COMPARED);
         (void)!box_commit(b, 0, false, &ignored);
     }
     return rc;
@@ -138,7 +143,7 @@ static int take_over(struct box *b, struct found *f, struct error *err)
         ops[i].rec.uid = b->head.uidnext + (uint32_t)i;
         txn_op(&b->txn, &ops[i]);
     }
-    txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = f->cur_mtime, .b = f->new_mtime});
+    note_times(b, f->cur_mtime, f->new_mtime);
     visible |= missing.n || news;
     bool moved = f->cur_mtime != b->head.cur_mtime || f->new_mtime != b->head.new_mtime;
     if (!rc && (visible || moved))
@@ -150,21 +155,32 @@ static int take_over(struct box *b, struct found *f, struct error *err)
     return rc;
 }
 
-static int scan(struct box *b, bool last, struct error *err)
+static int scan_locked(struct box *b, bool last, struct error *err)
 {
     struct found f;
+    int rc = found_read(b->dirfd, &f, err);
+    if (rc)
+        return rc;
+    if (last)
+        f.cur_mtime = f.new_mtime = NOT_COMPARED;
+    rc = take_over(b, &f, err);
+    found_clear(&f);
+    return rc;
+}
+
+static int scan(struct box *b, bool last, struct error *err)
+{
     int rc = box_lock(b, err);
     if (rc)
         return rc;
-    rc = found_read(b->dirfd, &f, err);
-    if (!rc && last)
-        f.cur_mtime = f.new_mtime = NOT_COMPARED;
-    if (!rc) {
-        rc = take_over(b, &f, err);
-        found_clear(&f);
-    }
+    rc = scan_locked(b, last, err);
     box_unlock(b);
     return rc;
+}
+
+int box_know_names(struct box *b, struct error *err)
+{
+    return b->head.cur_mtime == NAMES_CHANGING ? scan_locked(b, !b->store->opt.coexist, err) : OK;
 }
 
 int box_scan(struct box *b, struct error *err)
@@ -184,7 +200,7 @@ int box_scan_last(struct box *b, struct error *err)
 void box_note_mode(struct box *b)
 {
     if (!b->store->opt.coexist && b->head.cur_mtime != NOT_COMPARED)
-        txn_op(&b->txn, &(struct op){.type = OP_SCAN, .a = NOT_COMPARED, .b = NOT_COMPARED});
+        note_times(b, NOT_COMPARED, NOT_COMPARED);
 }
 
 /* Letters in an existing name that are not ours stay (keywords of other servers, P). */
@@ -231,6 +247,40 @@ static bool name_differs(const struct disk_rec *rec, bool seen)
     return !(rec->bits & REC_GONE) && rec_misnamed(rec) && (seen || !(rec->bits & REC_NEW));
 }
 
+/* Should we die between names and records, or the records not be written: that a name has a flag
+ * which its record does not know must not be taken for the change of another program, later, when
+ * the flag was removed. */
+static int begin_names(struct box *b, struct error *err)
+{
+    box_begin(b);
+    note_times(b, NAMES_CHANGING, NAMES_CHANGING);
+    int rc = box_commit(b, 0, false, err);
+    box_begin(b);
+    return rc;
+}
+
+static int write_names(struct box *b, bool seen, bool *more, struct error *err)
+{
+    uint64_t cur = b->head.cur_mtime, new = b->head.new_mtime;
+    size_t all = box_count(b), renamed = 0;
+    for (size_t i = 0; i < all && renamed < NAMES_AT_ONCE; i++) {
+        size_t pos = (b->names_pos + i) % all;
+        if (!name_differs(box_rec(b, pos), seen))
+            continue;
+        int rc = renamed ? OK : begin_names(b, err);
+        if (rc)
+            return rc;
+        write_name(b, box_rec(b, pos));
+        if (++renamed == NAMES_AT_ONCE)
+            b->names_pos = pos + 1;
+    }
+    *more = renamed == NAMES_AT_ONCE;
+    if (renamed == 0)
+        return OK;
+    note_times(b, cur, new);
+    return box_commit(b, 0, false, err);
+}
+
 int box_write_names(struct box *b, bool seen, bool *more, struct error *err)
 {
     *more = false;
@@ -239,18 +289,9 @@ int box_write_names(struct box *b, bool seen, bool *more, struct error *err)
     int rc = box_lock(b, err);
     if (rc)
         return rc;
-    box_begin(b);
-    size_t all = box_count(b), renamed = 0;
-    for (size_t i = 0; i < all && renamed < NAMES_AT_ONCE; i++) {
-        size_t pos = (b->names_pos + i) % all;
-        if (!name_differs(box_rec(b, pos), seen))
-            continue;
-        write_name(b, box_rec(b, pos));
-        if (++renamed == NAMES_AT_ONCE)
-            b->names_pos = pos + 1;
-    }
-    *more = renamed == NAMES_AT_ONCE;
-    rc = box_commit(b, 0, false, err);
+    /* The other kind of process was here since we looked: what it has left is compared first. */
+    if (b->head.cur_mtime != NOT_COMPARED)
+        rc = write_names(b, seen, more, err);
     box_unlock(b);
     return rc;
 }
