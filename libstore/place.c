@@ -116,6 +116,9 @@ static int move_in(struct box *b, struct error *err)
         "veredus.metadata", "veredus.acl", "veredus.log"};
     const size_t last = ARRAY_LEN(files) - 1;
     struct stat st;
+    /* The directory may have been made a moment ago, and would take along what is in it. */
+    if (fs_sync(b->dirfd))
+        return error_sys(err, "syncing the mail directory");
     for (size_t i = 0; i <= last; i++) {
         if (i == last && fs_sync(b->ixfd))
             return error_sys(err, "syncing %s", inbox_place);
