@@ -1,46 +1,23 @@
 /* A delivery that is repeated, because a stop of the machine has left its file broken, is there
  * once also after the next stop: whatever that keeps of the names that were changed. Simulated,
  * with coexistence, where a session gives the file another name in between. */
-#include "libstore/fs.h"
-#include "libstore/store.h"
-#include "tests/crash/simfs.h"
+#include "tests/unit/libstore/simulated.h"
 
-#include <fcntl.h>
-#include <setjmp.h>
 #include <stdio.h>
-
-#include <cmocka.h>
 
 #define MAIL "From: a@example.test\r\nSubject: hello\r\n\r\nText.\r\n"
 
 static const char *const parts[] = {"mail/new", "mail/cur"};
 
-static struct store *open_store(void)
-{
-    const struct store_options opt = {.create = true, .coexist = true};
-    struct store *s;
-    struct error err;
-    assert_int_equal(store_open(AT_FDCWD, "mail", &opt, &s, &err), OK);
-    return s;
-}
-
 static void deliver(struct store *s, bool before)
 {
     const struct store_append_options opt = {.delivery = 7};
-    struct store_append *a;
-    struct store_appended out;
-    struct error err;
-    assert_int_equal(store_append_begin(s, SLICE_LIT("INBOX"), 0, &a, &err), OK);
-    assert_int_equal(store_append_write(a, SLICE_LIT(MAIL), &err), OK);
-    assert_int_equal(store_append_commit(a, &opt, &out, &err), OK);
-    assert_int_equal(out.duplicate, before);
+    assert_int_equal(append(s, SLICE_LIT(MAIL), &opt).duplicate, before);
 }
 
-static struct store_mailbox *look(struct store *s)
+static struct store_mailbox *look_at_one(struct store *s)
 {
-    struct store_mailbox *mb;
-    struct error err;
-    assert_int_equal(store_select(s, SLICE_LIT("INBOX"), false, &mb, &err), OK);
+    struct store_mailbox *mb = look(s);
     assert_int_equal(store_count(mb), 1);
     return mb;
 }
@@ -67,7 +44,7 @@ static void assert_there_once(struct store *s)
     struct store_body body;
     struct store_msg m;
     struct error err;
-    struct store_mailbox *mb = look(s);
+    struct store_mailbox *mb = look_at_one(s);
     assert_true(store_get(mb, 1, &m));
     assert_int_equal(store_body(mb, m.uid, &body, &err), OK);
     assert_true(slice_is(body.content, MAIL));
@@ -82,17 +59,17 @@ static void test_message_put_right_is_there_once_after_the_next_stop(void **stat
     (void)state;
     for (uint64_t seed = 1; seed <= 500; seed++) {
         sim_init(&(struct sim_options){.seed = seed});
-        struct store *s = open_store();
+        struct store *s = open_store(true);
         deliver(s, false);
         assert_int_equal(store_sync(store_dirfd(s), &err), OK);
         assert_int_equal(files_in(parts[0], true), 1);
-        store_unselect(look(s));
+        store_unselect(look_at_one(s));
         assert_int_equal(files_in(parts[1], false), 1);
         deliver(s, true);
         store_close(s);
         sim_power_cut();
         assert_int_equal(files_in(parts[0], false) + files_in(parts[1], false), 1);
-        s = open_store();
+        s = open_store(true);
         deliver(s, true);
         assert_there_once(s);
         store_close(s);
@@ -124,14 +101,14 @@ static void test_whole_message_that_another_program_moves_is_not_replaced(void *
     (void)state;
     for (uint64_t seed = 1; seed <= 500; seed++) {
         sim_init(&(struct sim_options){.seed = seed, .switch_one_in = 8});
-        struct store *s = open_store();
+        struct store *s = open_store(true);
         deliver(s, false);
         assert_int_equal(store_sync(store_dirfd(s), &err), OK);
         sim_start(0, repeat, s);
         sim_start(1, move, NULL);
         assert_true(sim_run(0));
         sim_power_cut();
-        s = open_store();
+        s = open_store(true);
         assert_there_once(s);
         store_close(s);
         sim_free();
