@@ -397,14 +397,6 @@ static bool delivered_before(struct store_append *a, const struct store_append_o
     return false;
 }
 
-static int sync_all(struct box *b, const char *where, struct error *err)
-{
-    int fd = fs_open(b->dirfd, where, O_RDONLY | O_DIRECTORY, 0);
-    int rc = fd < 0 || fs_sync(fd) || box_sync_dirs(b) ? error_sys(err, "syncing a folder") : OK;
-    fs_close(&fd);
-    return rc;
-}
-
 static void choose_guid(struct store_append *a, const struct store_append_options *opt, bool fixed,
     struct disk_rec *rec)
 {
@@ -467,7 +459,7 @@ static int place(struct store_append *a, const struct store_append_options *opt,
     if (!rc && buf_len(texts))
         rc = cache_put(b, rec, texts, &rec->cache, &op->cache_end, err);
     if (!rc && sync)
-        rc = sync_all(b, rec->bits & REC_NEW ? "new" : "cur", err);
+        rc = maildir_sync(b, rec->bits & REC_NEW ? "new" : "cur", err);
     if (!rc) {
         txn_op(&b->txn, op);
         rc = box_commit(b, skip + 1, true, err);

@@ -262,10 +262,7 @@ static int sync_links(struct box *from, struct box *to, size_t n, struct error *
 {
     if (n > SYNC_EACH_MAX && fs_sync_all(from->ixfd))
         return error_sys(err, "syncing messages");
-    int fd = fs_open(to->dirfd, "cur", O_RDONLY | O_DIRECTORY, 0);
-    int rc = fd < 0 || fs_sync(fd) || box_sync_dirs(to) ? error_sys(err, "syncing a folder") : OK;
-    fs_close(&fd);
-    return rc;
+    return maildir_sync(to, "cur", err);
 }
 
 /* The source's keywords by name in the target. */

@@ -125,17 +125,26 @@ void file_where(struct box *b, const struct disk_rec *rec, char out[FILE_NAME_MA
         file_path(b, rec, out);
 }
 
+static int sync_part(const struct box *b, const char *part)
+{
+    int fd = fs_open(b->dirfd, part, O_RDONLY | O_DIRECTORY, 0);
+    int rc = fd < 0 || fs_sync(fd) ? -1 : 0;
+    fs_close(&fd);
+    return rc;
+}
+
+int maildir_sync(const struct box *b, const char *part, struct error *err)
+{
+    return sync_part(b, part) || box_sync_dirs(b) ? error_sys(err, "syncing a folder") : OK;
+}
+
 /* Whatever was renamed in new/ and cur/ so far. */
-static int sync_names(struct box *b, struct error *err)
+static int sync_names(const struct box *b, struct error *err)
 {
     static const char *const parts[] = {"new", "cur"};
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        int fd = fs_open(b->dirfd, parts[i], O_RDONLY | O_DIRECTORY, 0);
-        bool bad = fd < 0 ? errno != ENOENT : fs_sync(fd) != 0;
-        fs_close(&fd);
-        if (bad)
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (sync_part(b, parts[i]) && errno != ENOENT)
             return error_sys(err, "syncing %s", parts[i]);
-    }
     return OK;
 }
 

@@ -316,6 +316,8 @@ struct op *found_records(const struct found *, int dirfd, size_t *n);
 void info_of(uint8_t flags, char out[8]);
 /* The three directories, made where missing. */
 int maildir_make(int dirfd, struct error *) MUST_USE;
+/* What was named in new/ or cur/ (part), and what the index was given, is on disk. */
+int maildir_sync(const struct box *, const char *part, struct error *) MUST_USE;
 
 /* --- scan.c: coexisting with other tools --- */
 /* Compares with the directories when their times changed. */
