@@ -10,9 +10,6 @@
 /* A change of threads and back costs about as much as the commit on a disk that is this quick. */
 enum { QUICK_US = 500, RECORD_IN_LOOP = 256 * 1024 };
 
-/* Who sends mail waits for no more files of others than these with each commit. */
-enum { FILES_AT_ONCE = 64 };
-
 struct committer {
     struct loop *loop;
     struct spool *spool;
@@ -144,7 +141,7 @@ static void schedule_kick(struct committer *c)
 {
     if (c->busy || c->kicked || c->stop || (list_empty(&c->waiting) && c->nfiles == 0))
         return;
-    if (!c->urgent && c->nfiles <= FILES_AT_ONCE) {
+    if (!c->urgent && c->nfiles <= COMMITTER_FILES) {
         if (!timer_active(&c->lazy))
             timer_start(&c->lazy, SPOOL_LAZY_MS);
         return;
@@ -165,7 +162,7 @@ static void kick(void *arg)
     list_init(&batch);
     move_all(&batch, &c->waiting);
     c->urgent = false;
-    for (size_t i = 0; i < FILES_AT_ONCE && c->nfiles > 0; i++, c->nfiles--) {
+    for (size_t i = 0; i < COMMITTER_FILES && c->nfiles > 0; i++, c->nfiles--) {
         struct list *first = c->files.next;
         list_remove(first);
         list_append(&batch, first);

@@ -11,6 +11,9 @@
 
 struct committer;
 
+/* Who sends mail waits for no more files of others (lazy jobs) than these with each commit. */
+enum { COMMITTER_FILES = 64 };
+
 /* threaded false: batches run in the loop's own thread (tests). on_batch is called in the loop
  * after the jobs of a batch were given back. */
 struct committer *committer_new(struct loop *, struct spool *, bool threaded,

@@ -34,7 +34,6 @@ enum {
     CROWD = 5,              /* or so many have come with one commit */
     SYNC_DELAY_MS = 200,    /* local deliveries wait so long for a common sync (I10) */
     SYNC_MESSAGES = 1000,   /* or until there are so many */
-    PARK_AT_ONCE = 64,      /* messages that leave the log with one commit while there is time */
     AGENT_AWAY_MS = 3000,   /* an agent's restart is not the destination's fault */
     DISK_RETRY_MS = 2000,   /* after the disk refused to note something */
     REPORT_RETRY_MS = 10000 /* after the bounce agent refused */
@@ -110,7 +109,6 @@ struct qmgr {
     int64_t drain_until;
     bool draining;
     bool pressed; /* it was said that the log is full */
-    bool hurried; /* the log has little room: local deliveries are synced at once */
     uint64_t troubles;  /* found at start */
     int64_t park_after; /* loop time: the disk refused, parking waits */
     size_t attempts;    /* under way */
@@ -146,6 +144,8 @@ void queue_update(struct qmgr *, struct message *);
 /* Moves a message out of the log now, whatever it is doing. */
 void queue_park(struct qmgr *, struct message *, const char *why);
 void queue_on_batch(void *arg);
+/* Half of the log's room is gone: what is done should leave it soon. */
+bool queue_crowded(const struct qmgr *);
 void queue_due(void *arg);
 /* When a recipient that could not be reached is given up; ms since 1970. */
 int64_t queue_expires(const struct qmgr *, const struct message *, const struct rcpt *);

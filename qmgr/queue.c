@@ -166,10 +166,13 @@ static void parked(struct spool_job *job, void *arg)
         queue_settle(q, m);
 }
 
+static bool can_park(const struct message *m)
+{
+    return !m->parked && !m->moving && !m->committing && m->content;
+}
+
 static void park(struct qmgr *q, struct message *m, bool lazy, const char *why)
 {
-    if (m->parked || m->moving || m->committing || !m->content)
-        return;
     if (large_count(q, m->content->count) && !m->busy && !m->reporting) {
         large_park(q, m, NULL);
         return;
@@ -199,7 +202,8 @@ static void park(struct qmgr *q, struct message *m, bool lazy, const char *why)
 
 void queue_park(struct qmgr *q, struct message *m, const char *why)
 {
-    park(q, m, true, why);
+    if (can_park(m))
+        park(q, m, true, why);
 }
 
 static void updated(struct spool_job *job, void *arg)
@@ -419,14 +423,20 @@ static void relieve(struct qmgr *q, uint64_t oldest, bool at_once)
     LIST_EACH(it, &q->young)
     {
         struct message *m = LIST_ENTRY(it, struct message, young);
-        if (m->generation > oldest || (n == PARK_AT_ONCE && !at_once))
+        if (m->generation > oldest || (n == COMMITTER_FILES && !at_once))
             break;
-        if (m->moving || m->committing || !m->content)
+        if (!can_park(m))
             continue;
         m->due_wall = MAX(m->due_wall, loop_wall(q->loop));
         park(q, m, !at_once, "the log is full");
         n++;
     }
+}
+
+bool queue_crowded(const struct qmgr *q)
+{
+    const struct spool_figures *f = committer_figures(q->committer);
+    return f->room < f->whole / 2;
 }
 
 /* While there is room, messages leave the log when they are done. With half of it gone, they are not
@@ -435,8 +445,7 @@ void queue_on_batch(void *arg)
 {
     struct qmgr *q = arg;
     const struct spool_figures *f = committer_figures(q->committer);
-    q->hurried = f->room < f->whole / 2;
-    if (q->hurried)
+    if (queue_crowded(q))
         sync_hurry(q);
     if (f->room < f->whole / 8 * 3)
         relieve(q, f->oldest, f->room < f->whole / 4);

@@ -99,7 +99,7 @@ static void conclude_all(struct qmgr *q, struct sync_items *l, bool durable)
 
 static int64_t wait_of(const struct sync_batch *b)
 {
-    return b->q->hurried || b->waiting.n >= SYNC_MESSAGES ? 0 : SYNC_DELAY_MS;
+    return queue_crowded(b->q) || b->waiting.n >= SYNC_MESSAGES ? 0 : SYNC_DELAY_MS;
 }
 
 static void on_synced(struct ipc_in *in, void *arg)
